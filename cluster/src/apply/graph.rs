@@ -1,0 +1,176 @@
+//! Graphs: deploy, delete, relink, place.
+
+use model::id::{Generation, GraphKey};
+use model::node::NodeState;
+
+use crate::command::{DeleteGraph, Deploy, DeployOrigin, Place, Relink};
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{GRAPHS_MAX, GraphRecord, HISTORY_MAX, RevisionRecord, State};
+
+pub(super) fn subject(key: &GraphKey) -> String {
+    format!("graph/{key}")
+}
+
+pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refusal> {
+    if deploy.policies_at != state.policies_at {
+        return Err(Refusal::Stale { what: "the policies".to_owned() });
+    }
+    let found = state.graphs.get(&deploy.key);
+    let number = found.map(GraphRecord::number);
+    if number != deploy.base {
+        return Err(Refusal::RevisionConflict {
+            key: deploy.key.clone(),
+            expected: deploy.base,
+            found: number,
+        });
+    }
+    let missing = deploy.linked.artifacts().find(|a| !state.artifacts.contains_key(&a.digest));
+    if let Some(artifact) = missing {
+        return Err(Refusal::NotFound { what: format!("artifact {}", artifact.digest) });
+    }
+    if found.is_none() && state.graphs.len() >= GRAPHS_MAX {
+        return Err(Refusal::Exhausted { what: "graphs".to_owned(), bound: GRAPHS_MAX as u64 });
+    }
+    if let Some(record) = found
+        && deploy.origin == DeployOrigin::Deploy
+        && record.linked == deploy.linked
+        && record.current().is_some_and(|r| r.manifest == deploy.manifest && r.spec == deploy.spec)
+    {
+        return Ok(Outcome::Deployed {
+            key: deploy.key.clone(),
+            revision: record.number(),
+            generation: record.generation,
+            unchanged: true,
+        });
+    }
+    Ok(commit_revision(state, deploy))
+}
+
+fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
+    let at = state.advance();
+    state.graphs_at = at;
+    let now_ms = state.now_ms;
+    let mut record = state.graphs.get(&deploy.key).cloned().unwrap_or_else(|| GraphRecord {
+        uid: deploy.uid.clone(),
+        created_at_ms: now_ms,
+        revisions: imbl::Vector::new(),
+        generation: Generation::default(),
+        linked: deploy.linked.clone(),
+        node: None,
+        observed: None,
+    });
+    let mut number = record.number();
+    number.0 += 1;
+    record.revisions.push_back(RevisionRecord {
+        number,
+        deployed_at_ms: now_ms,
+        origin: deploy.origin.clone(),
+        manifest: deploy.manifest.clone(),
+        spec: deploy.spec.clone(),
+    });
+    while record.revisions.len() > HISTORY_MAX {
+        record.revisions.pop_front();
+    }
+    // A revision that links to the same graph needs nothing from the node.
+    if record.linked != deploy.linked || record.generation == Generation::default() {
+        record.generation = at.into();
+        record.linked = deploy.linked.clone();
+    }
+    let generation = record.generation;
+    let node = record.node.clone();
+    state.graphs.insert(deploy.key.clone(), record);
+    if let Some(node) = node {
+        state.touch_node(&node);
+    }
+    let message = match deploy.origin {
+        DeployOrigin::Deploy => format!("revision {number} committed"),
+        DeployOrigin::Rollback { to } => format!("revision {number} committed, equal to revision {to}"),
+    };
+    state.event(subject(&deploy.key), "deployed", message);
+    Outcome::Deployed { key: deploy.key.clone(), revision: number, generation, unchanged: false }
+}
+
+pub(super) fn delete(state: &mut State, delete: &DeleteGraph) -> Result<Outcome, Refusal> {
+    let Some(record) = state.graphs.get(&delete.key) else {
+        return Err(Refusal::NotFound { what: format!("graph {}", delete.key) });
+    };
+    if delete.expected.is_some_and(|expected| expected != record.number()) {
+        return Err(Refusal::RevisionConflict {
+            key: delete.key.clone(),
+            expected: delete.expected,
+            found: Some(record.number()),
+        });
+    }
+    let node = record.node.clone();
+    let at = state.advance();
+    state.graphs_at = at;
+    state.graphs.remove(&delete.key);
+    if let Some(node) = node {
+        state.touch_node(&node);
+    }
+    state.event(subject(&delete.key), "deleted", "the data of its capabilities is kept".to_owned());
+    Ok(Outcome::GraphDeleted)
+}
+
+pub(super) fn relink(state: &mut State, relink: &Relink) -> Result<Outcome, Refusal> {
+    if relink.policies_at != state.policies_at {
+        return Err(Refusal::Stale { what: "the policies".to_owned() });
+    }
+    let current = state
+        .graphs
+        .get(&relink.key)
+        .filter(|record| record.uid == relink.uid && record.number() == relink.revision);
+    let Some(record) = current else {
+        return Err(Refusal::Stale { what: format!("graph {}", relink.key) });
+    };
+    if record.linked == relink.linked {
+        return Ok(state.done());
+    }
+    let mut record = record.clone();
+    let at = state.advance();
+    record.generation = at.into();
+    record.linked = relink.linked.clone();
+    let names: Vec<String> = record.linked.policies.iter().map(|p| p.name.to_string()).collect();
+    let node = record.node.clone();
+    state.graphs.insert(relink.key.clone(), record);
+    if let Some(node) = node {
+        state.touch_node(&node);
+    }
+    let message = if names.is_empty() {
+        "no policy stands on its links".to_owned()
+    } else {
+        format!("policies on its links: {}", names.join(", "))
+    };
+    state.event(subject(&relink.key), "relinked", message);
+    Ok(state.done())
+}
+
+/// Applies the parts whose preconditions hold; the next pass of the scheduler plans the others again.
+pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refusal> {
+    let fresh: Vec<&Place> = places.iter().filter(|place| is_fresh(state, place)).collect();
+    if fresh.is_empty() {
+        return Err(Refusal::Stale { what: "every graph or node of the placement".to_owned() });
+    }
+    state.advance();
+    for place in fresh {
+        let Some(record) = state.graphs.get_mut(&place.key) else { continue };
+        let before = record.node.replace(place.node.clone());
+        record.observed = None;
+        if let Some(before) = before {
+            state.touch_node(&before);
+        }
+        state.touch_node(&place.node);
+        state.event(subject(&place.key), "placed", format!("on node {}", place.node));
+    }
+    Ok(state.done())
+}
+
+fn is_fresh(state: &State, place: &Place) -> bool {
+    let graph = state.graphs.get(&place.key).is_some_and(|record| {
+        record.uid == place.uid
+            && record.generation == place.generation
+            && record.node.as_ref() != Some(&place.node)
+    });
+    let node = state.nodes.get(&place.node).is_some_and(|node| node.state == NodeState::Ready);
+    graph && node
+}

@@ -1,0 +1,123 @@
+//! The only writer of the state: one command in, one outcome out.
+//!
+//! A refused command changes nothing but the clock, so that it can be decided again.
+
+mod graph;
+mod node;
+mod policy;
+
+use model::event::Event;
+use model::id::{Generation, StateRevision};
+
+use crate::command::{Body, Command, RequestTag};
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{EVENTS_MAX, REQUEST_KEPT_MS, REQUESTS_MAX, RequestRecord, State};
+
+impl State {
+    /// Applies one command. Total: every command has an outcome, and a refused one has changed nothing.
+    pub fn apply(&mut self, command: &Command) -> Outcome {
+        self.now_ms = self.now_ms.max(command.now_ms);
+        self.forget_old_requests();
+        if let Some(known) = command.request.as_ref().and_then(|tag| self.known(tag)) {
+            return known;
+        }
+        let outcome = match self.change(&command.body) {
+            Ok(outcome) => outcome,
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        if let Some(tag) = &command.request {
+            self.remember(tag, &outcome);
+        }
+        outcome
+    }
+
+    fn change(&mut self, body: &Body) -> Result<Outcome, Refusal> {
+        match body {
+            Body::InitCluster { cluster } => {
+                if self.cluster.is_some() {
+                    return Err(Refusal::AlreadyInitialised);
+                }
+                self.advance();
+                self.cluster = Some(cluster.clone());
+                Ok(self.done())
+            }
+            Body::Deploy(deploy) => graph::deploy(self, deploy),
+            Body::DeleteGraph(delete) => graph::delete(self, delete),
+            Body::Relink(relink) => graph::relink(self, relink),
+            Body::PutPolicy(put) => policy::put(self, put),
+            Body::DeletePolicy(delete) => policy::delete(self, delete),
+            Body::PutArtifact(artifact) => {
+                if !self.artifacts.contains_key(&artifact.digest) {
+                    self.advance();
+                    self.artifacts.insert(artifact.digest, *artifact);
+                }
+                Ok(self.done())
+            }
+            Body::RegisterNode(description) => node::register(self, description),
+            Body::SetNodeState { node, state, why } => node::set_state(self, node, *state, why),
+            Body::Place(places) => graph::place(self, places),
+            Body::RecordReport(report) => node::record_report(self, report),
+        }
+    }
+
+    fn done(&self) -> Outcome {
+        Outcome::Done { at: self.revision }
+    }
+
+    /// The next revision, for a command that changes something.
+    fn advance(&mut self) -> StateRevision {
+        self.revision.0 += 1;
+        self.revision
+    }
+
+    fn event(&mut self, subject: String, reason: &str, message: String) {
+        self.events.push_back(Event {
+            revision: self.revision,
+            time_ms: self.now_ms,
+            subject,
+            reason: reason.to_owned(),
+            message,
+        });
+        while self.events.len() > EVENTS_MAX {
+            self.events.pop_front();
+        }
+    }
+
+    /// Marks that what a node should run has changed.
+    fn touch_node(&mut self, node: &model::name::NodeName) {
+        let generation = Generation::from(self.revision);
+        if let Some(record) = self.nodes.get_mut(node) {
+            record.assigned_at = generation;
+        }
+    }
+
+    fn known(&self, tag: &RequestTag) -> Option<Outcome> {
+        let record = self.requests.get(&tag.id)?;
+        Some(if record.fingerprint == tag.fingerprint {
+            record.outcome.clone()
+        } else {
+            Outcome::Refused(Refusal::RequestMismatch { id: tag.id.to_string() })
+        })
+    }
+
+    fn remember(&mut self, tag: &RequestTag, outcome: &Outcome) {
+        let record = RequestRecord { fingerprint: tag.fingerprint.clone(), outcome: outcome.clone() };
+        self.requests.insert(tag.id.clone(), record);
+        self.request_ages.push_back((self.now_ms, tag.id.clone()));
+    }
+
+    fn forget_old_requests(&mut self) {
+        while let Some((time_ms, _)) = self.request_ages.front() {
+            let old = self.now_ms.saturating_sub(*time_ms) > REQUEST_KEPT_MS;
+            if !old && self.request_ages.len() <= REQUESTS_MAX {
+                return;
+            }
+            if let Some((_, id)) = self.request_ages.pop_front() {
+                self.requests.remove(&id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Nodes: registration, liveness, reports.
+
+use model::id::Generation;
+use model::name::NodeName;
+use model::node::{NodeDescription, NodeState};
+use model::report::{GraphReport, Progress, Report};
+
+use super::graph;
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{NODES_MAX, NodeRecord, State};
+
+fn subject(name: &NodeName) -> String {
+    format!("node/{name}")
+}
+
+pub(super) fn register(state: &mut State, description: &NodeDescription) -> Result<Outcome, Refusal> {
+    let name = &description.name;
+    let known = state.nodes.get(name);
+    if let Some(record) = known {
+        if record.description.uid != description.uid {
+            return Err(Refusal::NodeIdentity {
+                name: name.to_string(),
+                known: record.description.uid.to_string(),
+            });
+        }
+        if record.description == *description && record.state == NodeState::Ready {
+            return Ok(state.done());
+        }
+    } else if state.nodes.len() >= NODES_MAX {
+        return Err(Refusal::Exhausted { what: "nodes".to_owned(), bound: NODES_MAX as u64 });
+    }
+    let known = known.cloned();
+    let at = state.advance();
+    let now_ms = state.now_ms;
+    let record = match known {
+        Some(record) => NodeRecord {
+            description: description.clone(),
+            state: NodeState::Ready,
+            changed_at_ms: now_ms,
+            ..record
+        },
+        None => NodeRecord {
+            description: description.clone(),
+            state: NodeState::Ready,
+            joined_at_ms: now_ms,
+            changed_at_ms: now_ms,
+            accepted: Generation::default(),
+            assigned_at: at.into(),
+        },
+    };
+    state.nodes.insert(name.clone(), record);
+    state.event(subject(name), "ready", format!("agent {} connected", description.version));
+    Ok(state.done())
+}
+
+pub(super) fn set_state(
+    state: &mut State,
+    name: &NodeName,
+    to: NodeState,
+    why: &str,
+) -> Result<Outcome, Refusal> {
+    let Some(record) = state.nodes.get(name) else {
+        return Err(Refusal::NotFound { what: format!("node {name}") });
+    };
+    if record.state == to {
+        return Ok(state.done());
+    }
+    let mut record = record.clone();
+    state.advance();
+    record.state = to;
+    record.changed_at_ms = state.now_ms;
+    state.nodes.insert(name.clone(), record);
+    state.event(subject(name), &to.to_string(), why.to_owned());
+    Ok(state.done())
+}
+
+pub(super) fn record_report(state: &mut State, report: &Report) -> Result<Outcome, Refusal> {
+    let Some(node) = state.nodes.get(&report.node) else {
+        return Err(Refusal::NotFound { what: format!("node {}", report.node) });
+    };
+    // Reports of one node may overtake each other at a reconnect.
+    if report.accepted < node.accepted {
+        return Err(Refusal::Stale { what: format!("the assignment of node {}", report.node) });
+    }
+    let accepted_moved = report.accepted > node.accepted;
+    let news: Vec<GraphReport> =
+        report.graphs.iter().filter(|seen| is_news(state, &report.node, seen)).cloned().collect();
+    if !accepted_moved && news.is_empty() {
+        return Ok(state.done());
+    }
+    state.advance();
+    if let Some(node) = state.nodes.get_mut(&report.node) {
+        node.accepted = report.accepted;
+    }
+    for seen in news {
+        observe(state, &report.node, seen);
+    }
+    Ok(state.done())
+}
+
+fn is_news(state: &State, node: &NodeName, seen: &GraphReport) -> bool {
+    state.graphs.get(&seen.key).is_some_and(|record| {
+        record.uid == seen.uid
+            && record.node.as_ref() == Some(node)
+            && record.observed.as_ref() != Some(seen)
+            && record.observed.as_ref().is_none_or(|known| known.desired <= seen.desired)
+    })
+}
+
+fn observe(state: &mut State, node: &NodeName, seen: GraphReport) {
+    let event = match &seen.progress {
+        Progress::Serving => Some(("serving", format!("generation {} answers on node {node}", seen.desired))),
+        Progress::Failed(failure) => Some(("failed", format!("on node {node}: {failure}"))),
+        Progress::Retrying(failure) => Some(("retrying", format!("on node {node}: {failure}"))),
+        Progress::Fetching | Progress::Compiling | Progress::Starting => None,
+    };
+    let key = seen.key.clone();
+    if let Some(record) = state.graphs.get_mut(&key) {
+        record.observed = Some(seen);
+    }
+    if let Some((reason, message)) = event {
+        state.event(graph::subject(&key), reason, message);
+    }
+}

@@ -1,0 +1,166 @@
+//! What can be asked of the cluster: one entry of the log each.
+//!
+//! A command carries everything that was decided: time, ids, linked graphs. `apply` decides nothing but whether the
+//! preconditions still hold.
+
+use model::graph::{Artifact, GraphSpec};
+use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
+use model::linked::LinkedGraph;
+use model::name::{NodeName, PolicyName};
+use model::node::{NodeDescription, NodeState};
+use model::policy::PolicySpec;
+use model::report::Report;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Command {
+    /// The proposer's clock, milliseconds since 1970; the state never goes back behind the last one.
+    pub now_ms: u64,
+    /// Set on each mutation that a client asked for: applied once.
+    pub request: Option<RequestTag>,
+    /// What is asked.
+    pub body: Body,
+}
+
+/// Tells a repeated request from another one that reuses its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestTag {
+    /// Chosen by the client.
+    pub id: RequestId,
+    /// A digest of what the client asked for, as hex.
+    pub fingerprint: String,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Body {
+    /// Gives the cluster its identity; the first command of every log.
+    InitCluster {
+        /// The identity.
+        cluster: ClusterId,
+    },
+    /// Makes a new revision of a graph.
+    Deploy(Box<Deploy>),
+    /// Takes a graph away.
+    DeleteGraph(DeleteGraph),
+    /// Links a graph again, after the policies have changed.
+    Relink(Box<Relink>),
+    /// Makes a new version of a policy.
+    PutPolicy(Box<PutPolicy>),
+    /// Takes a policy away.
+    DeletePolicy(DeletePolicy),
+    /// Says that the bytes of an artifact are stored.
+    PutArtifact(Artifact),
+    /// Says which node an agent has come up on.
+    RegisterNode(NodeDescription),
+    /// Says that a node has been lost or found.
+    SetNodeState {
+        /// The node.
+        node: NodeName,
+        /// Its state.
+        state: NodeState,
+        /// Why, for people.
+        why: String,
+    },
+    /// Puts graphs on nodes.
+    Place(Vec<Place>),
+    /// Keeps what a node says it runs.
+    RecordReport(Report),
+}
+
+/// A new revision of a graph, checked and linked against the policies of `policies_at`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deploy {
+    /// The graph.
+    pub key: GraphKey,
+    /// The identity it gets if it is new.
+    pub uid: Uid,
+    /// The manifest as written, comments and all.
+    pub manifest: String,
+    /// What it says.
+    pub spec: GraphSpec,
+    /// The graph as linked.
+    pub linked: LinkedGraph,
+    /// Refused if the policies have changed since.
+    pub policies_at: StateRevision,
+    /// Refused if the graph's current revision is another one. `None` stands for "does not exist".
+    pub base: Option<RevisionNumber>,
+    /// How it came about.
+    pub origin: DeployOrigin,
+}
+
+/// How a revision came about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeployOrigin {
+    /// From a manifest.
+    Deploy,
+    /// By going back to an earlier revision.
+    Rollback {
+        /// That revision.
+        to: RevisionNumber,
+    },
+}
+
+/// A graph to be taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteGraph {
+    /// The graph.
+    pub key: GraphKey,
+    /// Refused if the current revision is another one.
+    pub expected: Option<RevisionNumber>,
+}
+
+/// A graph linked again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Relink {
+    /// The graph.
+    pub key: GraphKey,
+    /// Refused if it is another graph by now.
+    pub uid: Uid,
+    /// Refused if it has another revision by now.
+    pub revision: RevisionNumber,
+    /// Refused if the policies have changed since.
+    pub policies_at: StateRevision,
+    /// The graph as linked.
+    pub linked: LinkedGraph,
+}
+
+/// A new version of a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PutPolicy {
+    /// The manifest as written.
+    pub manifest: String,
+    /// What it says.
+    pub spec: PolicySpec,
+    /// Refused if a graph was deployed or deleted since the policy was checked against all of them.
+    pub graphs_at: StateRevision,
+    /// Refused if another policy has changed since.
+    pub policies_at: StateRevision,
+}
+
+/// A policy to be taken away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletePolicy {
+    /// The policy.
+    pub name: PolicyName,
+    /// Refused if a graph was deployed or deleted since the graphs were linked without it.
+    pub graphs_at: StateRevision,
+    /// Refused if another policy has changed since.
+    pub policies_at: StateRevision,
+}
+
+/// A graph on a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The graph.
+    pub key: GraphKey,
+    /// Refused if it is another graph by now.
+    pub uid: Uid,
+    /// Refused if it has changed since.
+    pub generation: Generation,
+    /// Refused if this node is not ready.
+    pub node: NodeName,
+}

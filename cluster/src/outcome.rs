@@ -1,0 +1,99 @@
+//! What became of a command: data, replicated and kept for the request that asked.
+
+use model::id::{Generation, GraphKey, RevisionNumber, StateRevision};
+use model::name::PolicyName;
+use serde::{Deserialize, Serialize};
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A graph has this revision now.
+    Deployed {
+        /// The graph.
+        key: GraphKey,
+        /// Its revision.
+        revision: RevisionNumber,
+        /// Its generation.
+        generation: Generation,
+        /// Whether the deploy changed nothing.
+        unchanged: bool,
+    },
+    /// A graph is gone.
+    GraphDeleted,
+    /// A policy has this version now.
+    PolicyPut {
+        /// The policy.
+        name: PolicyName,
+        /// Its version.
+        generation: Generation,
+        /// Whether it was there, the same, before.
+        unchanged: bool,
+    },
+    /// A policy is gone.
+    PolicyDeleted,
+    /// Done, with nothing to tell.
+    Done {
+        /// The state it is in.
+        at: StateRevision,
+    },
+    /// Not done, for a reason the proposer can act on; nothing has changed.
+    Refused(Refusal),
+}
+
+/// Why a command was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// What it was decided from has changed: decide again.
+    #[error("{what} changed meanwhile")]
+    Stale {
+        /// What has changed.
+        what: String,
+    },
+    /// The graph's revision is not the expected one.
+    #[error("{key} is at revision {}, not at the expected {}", shown(*.found), shown(*.expected))]
+    RevisionConflict {
+        /// The graph.
+        key: GraphKey,
+        /// What was expected.
+        expected: Option<RevisionNumber>,
+        /// What it is.
+        found: Option<RevisionNumber>,
+    },
+    /// There is no such object.
+    #[error("there is no {what}")]
+    NotFound {
+        /// The object.
+        what: String,
+    },
+    /// The request id was used for something else.
+    #[error("request id {id} was already used for another request")]
+    RequestMismatch {
+        /// The id.
+        id: String,
+    },
+    /// A bound of the cluster is reached.
+    #[error("{what}: the bound is {bound}")]
+    Exhausted {
+        /// What there is too much of.
+        what: String,
+        /// The bound.
+        bound: u64,
+    },
+    /// The cluster has its identity already.
+    #[error("the cluster is initialised already")]
+    AlreadyInitialised,
+    /// A node of that name with another identity is known.
+    #[error("node {name} is known with another identity ({known}): an identity is never replaced")]
+    NodeIdentity {
+        /// The name.
+        name: String,
+        /// The identity that is known.
+        known: String,
+    },
+}
+
+fn shown(revision: Option<RevisionNumber>) -> String {
+    revision.map_or_else(|| "none".to_owned(), |revision| revision.to_string())
+}

@@ -1,0 +1,159 @@
+//! The value itself. Only `apply` writes to it.
+
+use imbl::{OrdMap, Vector};
+use model::digest::Digest;
+use model::event::Event;
+use model::graph::{Artifact, GraphSpec};
+use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
+use model::linked::LinkedGraph;
+use model::name::{NodeName, PolicyName};
+use model::node::{NodeDescription, NodeState};
+use model::policy::PolicySpec;
+use model::report::GraphReport;
+use serde::{Deserialize, Serialize};
+
+use crate::command::DeployOrigin;
+use crate::outcome::Outcome;
+
+/// Revisions of a graph and versions of a policy that are kept for rollback and diff.
+pub const HISTORY_MAX: usize = 10;
+/// Events that are kept.
+pub const EVENTS_MAX: usize = 2_048;
+/// Requests whose outcome is kept; with [`REQUEST_KEPT_MS`], about one mutation a second over the whole day.
+pub const REQUESTS_MAX: usize = 65_536;
+/// How long the outcome of a request is kept, in milliseconds: 24 hours.
+pub const REQUEST_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Graphs in a cluster.
+pub const GRAPHS_MAX: usize = 20_000;
+/// Policies in a cluster.
+pub const POLICIES_MAX: usize = 1_000;
+/// Nodes in a cluster.
+pub const NODES_MAX: usize = 10_000;
+
+/// The replicated cluster. Cloning costs nothing: the maps are persistent.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The identity; set by the first command.
+    pub cluster: Option<ClusterId>,
+    /// +1 for each command that changed something.
+    pub revision: StateRevision,
+    /// The latest time a command carried.
+    pub now_ms: u64,
+    /// The state in which a graph was last deployed or deleted.
+    pub graphs_at: StateRevision,
+    /// The state in which a policy last changed.
+    pub policies_at: StateRevision,
+    /// The graphs.
+    pub graphs: OrdMap<GraphKey, GraphRecord>,
+    /// The policies.
+    pub policies: OrdMap<PolicyName, PolicyRecord>,
+    /// The nodes.
+    pub nodes: OrdMap<NodeName, NodeRecord>,
+    /// The artifacts whose bytes are stored.
+    pub artifacts: OrdMap<Digest, Artifact>,
+    /// Outcomes of client requests.
+    pub requests: OrdMap<RequestId, RequestRecord>,
+    /// The same requests by age: (time, id), oldest first.
+    pub request_ages: Vector<(u64, RequestId)>,
+    /// What happened, oldest first.
+    pub events: Vector<Event>,
+}
+
+/// One graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GraphRecord {
+    /// Its identity.
+    pub uid: Uid,
+    /// When it was first deployed, milliseconds since 1970.
+    pub created_at_ms: u64,
+    /// Its revisions, oldest first, the current one last; never empty.
+    pub revisions: Vector<RevisionRecord>,
+    /// The state in which its linked form last changed.
+    pub generation: Generation,
+    /// The current revision as linked.
+    pub linked: LinkedGraph,
+    /// Where it is placed.
+    pub node: Option<NodeName>,
+    /// What that node says of it.
+    pub observed: Option<GraphReport>,
+}
+
+impl GraphRecord {
+    /// The current revision.
+    pub fn current(&self) -> Option<&RevisionRecord> {
+        self.revisions.last()
+    }
+
+    /// The number of the current revision.
+    pub fn number(&self) -> RevisionNumber {
+        self.current().map(|revision| revision.number).unwrap_or_default()
+    }
+}
+
+/// One revision of a graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RevisionRecord {
+    /// 1, 2, 3, …
+    pub number: RevisionNumber,
+    /// When it was deployed, milliseconds since 1970.
+    pub deployed_at_ms: u64,
+    /// How it came about.
+    pub origin: DeployOrigin,
+    /// The manifest as written.
+    pub manifest: String,
+    /// What it says.
+    pub spec: GraphSpec,
+}
+
+/// One policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// Its versions, oldest first, the current one last; never empty.
+    pub versions: Vector<PolicyVersionRecord>,
+}
+
+impl PolicyRecord {
+    /// The version in force.
+    pub fn current(&self) -> Option<&PolicyVersionRecord> {
+        self.versions.last()
+    }
+}
+
+/// One version of a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyVersionRecord {
+    /// The state that brought it.
+    pub generation: Generation,
+    /// When, milliseconds since 1970.
+    pub applied_at_ms: u64,
+    /// The manifest as written.
+    pub manifest: String,
+    /// What it says.
+    pub spec: PolicySpec,
+}
+
+/// One node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// What its agent says of it.
+    pub description: NodeDescription,
+    /// Whether it can be given work.
+    pub state: NodeState,
+    /// When it was first seen, milliseconds since 1970.
+    pub joined_at_ms: u64,
+    /// When its state last changed, milliseconds since 1970.
+    pub changed_at_ms: u64,
+    /// The assignment its agent has accepted.
+    pub accepted: Generation,
+    /// The state in which its assignment last changed.
+    pub assigned_at: Generation,
+}
+
+/// One client request that was applied.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    /// What was asked for.
+    pub fingerprint: String,
+    /// What became of it.
+    pub outcome: Outcome,
+}

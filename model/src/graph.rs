@@ -1,0 +1,139 @@
+//! A graph as its owner wrote it, checked and with every source resolved to a digest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::egress::EgressRule;
+use crate::interface::InterfacePattern;
+use crate::name::ComponentName;
+use crate::route::HttpRoute;
+use crate::unit::ByteSize;
+
+/// The most components and capabilities of one graph.
+pub const COMPONENTS_MAX: usize = 1_000;
+/// The most links of one graph.
+pub const LINKS_MAX: usize = 5_000;
+/// The most bytes of one component's artifact.
+pub const ARTIFACT_MAX: ByteSize = ByteSize::mebibytes(64);
+/// The most memory of one component: what the agents' pooling allocator reserves for a linear memory.
+pub const MEMORY_MAX: ByteSize = ByteSize::mebibytes(128);
+/// The least memory that is of use to a guest: one wasm page.
+pub const MEMORY_MIN: ByteSize = ByteSize(64 << 10);
+/// The memory of a component that names no limit.
+pub const MEMORY_DEFAULT: ByteSize = ByteSize::mebibytes(64);
+/// The longest deadline of one call.
+pub const DEADLINE_MAX: Duration = Duration::from_secs(600);
+/// The deadline of a component that names none.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// One immutable version of a graph, as deployed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphSpec {
+    /// What policies select on.
+    pub labels: BTreeMap<String, String>,
+    /// Whether imports without an explicit link are linked by inference.
+    pub wiring: Wiring,
+    /// How requests reach the graph.
+    pub ingress: Vec<HttpRoute>,
+    /// The components by name.
+    pub components: BTreeMap<ComponentName, ComponentSpec>,
+    /// The capabilities by name; names are distinct from the components'.
+    pub capabilities: BTreeMap<ComponentName, CapabilitySpec>,
+    /// The links written out.
+    pub links: Vec<LinkSpec>,
+}
+
+/// Whether links may be inferred.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wiring {
+    /// An import with one possible provider is linked to it.
+    #[default]
+    Inferred,
+    /// Every import that is not a node built-in needs a link.
+    Explicit,
+}
+
+/// A wasm artifact in a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentSpec {
+    /// Its bytes.
+    pub artifact: Artifact,
+    /// What policies select on, besides the graph's labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it may know, and how much it may use.
+    pub settings: Settings,
+}
+
+/// Bytes by content address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Artifact {
+    /// SHA-256 of the bytes.
+    pub digest: Digest,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// What one component may know and use; everything is empty or bounded unless granted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Settings {
+    /// Read through `wasi:config/store`.
+    pub config: BTreeMap<String, String>,
+    /// Read through `fermyon:spin/variables`.
+    pub variables: BTreeMap<String, String>,
+    /// Where outgoing HTTP may go.
+    pub egress: Vec<EgressRule>,
+    /// Memory and time.
+    pub limits: Limits,
+}
+
+/// Bounds of one instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The most linear memory of one instance.
+    pub memory: ByteSize,
+    /// The longest one call may take.
+    pub deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory: MEMORY_DEFAULT, deadline: DEADLINE_DEFAULT }
+    }
+}
+
+/// What a node's host offers to a graph, placed and linked like a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum CapabilitySpec {
+    /// A SQLite database on the node's disk, offered as `fermyon:spin/sqlite@2.0.0`.
+    Sqlite {
+        /// The name a guest opens; every other name answers `access-denied`.
+        database: String,
+        /// A script that is run once, when the database is created.
+        seed: Option<Artifact>,
+    },
+}
+
+impl CapabilitySpec {
+    /// The word of the manifest: `sqlite`.
+    pub const fn type_name(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "sqlite",
+        }
+    }
+}
+
+/// A link as written: imports of `from` that `interface` names are satisfied by `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSpec {
+    /// The importing component.
+    pub from: ComponentName,
+    /// Which of its imports.
+    pub interface: InterfacePattern,
+    /// A component or a capability.
+    pub to: ComponentName,
+}

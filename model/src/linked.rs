@@ -1,0 +1,174 @@
+//! A linked graph: a revision and the policies, with every import resolved to what satisfies it.
+//!
+//! This is the value that plans show, that is replicated, and that a node runs. It leaves the node no choices.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::{Artifact, CapabilitySpec, Settings};
+use crate::interface::InterfaceName;
+use crate::name::ComponentName;
+use crate::policy::PolicyVersion;
+use crate::route::HttpRoute;
+
+/// A graph whose every import is resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LinkedGraph {
+    /// How requests reach it.
+    pub ingress: Vec<HttpRoute>,
+    /// The graph's own components, and those that policies put in.
+    pub components: BTreeMap<ComponentName, LinkedComponent>,
+    /// The capabilities that links reach.
+    pub capabilities: BTreeMap<ComponentName, CapabilitySpec>,
+    /// One for each import of each component, sorted by component and interface.
+    pub links: Vec<Link>,
+    /// The policies that stand on some link, by name.
+    pub policies: Vec<PolicyVersion>,
+}
+
+/// A component of a linked graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkedComponent {
+    /// Its bytes.
+    pub artifact: Artifact,
+    /// Who put it there.
+    pub origin: Origin,
+    /// The interfaces it exports.
+    pub exports: Vec<InterfaceName>,
+    /// What it may know and use.
+    pub settings: Settings,
+}
+
+/// Who put a component into a linked graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The graph's owner.
+    Graph,
+    /// A policy of the platform.
+    Policy(PolicyVersion),
+}
+
+/// One import of one component, and what satisfies it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The importing component.
+    pub from: ComponentName,
+    /// The import, as that component names it.
+    pub interface: InterfaceName,
+    /// What satisfies it.
+    pub to: Target,
+    /// How the link came to be.
+    pub wiring: LinkOrigin,
+    /// A verdict for each function that the importer uses, sorted by name.
+    pub functions: Vec<Function>,
+}
+
+/// What satisfies an import.
+///
+/// An instance of a provider component is private to its consumer instance: all links of one consumer instance to
+/// the same provider share one provider instance, and no one else does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// An export of a component.
+    Component {
+        /// The provider.
+        name: ComponentName,
+        /// The export, as the provider names it.
+        export: InterfaceName,
+    },
+    /// A capability of the node's host.
+    Capability {
+        /// The capability in the graph.
+        name: ComponentName,
+    },
+    /// The node's own host: clocks, random, io, stdio, config, variables, logging, outgoing HTTP within `egress`.
+    Host,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Component { name, .. } | Self::Capability { name } => name.fmt(out),
+            Self::Host => out.pad("node"),
+        }
+    }
+}
+
+/// How a link came to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LinkOrigin {
+    /// Written in the manifest.
+    Explicit,
+    /// The one provider there was.
+    Inferred,
+    /// Made by a policy.
+    Policy(PolicyVersion),
+    /// A built-in of the node.
+    BuiltIn,
+}
+
+/// One function of a link and how far it can go.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Function {
+    /// As WIT names it: `execute`, `[method]connection.execute`.
+    pub name: String,
+    /// Whether its two ends may be on two nodes.
+    pub verdict: Verdict,
+}
+
+/// Whether the two ends of a function may be on two nodes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Verdict {
+    /// Its values can be carried.
+    Remotable,
+    /// It carries handles, which a lease keeps alive at the provider.
+    RemotableWithLease {
+        /// Which types make it so.
+        why: String,
+    },
+    /// Both ends must be on one node.
+    LocalOnly {
+        /// Which types make it so.
+        why: String,
+    },
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remotable => out.write_str("remotable"),
+            Self::RemotableWithLease { why } => write!(out, "remotable with a lease ({why})"),
+            Self::LocalOnly { why } => write!(out, "local only ({why})"),
+        }
+    }
+}
+
+impl LinkedGraph {
+    /// The links of one component, in their order.
+    pub fn links_of<'a>(&'a self, component: &'a ComponentName) -> impl Iterator<Item = &'a Link> {
+        self.links.iter().filter(move |link| link.from == *component)
+    }
+
+    /// Every artifact a node needs to run this graph.
+    pub fn artifacts(&self) -> impl Iterator<Item = Artifact> {
+        let components = self.components.values().map(|component| component.artifact);
+        let seeds = self.capabilities.values().filter_map(|capability| match capability {
+            CapabilitySpec::Sqlite { seed, .. } => *seed,
+        });
+        components.chain(seeds)
+    }
+
+    /// The memory one instance of the whole graph may use, in bytes.
+    pub fn memory_bytes(&self) -> u64 {
+        self.components
+            .values()
+            .map(|component| component.settings.limits.memory.0)
+            .fold(0, u64::saturating_add)
+    }
+}

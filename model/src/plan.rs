@@ -1,0 +1,65 @@
+//! What a deploy or a policy change would do, as a value that is shown before it is done.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{GraphKey, RevisionNumber};
+use crate::linked::LinkedGraph;
+
+/// What a deploy would do to one graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Names the inputs: the same id means the same change of the same state.
+    pub id: String,
+    /// The graph.
+    pub key: GraphKey,
+    /// The revision it has now.
+    pub base: Option<RevisionNumber>,
+    /// What would change, in reading order.
+    pub changes: Vec<Change>,
+    /// The graph as it would be linked.
+    pub linked: LinkedGraph,
+    /// What is allowed and worth a thought.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Whether the deploy would change nothing.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// One line of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What happens to the object.
+    pub kind: ChangeKind,
+    /// The object: `component app`, `link app -> crm-db`, `ingress crm.example.com/`.
+    pub subject: String,
+    /// From what to what.
+    pub detail: String,
+}
+
+/// What happens to an object of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// It is new.
+    Add,
+    /// It is there before and after.
+    Change,
+    /// It goes.
+    Remove,
+}
+
+impl fmt::Display for ChangeKind {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(match self {
+            Self::Add => "+",
+            Self::Change => "~",
+            Self::Remove => "-",
+        })
+    }
+}

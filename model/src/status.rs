@@ -1,0 +1,92 @@
+//! What people are told of a graph: derived from desired and observed, never stored.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
+use crate::linked::Origin;
+use crate::name::{ComponentName, NodeName};
+use crate::report::Failure;
+use crate::route::HttpRoute;
+
+/// One graph at one revision of the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GraphStatus {
+    /// Its full name.
+    pub key: GraphKey,
+    /// Its identity.
+    pub uid: Uid,
+    /// The current revision.
+    pub revision: RevisionNumber,
+    /// The current generation: revision and policies.
+    pub generation: Generation,
+    /// The state this was read from.
+    pub state_revision: StateRevision,
+    /// When the current revision was deployed, milliseconds since 1970.
+    pub deployed_at_ms: u64,
+    /// Where it stands.
+    pub state: GraphState,
+    /// The node it is placed on.
+    pub node: Option<NodeName>,
+    /// Where that node's ingress listens, `host:port`.
+    pub ingress_address: Option<String>,
+    /// How requests reach it.
+    pub ingress: Vec<HttpRoute>,
+    /// Its components, policies' included.
+    pub components: Vec<ComponentStatus>,
+}
+
+/// Where a graph stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "state")]
+pub enum GraphState {
+    /// No node has it.
+    Pending {
+        /// Why, node by node.
+        why: Vec<String>,
+    },
+    /// A node works on the current generation.
+    Starting {
+        /// `fetching`, `compiling`, `starting`, or what is waited for.
+        phase: String,
+        /// The generation that answers meanwhile.
+        serving: Option<Generation>,
+    },
+    /// The current generation answers where it was placed.
+    Serving,
+    /// The current generation will not serve as it is.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// The generation that answers instead.
+        serving: Option<Generation>,
+    },
+    /// Its node is not heard of: what it runs may still serve.
+    Unknown {
+        /// What is known.
+        why: String,
+    },
+}
+
+impl GraphState {
+    /// The word shown to people.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Pending { .. } => "pending",
+            Self::Starting { .. } => "starting",
+            Self::Serving => "serving",
+            Self::Failed { .. } => "failed",
+            Self::Unknown { .. } => "unknown",
+        }
+    }
+}
+
+/// One component of a graph.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentStatus {
+    /// Its name in the linked graph.
+    pub name: ComponentName,
+    /// Who put it there.
+    pub origin: Origin,
+    /// The short digest of its artifact.
+    pub artifact: String,
+}

@@ -1,0 +1,59 @@
+//! Assignments.
+
+use model::assignment::{AssignedGraph, Assignment};
+use model::id::{Generation, RevisionNumber};
+
+use super::{DecodeError, each, parse, read, required};
+use crate::weft::node::v1 as wire;
+
+impl From<Assignment> for wire::Assignment {
+    fn from(assignment: Assignment) -> Self {
+        Self {
+            cluster: assignment.cluster.into(),
+            node: assignment.node.into(),
+            generation: assignment.generation.0,
+            graphs: assignment.graphs.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::Assignment> for Assignment {
+    type Error = DecodeError;
+
+    fn try_from(assignment: wire::Assignment) -> Result<Self, DecodeError> {
+        Ok(Self {
+            cluster: read("cluster", assignment.cluster)?,
+            node: read("node", assignment.node)?,
+            generation: Generation(assignment.generation),
+            graphs: each("graphs", assignment.graphs)?,
+        })
+    }
+}
+
+impl From<AssignedGraph> for wire::AssignedGraph {
+    fn from(graph: AssignedGraph) -> Self {
+        Self {
+            graph: graph.key.into(),
+            uid: graph.uid.into(),
+            revision: graph.revision.0,
+            generation: graph.generation.0,
+            linked: Some(graph.linked.into()),
+        }
+    }
+}
+
+impl TryFrom<wire::AssignedGraph> for AssignedGraph {
+    type Error = DecodeError;
+
+    fn try_from(graph: wire::AssignedGraph) -> Result<Self, DecodeError> {
+        Ok(Self {
+            key: parse("graph", &graph.graph)?,
+            uid: read("uid", graph.uid)?,
+            revision: RevisionNumber(graph.revision),
+            generation: Generation(graph.generation),
+            linked: required("linked", graph.linked)?
+                .try_into()
+                .map_err(|error: DecodeError| error.under("linked"))?,
+        })
+    }
+}

@@ -1,0 +1,272 @@
+//! Linked graphs.
+
+use std::time::Duration;
+
+use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
+use model::id::Generation;
+use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
+use model::name::ComponentName;
+use model::policy::PolicyVersion;
+use model::route::{HttpRoute, PathPrefix};
+use model::unit::ByteSize;
+
+use super::{DecodeError, each, parse, read, required};
+use crate::weft::graph::v1 as wire;
+
+impl From<LinkedGraph> for wire::LinkedGraph {
+    fn from(graph: LinkedGraph) -> Self {
+        Self {
+            ingress: graph.ingress.into_iter().map(Into::into).collect(),
+            components: graph.components.into_iter().map(Into::into).collect(),
+            capabilities: graph.capabilities.into_iter().map(Into::into).collect(),
+            links: graph.links.into_iter().map(Into::into).collect(),
+            policies: graph.policies.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::LinkedGraph> for LinkedGraph {
+    type Error = DecodeError;
+
+    fn try_from(graph: wire::LinkedGraph) -> Result<Self, DecodeError> {
+        Ok(Self {
+            ingress: each("ingress", graph.ingress)?,
+            components: each::<_, Named<LinkedComponent>>("components", graph.components)?
+                .into_iter()
+                .map(|named| (named.name, named.value))
+                .collect(),
+            capabilities: each::<_, Named<CapabilitySpec>>("capabilities", graph.capabilities)?
+                .into_iter()
+                .map(|named| (named.name, named.value))
+                .collect(),
+            links: each("links", graph.links)?,
+            policies: each("policies", graph.policies)?,
+        })
+    }
+}
+
+/// An entry of a map, as the wire writes it.
+struct Named<T> {
+    name: ComponentName,
+    value: T,
+}
+
+impl From<HttpRoute> for wire::HttpRoute {
+    fn from(route: HttpRoute) -> Self {
+        Self {
+            host: route.host.map(String::from).unwrap_or_default(),
+            path: route.path.into(),
+            to: route.to.into(),
+        }
+    }
+}
+
+impl TryFrom<wire::HttpRoute> for HttpRoute {
+    type Error = DecodeError;
+
+    fn try_from(route: wire::HttpRoute) -> Result<Self, DecodeError> {
+        Ok(Self {
+            host: if route.host.is_empty() { None } else { Some(parse("host", &route.host)?) },
+            path: parse::<PathPrefix>("path", &route.path)?,
+            to: read("to", route.to)?,
+        })
+    }
+}
+
+impl From<Artifact> for wire::Artifact {
+    fn from(artifact: Artifact) -> Self {
+        Self { digest: artifact.digest.to_string(), size: artifact.size }
+    }
+}
+
+impl TryFrom<wire::Artifact> for Artifact {
+    type Error = DecodeError;
+
+    fn try_from(artifact: wire::Artifact) -> Result<Self, DecodeError> {
+        Ok(Self { digest: parse("digest", &artifact.digest)?, size: artifact.size })
+    }
+}
+
+impl From<PolicyVersion> for wire::PolicyVersion {
+    fn from(version: PolicyVersion) -> Self {
+        Self { name: version.name.into(), generation: version.generation.0 }
+    }
+}
+
+impl TryFrom<wire::PolicyVersion> for PolicyVersion {
+    type Error = DecodeError;
+
+    fn try_from(version: wire::PolicyVersion) -> Result<Self, DecodeError> {
+        Ok(Self { name: read("name", version.name)?, generation: Generation(version.generation) })
+    }
+}
+
+impl From<(ComponentName, LinkedComponent)> for wire::LinkedComponent {
+    fn from((name, component): (ComponentName, LinkedComponent)) -> Self {
+        Self {
+            name: name.into(),
+            artifact: Some(component.artifact.into()),
+            policy: match component.origin {
+                Origin::Graph => None,
+                Origin::Policy(version) => Some(version.into()),
+            },
+            exports: component.exports.into_iter().map(String::from).collect(),
+            settings: Some(component.settings.into()),
+        }
+    }
+}
+
+impl TryFrom<wire::LinkedComponent> for Named<LinkedComponent> {
+    type Error = DecodeError;
+
+    fn try_from(component: wire::LinkedComponent) -> Result<Self, DecodeError> {
+        let exports = component.exports.into_iter().map(|export| read("exports", export));
+        let value = LinkedComponent {
+            artifact: required("artifact", component.artifact)?
+                .try_into()
+                .map_err(|error: DecodeError| error.under("artifact"))?,
+            origin: match component.policy {
+                None => Origin::Graph,
+                Some(version) => {
+                    Origin::Policy(version.try_into().map_err(|error: DecodeError| error.under("policy"))?)
+                }
+            },
+            exports: exports.collect::<Result<_, _>>()?,
+            settings: required("settings", component.settings)?
+                .try_into()
+                .map_err(|error: DecodeError| error.under("settings"))?,
+        };
+        Ok(Self { name: read("name", component.name)?, value })
+    }
+}
+
+impl From<Settings> for wire::Settings {
+    fn from(settings: Settings) -> Self {
+        Self {
+            config: settings.config.into_iter().collect(),
+            variables: settings.variables.into_iter().collect(),
+            egress: settings.egress.into_iter().map(String::from).collect(),
+            memory_bytes: settings.limits.memory.0,
+            deadline_ms: u64::try_from(settings.limits.deadline.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl TryFrom<wire::Settings> for Settings {
+    type Error = DecodeError;
+
+    fn try_from(settings: wire::Settings) -> Result<Self, DecodeError> {
+        let egress = settings.egress.into_iter().map(|rule| read("egress", rule));
+        Ok(Self {
+            config: settings.config.into_iter().collect(),
+            variables: settings.variables.into_iter().collect(),
+            egress: egress.collect::<Result<_, _>>()?,
+            limits: Limits {
+                memory: ByteSize(settings.memory_bytes),
+                deadline: Duration::from_millis(settings.deadline_ms),
+            },
+        })
+    }
+}
+
+impl From<(ComponentName, CapabilitySpec)> for wire::Capability {
+    fn from((name, capability): (ComponentName, CapabilitySpec)) -> Self {
+        let CapabilitySpec::Sqlite { database, seed } = capability;
+        let sqlite = wire::Sqlite { database, seed: seed.map(Into::into) };
+        Self { name: name.into(), r#type: Some(wire::capability::Type::Sqlite(sqlite)) }
+    }
+}
+
+impl TryFrom<wire::Capability> for Named<CapabilitySpec> {
+    type Error = DecodeError;
+
+    fn try_from(capability: wire::Capability) -> Result<Self, DecodeError> {
+        let wire::capability::Type::Sqlite(sqlite) = required("type", capability.r#type)?;
+        let seed = sqlite.seed.map(Artifact::try_from).transpose();
+        let value = CapabilitySpec::Sqlite {
+            database: sqlite.database,
+            seed: seed.map_err(|error| error.under("seed"))?,
+        };
+        Ok(Self { name: read("name", capability.name)?, value })
+    }
+}
+
+impl From<Link> for wire::Link {
+    fn from(link: Link) -> Self {
+        Self {
+            from: link.from.into(),
+            interface: link.interface.into(),
+            target: Some(match link.to {
+                Target::Component { name, export } => wire::link::Target::Component(wire::ComponentTarget {
+                    name: name.into(),
+                    export: export.into(),
+                }),
+                Target::Capability { name } => wire::link::Target::Capability(name.into()),
+                Target::Host => wire::link::Target::Host(wire::HostTarget {}),
+            }),
+            wiring: Some(match link.wiring {
+                LinkOrigin::Explicit => wire::link::Wiring::Explicit(wire::ExplicitWiring {}),
+                LinkOrigin::Inferred => wire::link::Wiring::Inferred(wire::InferredWiring {}),
+                LinkOrigin::Policy(version) => wire::link::Wiring::Policy(version.into()),
+                LinkOrigin::BuiltIn => wire::link::Wiring::BuiltIn(wire::BuiltInWiring {}),
+            }),
+            functions: link.functions.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::Link> for Link {
+    type Error = DecodeError;
+
+    fn try_from(link: wire::Link) -> Result<Self, DecodeError> {
+        let to = match required("target", link.target)? {
+            wire::link::Target::Component(target) => Target::Component {
+                name: read("target.name", target.name)?,
+                export: read("target.export", target.export)?,
+            },
+            wire::link::Target::Capability(name) => {
+                Target::Capability { name: read("target.capability", name)? }
+            }
+            wire::link::Target::Host(_) => Target::Host,
+        };
+        let wiring = match required("wiring", link.wiring)? {
+            wire::link::Wiring::Explicit(_) => LinkOrigin::Explicit,
+            wire::link::Wiring::Inferred(_) => LinkOrigin::Inferred,
+            wire::link::Wiring::Policy(version) => LinkOrigin::Policy(version.try_into()?),
+            wire::link::Wiring::BuiltIn(_) => LinkOrigin::BuiltIn,
+        };
+        Ok(Self {
+            from: read("from", link.from)?,
+            interface: read("interface", link.interface)?,
+            to,
+            wiring,
+            functions: each("functions", link.functions)?,
+        })
+    }
+}
+
+impl From<Function> for wire::Function {
+    fn from(function: Function) -> Self {
+        let (verdict, why) = match function.verdict {
+            Verdict::Remotable => (wire::Verdict::Remotable, String::new()),
+            Verdict::RemotableWithLease { why } => (wire::Verdict::RemotableWithLease, why),
+            Verdict::LocalOnly { why } => (wire::Verdict::LocalOnly, why),
+        };
+        Self { name: function.name, verdict: verdict.into(), why }
+    }
+}
+
+impl TryFrom<wire::Function> for Function {
+    type Error = DecodeError;
+
+    fn try_from(function: wire::Function) -> Result<Self, DecodeError> {
+        let why = function.why;
+        let verdict = match wire::Verdict::try_from(function.verdict) {
+            Ok(wire::Verdict::Remotable) => Verdict::Remotable,
+            Ok(wire::Verdict::RemotableWithLease) => Verdict::RemotableWithLease { why },
+            Ok(wire::Verdict::LocalOnly) => Verdict::LocalOnly { why },
+            Ok(wire::Verdict::Unspecified) | Err(_) => return Err(DecodeError::unknown("verdict")),
+        };
+        Ok(Self { name: function.name, verdict })
+    }
+}

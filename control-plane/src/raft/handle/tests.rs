@@ -1,0 +1,118 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use cluster::command::Body;
+use model::digest::Digest;
+use model::graph::Artifact;
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use tempfile::TempDir;
+
+use super::*;
+
+const KINDS: [Kind; 2] = [Kind::Sled, Kind::Wal];
+
+fn config(folder: &Path, storage: Kind) -> RaftConfig {
+    RaftConfig { data_dir: folder.to_owned(), node_id: 1, storage, init: true }
+}
+
+fn put(number: u8) -> Command {
+    let artifact = Artifact { digest: Digest::from_bytes([number; 32]), size: 1 };
+    Command { now_ms: u64::from(number), request: None, body: Body::PutArtifact(artifact) }
+}
+
+struct Stores(Kind);
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Stores {
+    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, machine, _, _) = open_storage(&config(folder.path(), self.0)).unwrap();
+        Ok((folder, log, machine))
+    }
+}
+
+#[test]
+fn both_disks_pass_the_storage_suite_of_openraft() {
+    for kind in KINDS {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        runtime.block_on(async { Suite::test_all(Stores(kind)).await.unwrap() });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let handle = Handle::open(config(folder.path(), kind)).await.unwrap();
+        for number in 0..20 {
+            handle.propose(put(number)).await.unwrap();
+        }
+        let before = handle.read().await.unwrap();
+        handle.shutdown().await;
+        drop(handle);
+        let handle = Handle::open(config(folder.path(), kind)).await.unwrap();
+        let after = handle.read().await.unwrap();
+        assert_eq!(after, before, "{kind:?}");
+        assert_eq!(after.artifacts.len(), 20);
+        handle.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_from_a_snapshot_has_the_same_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = Handle::open(config(folder.path(), Kind::Sled)).await.unwrap();
+    for number in 0..50 {
+        handle.propose(put(number)).await.unwrap();
+    }
+    handle.raft.trigger().snapshot().await.unwrap();
+    let at = handle
+        .raft
+        .wait(Some(PATIENCE))
+        .metrics(|m| m.snapshot.is_some(), "snapshot")
+        .await
+        .unwrap()
+        .snapshot
+        .unwrap()
+        .index;
+    handle.raft.trigger().purge_log(at).await.unwrap();
+    handle.raft.wait(Some(PATIENCE)).metrics(|m| m.purged.is_some(), "purge").await.unwrap();
+    handle.propose(put(60)).await.unwrap();
+    let before = handle.read().await.unwrap();
+    handle.shutdown().await;
+    drop(handle);
+    let handle = Handle::open(config(folder.path(), Kind::Sled)).await.unwrap();
+    assert_eq!(handle.read().await.unwrap(), before);
+    handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_another_member_or_of_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let uninitialised = RaftConfig { init: false, ..config(folder.path(), Kind::Wal) };
+    assert!(matches!(Handle::open(uninitialised).await, Err(OpenError::Uninitialised { .. })));
+    Handle::open(config(folder.path(), Kind::Wal)).await.unwrap().shutdown().await;
+    let other = RaftConfig { node_id: 2, ..config(folder.path(), Kind::Wal) };
+    let refused = Handle::open(other).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Identity { .. }), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_too_large_is_refused_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = Handle::open(config(folder.path(), Kind::Wal)).await.unwrap();
+    // Random text does not shrink.
+    let mut seed = 7_u64;
+    let name: String = (0..400_000)
+        .map(|_| {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            char::from(b'!' + (seed >> 58) as u8)
+        })
+        .collect();
+    let body =
+        Body::SetNodeState { node: "n1".parse().unwrap(), state: model::node::NodeState::Down, why: name };
+    let refused = handle.propose(Command { now_ms: 1, request: None, body }).await;
+    assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
+    handle.shutdown().await;
+}

@@ -1,0 +1,182 @@
+//! The log as openraft sees it: the not yet purged tail in memory, every change through the disk's thread.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::io;
+use std::ops::RangeBounds;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+
+use super::codec;
+use super::disk::{Disk, DiskError, Write, Writer};
+use super::types::{Entry, LogId, TypeConfig, Vote};
+
+const VOTE: &str = "vote";
+const PURGED: &str = "purged";
+const COMMITTED: &str = "committed";
+
+/// The log; a cheap handle.
+#[derive(Debug, Clone)]
+pub struct LogStore {
+    tail: Arc<RwLock<Tail>>,
+    disk: Arc<Writer>,
+}
+
+#[derive(Debug, Default)]
+struct Tail {
+    entries: BTreeMap<u64, Entry>,
+    purged: Option<LogId>,
+    vote: Option<Vote>,
+    committed: Option<LogId>,
+}
+
+impl LogStore {
+    /// Reads the log from `disk` and gives the disk to its thread.
+    pub fn open(mut disk: impl Disk, path: &std::path::Path) -> Result<Self, DiskError> {
+        let loaded = disk.load()?;
+        let damaged = |what: String| DiskError::Damaged { path: path.to_owned(), what };
+        let mut tail = Tail::default();
+        let value = |key: &str| loaded.values.get(key).map(Vec::as_slice);
+        let log_id = |key: &str| {
+            value(key).map(codec::decode_log_id).transpose().map_err(|error| damaged(format!("{key}: {error}")))
+        };
+        tail.purged = log_id(PURGED)?;
+        tail.committed = log_id(COMMITTED)?;
+        tail.vote = value(VOTE)
+            .map(codec::decode_vote)
+            .transpose()
+            .map_err(|error| damaged(format!("the vote: {error}")))?;
+        for (index, bytes) in &loaded.entries {
+            // A crash between writing `purged` and removing the entries leaves some behind it.
+            if tail.purged.as_ref().is_some_and(|purged| *index <= purged.index) {
+                continue;
+            }
+            let entry =
+                codec::decode_entry(bytes).map_err(|error| damaged(format!("entry {index}: {error}")))?;
+            if entry.log_id.index != *index {
+                return Err(damaged(format!("entry {} is stored as {index}", entry.log_id.index)));
+            }
+            tail.entries.insert(*index, entry);
+        }
+        tail.verify().map_err(damaged)?;
+        let disk =
+            Writer::start("raft", disk).map_err(|source| DiskError::Io { path: path.to_owned(), source })?;
+        Ok(Self { tail: Arc::new(RwLock::new(tail)), disk: Arc::new(disk) })
+    }
+
+    fn read<T>(&self, of: impl FnOnce(&Tail) -> T) -> T {
+        // The tail is changed by single calls that cannot panic half-way.
+        of(&self.tail.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<T>(&self, of: impl FnOnce(&mut Tail) -> T) -> T {
+        of(&mut self.tail.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Tail {
+    fn verify(&self) -> Result<(), String> {
+        let Some((first, _)) = self.entries.first_key_value() else { return Ok(()) };
+        let expected = self.purged.as_ref().map_or(0, |purged| purged.index + 1);
+        if *first != expected {
+            return Err(format!("the log starts at {first}, expected {expected}"));
+        }
+        if self.vote.is_none() {
+            return Err("there is a log but no vote".to_owned());
+        }
+        let mut before: Option<&LogId> = self.purged.as_ref();
+        for entry in self.entries.values() {
+            if before.is_some_and(|before| entry.log_id.leader_id < before.leader_id) {
+                return Err(format!("the term goes down at entry {}", entry.log_id.index));
+            }
+            before = Some(&entry.log_id);
+        }
+        Ok(())
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        Ok(self.read(|tail| tail.entries.range(range).map(|(_, entry)| entry.clone()).collect()))
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        Ok(self.read(|tail| tail.vote))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
+        Ok(self.read(|tail| LogState {
+            last_purged_log_id: tail.purged,
+            last_log_id: tail.entries.last_key_value().map(|(_, entry)| entry.log_id).or(tail.purged),
+        }))
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        let write = Write::Put { key: VOTE, bytes: codec::encode_vote(vote) };
+        self.disk.write_and_wait(vec![write]).await?;
+        self.change(|tail| tail.vote = Some(*vote));
+        Ok(())
+    }
+
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        // Only a hint that shortens the replay at start: it shares the next barrier and is not waited for.
+        if let Some(committed) = committed {
+            let write = Write::Put { key: COMMITTED, bytes: codec::encode_log_id(&committed) };
+            self.disk.write(vec![write], Box::new(|_| {}));
+        }
+        self.change(|tail| tail.committed = committed);
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        Ok(self.read(|tail| {
+            let last = tail.entries.last_key_value().map(|(_, entry)| entry.log_id).or(tail.purged);
+            tail.committed.min(last)
+        }))
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let writes = entries
+            .iter()
+            .map(|entry| Write::Append { index: entry.log_id.index, bytes: codec::encode_entry(entry) })
+            .collect();
+        self.change(|tail| {
+            tail.entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
+        });
+        self.disk.write(writes, Box::new(move |result| callback.io_completed(result)));
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |last| last.index + 1);
+        self.change(|tail| drop(tail.entries.split_off(&from)));
+        self.disk.write_and_wait(vec![Write::TruncateFrom(from)]).await
+    }
+
+    async fn purge(&mut self, to: LogId) -> io::Result<()> {
+        self.change(|tail| {
+            tail.purged = Some(to);
+            tail.entries = tail.entries.split_off(&(to.index + 1));
+        });
+        let purged = Write::Put { key: PURGED, bytes: codec::encode_log_id(&to) };
+        self.disk.write_and_wait(vec![purged, Write::PurgeTo(to.index)]).await
+    }
+}

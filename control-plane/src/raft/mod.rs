@@ -1,0 +1,13 @@
+//! Consensus and what it keeps on disk. Only this folder names openraft and sled.
+//!
+//! [`Handle`] is the front door: propose a command, read the state, follow its changes.
+
+mod codec;
+pub mod disk;
+mod handle;
+mod log_store;
+mod state_machine;
+mod transport;
+mod types;
+
+pub use handle::{Committed, Handle, OpenError, ProposeError, RaftConfig, ReadError};

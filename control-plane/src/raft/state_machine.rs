@@ -1,0 +1,153 @@
+//! Applies committed entries to the cluster's state and publishes each new state.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use cluster::State;
+use futures::{Stream, StreamExt as _};
+use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+use tokio::sync::watch;
+
+use super::codec;
+use super::disk::{Disk, DiskError, Write, Writer};
+use super::types::{EntryPayload, LogId, Snapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// The state machine.
+#[derive(Debug)]
+pub struct StateMachine {
+    state: State,
+    applied: Option<LogId>,
+    membership: StoredMembership,
+    published: watch::Sender<Arc<State>>,
+    store: Arc<SnapshotStore>,
+}
+
+/// The last snapshot, in memory and on its disk.
+#[derive(Debug)]
+struct SnapshotStore {
+    disk: Writer,
+    current: tokio::sync::Mutex<Option<(SnapshotMeta, SnapshotBytes)>>,
+}
+
+impl StateMachine {
+    /// Reads the last snapshot from `disk` and gives the disk to its thread.
+    pub fn open(mut disk: impl Disk, path: &Path) -> Result<(Self, watch::Receiver<Arc<State>>), DiskError> {
+        let bytes = disk.load()?.snapshot;
+        let damaged = |error: io::Error| DiskError::Damaged {
+            path: path.to_owned(),
+            what: format!("the snapshot: {error}"),
+        };
+        let (meta, state) = match &bytes {
+            Some(bytes) => {
+                let (meta, state) = codec::decode_snapshot(bytes).map_err(damaged)?;
+                (Some(meta), state)
+            }
+            None => (None, State::default()),
+        };
+        let disk =
+            Writer::start("state", disk).map_err(|source| DiskError::Io { path: path.to_owned(), source })?;
+        let current = meta.clone().zip(bytes.map(Arc::new));
+        let (published, receiver) = watch::channel(Arc::new(state.clone()));
+        let machine = Self {
+            state,
+            applied: meta.as_ref().and_then(|meta| meta.last_log_id),
+            membership: meta.map(|meta| meta.last_membership).unwrap_or_default(),
+            published,
+            store: Arc::new(SnapshotStore { disk, current: tokio::sync::Mutex::new(current) }),
+        };
+        Ok((machine, receiver))
+    }
+
+    fn publish(&self) {
+        self.published.send_replace(Arc::new(self.state.clone()));
+    }
+}
+
+impl SnapshotStore {
+    async fn keep(&self, meta: SnapshotMeta, bytes: SnapshotBytes) -> io::Result<()> {
+        let mut current = self.current.lock().await;
+        self.disk.write_and_wait(vec![Write::Snapshot(bytes.clone())]).await?;
+        *current = Some((meta, bytes));
+        Ok(())
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotBytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.applied, self.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        while let Some(next) = entries.next().await {
+            let (entry, responder) = next?;
+            let outcome = match &entry.payload {
+                EntryPayload::Blank => None,
+                EntryPayload::Normal(payload) => Some(self.state.apply(&codec::decode_command(payload)?)),
+                EntryPayload::Membership(membership) => {
+                    self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                    None
+                }
+            };
+            self.applied = Some(entry.log_id);
+            answers.extend(responder.map(|responder| (responder, outcome)));
+        }
+        // Who asked must find its own write in the published state.
+        self.publish();
+        answers.into_iter().for_each(|(responder, outcome)| responder.send(outcome));
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
+            state: self.state.clone(),
+            store: self.store.clone(),
+        }
+    }
+
+    async fn install_snapshot(&mut self, _: &SnapshotMeta, bytes: SnapshotBytes) -> io::Result<()> {
+        let (meta, state) = codec::decode_snapshot(&bytes)?;
+        self.store.keep(meta.clone(), bytes).await?;
+        self.state = state;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership;
+        self.publish();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        let current = self.store.current.lock().await;
+        Ok(current.as_ref().map(|(meta, bytes)| Snapshot { meta: meta.clone(), snapshot: bytes.clone() }))
+    }
+}
+
+/// Builds a snapshot beside the state machine: cloning the state costs nothing.
+#[derive(Debug)]
+pub struct Builder {
+    meta: SnapshotMeta,
+    state: State,
+    store: Arc<SnapshotStore>,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotBytes;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let (meta, state) = (self.meta.clone(), self.state.clone());
+        let bytes = tokio::task::spawn_blocking(move || codec::encode_snapshot(&meta, &state))
+            .await
+            .map_err(io::Error::other)??;
+        let bytes = Arc::new(bytes);
+        self.store.keep(self.meta.clone(), bytes.clone()).await?;
+        Ok(Snapshot { meta: self.meta.clone(), snapshot: bytes })
+    }
+}

@@ -1,0 +1,43 @@
+//! What a component imports and exports, read from its bytes.
+
+pub(crate) mod read;
+pub mod types;
+
+use model::interface::InterfaceName;
+
+pub use read::{ReadError, read};
+pub use types::{FunctionType, Type};
+
+/// The interfaces of one component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ComponentType {
+    /// What it needs, in the order of its binary.
+    pub imports: Vec<Interface>,
+    /// What it offers.
+    pub exports: Vec<Interface>,
+}
+
+/// One interface with the functions that a component uses or offers of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: InterfaceName,
+    /// Its functions.
+    pub functions: Vec<FunctionType>,
+    /// The other interfaces whose types its functions use.
+    pub uses: Vec<InterfaceName>,
+}
+
+impl Interface {
+    /// A function by its WIT name.
+    pub fn function(&self, name: &str) -> Option<&FunctionType> {
+        self.functions.iter().find(|function| function.name == name)
+    }
+}
+
+impl ComponentType {
+    /// An export that stands on the track of `name`.
+    pub fn export_on_track(&self, name: &InterfaceName) -> Option<&Interface> {
+        self.exports.iter().find(|export| export.name.same_track(name))
+    }
+}

@@ -11,7 +11,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(&files, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("descriptors.bin"), prost_bytes(&descriptors))?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Ordered maps, so that equal messages have equal bytes.
+    let mut config = tonic_prost_build::Config::new();
+    config.btree_map(["."]);
+    tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;
     Ok(())
 }
 

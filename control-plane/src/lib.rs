@@ -1,3 +1,10 @@
 //! The control plane: keeps the desired state, checks and links graphs, places them on nodes.
 
+pub mod api;
+pub mod artifacts;
+pub mod clock;
+pub mod config;
+pub mod leader;
+pub mod linking;
 pub mod raft;
+pub mod server;

@@ -91,7 +91,8 @@ impl State {
         }
     }
 
-    fn known(&self, tag: &RequestTag) -> Option<Outcome> {
+    /// What became of a request that was applied before, or the refusal of its id for another request.
+    pub fn known(&self, tag: &RequestTag) -> Option<Outcome> {
         let record = self.requests.get(&tag.id)?;
         Some(if record.fingerprint == tag.fingerprint {
             record.outcome.clone()

@@ -1,0 +1,376 @@
+//! `weft.graph.v1.Graphs`.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::time::Instant;
+
+use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag};
+use cluster::outcome::Refusal;
+use cluster::state::RevisionRecord;
+use cluster::{Outcome, State, view};
+use futures::{Stream, StreamExt as _};
+use graph::diagnostic::nearest;
+use model::graph::Artifact;
+use model::id::{GraphKey, RevisionNumber, Uid};
+use model::name::NamespaceName;
+use model::plan::Plan;
+use proto::convert::parse;
+use proto::status::refuse;
+use proto::weft::graph::v1 as wire;
+use sha2::{Digest as _, Sha256};
+use tonic::{Code, Request, Response, Status};
+use uuid::Uuid;
+
+use super::mutation::{TRIES_MAX, blocking, known, propose, tag};
+use super::{Context, logs, refusal};
+use crate::linking::CheckedGraph;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Graphs {
+    context: Context,
+}
+
+/// A deploy that was checked and planned against one state.
+struct Planned {
+    checked: CheckedGraph,
+    plan: Plan,
+    base: Option<RevisionNumber>,
+}
+
+impl Graphs {
+    /// The service over `context`.
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+
+    async fn state(&self) -> Result<std::sync::Arc<State>, Status> {
+        self.context.raft.read().await.map_err(|error| refusal::read(&error))
+    }
+
+    async fn plan_on(
+        &self,
+        state: std::sync::Arc<State>,
+        manifest: String,
+        artifacts: BTreeMap<String, Artifact>,
+    ) -> Result<Planned, Status> {
+        let linker = self.context.linker.clone();
+        blocking(move || {
+            let checked = linker
+                .check_graph(&manifest, &artifacts, &state)
+                .map_err(|refused| refusal::manifest(&refused))?;
+            let record = state.graphs.get(&checked.key);
+            let base = record.map(|record| (record.number(), &record.linked));
+            let id = plan_id(&manifest, &artifacts, &state, &checked.key);
+            let plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
+            let base = base.map(|(number, _)| number);
+            Ok(Planned { checked, plan, base })
+        })
+        .await?
+    }
+
+    async fn commit(
+        &self,
+        tag: RequestTag,
+        state: &State,
+        planned: Planned,
+        manifest: String,
+        origin: DeployOrigin,
+    ) -> Result<Result<wire::DeployResponse, Refusal>, Status> {
+        let warnings = planned.plan.warnings;
+        let body = Body::Deploy(Box::new(Deploy {
+            key: planned.checked.key,
+            uid: new_uid()?,
+            manifest,
+            spec: planned.checked.spec,
+            linked: planned.checked.linked.graph,
+            policies_at: state.policies_at,
+            base: planned.base,
+            origin,
+        }));
+        Ok(match propose(&self.context, Some(tag), body).await? {
+            Ok(outcome) => Ok(deployed(&outcome, warnings)?),
+            Err(refused) => Err(refused),
+        })
+    }
+}
+
+fn new_uid() -> Result<Uid, Status> {
+    Uid::new(Uuid::new_v4().to_string()).map_err(|error| Status::internal(error.to_string()))
+}
+
+/// Names the inputs of a plan.
+fn plan_id(manifest: &str, artifacts: &BTreeMap<String, Artifact>, state: &State, key: &GraphKey) -> String {
+    let mut hash = Sha256::new();
+    hash.update(manifest);
+    for (source, artifact) in artifacts {
+        hash.update(format!("\0{source}\0{}", artifact.digest));
+    }
+    let base = state.graphs.get(key).map(|record| (record.uid.to_string(), record.generation, record.number()));
+    hash.update(format!("\0{base:?}\0{}", state.policies_at));
+    hex::encode(&hash.finalize()[..6])
+}
+
+fn deployed(outcome: &Outcome, warnings: Vec<String>) -> Result<wire::DeployResponse, Status> {
+    match outcome {
+        Outcome::Deployed { key, revision, generation, unchanged } => Ok(wire::DeployResponse {
+            graph: key.to_string(),
+            revision: revision.0,
+            generation: generation.0,
+            unchanged: *unchanged,
+            warnings,
+        }),
+        other => Err(Status::internal(format!("a deploy had the outcome {other:?}"))),
+    }
+}
+
+fn read_artifacts(artifacts: BTreeMap<String, wire::Artifact>) -> Result<BTreeMap<String, Artifact>, Status> {
+    let read = |(source, artifact): (String, wire::Artifact)| Ok((source, Artifact::try_from(artifact)?));
+    artifacts.into_iter().map(read).collect()
+}
+
+/// `NOT_FOUND`, with the nearest name there is.
+pub(super) fn not_found(state: &State, key: &GraphKey) -> Status {
+    let names: Vec<String> = state.graphs.keys().map(ToString::to_string).collect();
+    let near = nearest(&key.to_string(), names.iter().map(String::as_str));
+    let hint = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
+    refuse(Code::NotFound, "not_found", format!("there is no graph {key}{hint}"))
+}
+
+fn revision_of<'a>(state: &'a State, key: &GraphKey, number: u64) -> Result<&'a RevisionRecord, Status> {
+    let record = state.graphs.get(key).ok_or_else(|| not_found(state, key))?;
+    let found = match number {
+        0 => record.current(),
+        number => record.revisions.iter().find(|revision| revision.number.0 == number),
+    };
+    found.ok_or_else(|| {
+        let kept: Vec<String> = record.revisions.iter().map(|revision| revision.number.to_string()).collect();
+        let message = format!("{key} has no revision {number}; kept are {}", kept.join(", "));
+        refuse(Code::NotFound, "not_found", message)
+    })
+}
+
+/// Artifacts under the names that their manifest gives them, as of a kept revision.
+fn sources_of(revision: &RevisionRecord) -> Result<BTreeMap<String, Artifact>, Status> {
+    let parsed = graph::manifest::parse(revision.manifest.as_bytes())
+        .map_err(|_| Status::internal("a kept manifest cannot be read by this version"))?;
+    let mut sources = BTreeMap::new();
+    for source in parsed.sources() {
+        let component = revision.spec.components.get(&source.owner).map(|component| component.artifact);
+        let seed = revision.spec.capabilities.get(&source.owner).and_then(|capability| match capability {
+            model::graph::CapabilitySpec::Sqlite { seed, .. } => *seed,
+        });
+        sources.extend(component.or(seed).map(|artifact| (source.path.clone(), artifact)));
+    }
+    Ok(sources)
+}
+
+type StatusStream = Pin<Box<dyn Stream<Item = Result<wire::GraphStatus, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl wire::graphs_server::Graphs for Graphs {
+    async fn plan(&self, request: Request<wire::PlanRequest>) -> Result<Response<wire::PlanResponse>, Status> {
+        let request = request.into_inner();
+        let artifacts = read_artifacts(request.artifacts)?;
+        let planned = self.plan_on(self.state().await?, request.manifest, artifacts).await?;
+        Ok(Response::new(wire::PlanResponse { plan: Some(planned.plan.into()) }))
+    }
+
+    async fn deploy(
+        &self,
+        request: Request<wire::DeployRequest>,
+    ) -> Result<Response<wire::DeployResponse>, Status> {
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let tag = tag(&request_id, &request)?;
+        let artifacts = read_artifacts(request.artifacts)?;
+        let mut last = None;
+        for _ in 0..TRIES_MAX {
+            let state = self.state().await?;
+            if let Some(outcome) = known(&state, &tag)? {
+                return Ok(Response::new(deployed(&outcome, Vec::new())?));
+            }
+            let planned = self.plan_on(state.clone(), request.manifest.clone(), artifacts.clone()).await?;
+            if !request.plan_id.is_empty() && request.plan_id != planned.plan.id {
+                let message = format!(
+                    "plan {} is of another state or manifest; it would be {} now: plan again",
+                    request.plan_id, planned.plan.id
+                );
+                return Err(refuse(Code::FailedPrecondition, "plan_stale", message));
+            }
+            let found = planned.base.unwrap_or_default().0;
+            if let Some(expected) = request.expected_revision.filter(|expected| *expected != found) {
+                let message = format!("the graph is at revision {found}, not at the expected {expected}");
+                return Err(refuse(Code::FailedPrecondition, "generation_conflict", message));
+            }
+            let manifest = request.manifest.clone();
+            match self.commit(tag.clone(), &state, planned, manifest, DeployOrigin::Deploy).await? {
+                Ok(answer) => return Ok(Response::new(answer)),
+                Err(refused @ (Refusal::Stale { .. } | Refusal::RevisionConflict { .. })) => {
+                    last = Some(refused)
+                }
+                Err(refused) => return Err(refusal::outcome(&refused)),
+            }
+        }
+        Err(last.map_or_else(|| Status::aborted("too many changes at once"), |last| refusal::outcome(&last)))
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<wire::RollbackRequest>,
+    ) -> Result<Response<wire::DeployResponse>, Status> {
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let tag = tag(&request_id, &request)?;
+        let key: GraphKey = parse("graph", &request.graph)?;
+        for _ in 0..TRIES_MAX {
+            let state = self.state().await?;
+            if let Some(outcome) = known(&state, &tag)? {
+                return Ok(Response::new(deployed(&outcome, Vec::new())?));
+            }
+            let current = revision_of(&state, &key, 0)?.number;
+            let to = match request.to_revision {
+                0 if current.0 <= 1 => {
+                    let message = format!("{key} has no revision before {current}");
+                    return Err(refuse(Code::FailedPrecondition, "no_earlier_revision", message));
+                }
+                0 => current.0 - 1,
+                to => to,
+            };
+            let revision = revision_of(&state, &key, to)?;
+            let (manifest, sources) = (revision.manifest.clone(), sources_of(revision)?);
+            let origin = DeployOrigin::Rollback { to: revision.number };
+            let planned = self.plan_on(state.clone(), manifest.clone(), sources).await?;
+            match self.commit(tag.clone(), &state, planned, manifest, origin).await? {
+                Ok(answer) => return Ok(Response::new(answer)),
+                Err(Refusal::Stale { .. } | Refusal::RevisionConflict { .. }) => {}
+                Err(refused) => return Err(refusal::outcome(&refused)),
+            }
+        }
+        Err(refuse(Code::Aborted, "stale", "the graph changes too often at this moment: try again"))
+    }
+
+    async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
+        let request = request.into_inner();
+        let key: GraphKey = parse("graph", &request.graph)?;
+        let state = self.state().await?;
+        let status = view::status(&state, &key).ok_or_else(|| not_found(&state, &key))?;
+        let revision = revision_of(&state, &key, request.revision)?;
+        let linked = state.graphs.get(&key).map(|record| record.linked.clone().into());
+        Ok(Response::new(wire::GetResponse {
+            status: Some(status.into()),
+            linked,
+            manifest: revision.manifest.clone(),
+            manifest_revision: revision.number.0,
+        }))
+    }
+
+    async fn list(&self, request: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
+        let namespace = request.into_inner().namespace;
+        let namespace: Option<NamespaceName> =
+            if namespace.is_empty() { None } else { Some(parse("namespace", &namespace)?) };
+        let state = self.state().await?;
+        let keys = state.graphs.keys();
+        let keys = keys.filter(|key| namespace.as_ref().is_none_or(|wanted| key.namespace == *wanted));
+        let graphs = keys.filter_map(|key| view::status(&state, key)).map(Into::into).collect();
+        Ok(Response::new(wire::ListResponse { graphs }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<wire::DeleteRequest>,
+    ) -> Result<Response<wire::DeleteResponse>, Status> {
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let tag = tag(&request_id, &request)?;
+        let key: GraphKey = parse("graph", &request.graph)?;
+        let state = self.state().await?;
+        if known(&state, &tag)?.is_none() && !state.graphs.contains_key(&key) {
+            return Err(not_found(&state, &key));
+        }
+        let expected = request.expected_revision.map(RevisionNumber);
+        let body = Body::DeleteGraph(DeleteGraph { key, expected });
+        propose(&self.context, Some(tag), body).await?.map_err(|refused| refusal::outcome(&refused))?;
+        Ok(Response::new(wire::DeleteResponse {}))
+    }
+
+    async fn history(
+        &self,
+        request: Request<wire::HistoryRequest>,
+    ) -> Result<Response<wire::HistoryResponse>, Status> {
+        let key: GraphKey = parse("graph", &request.into_inner().graph)?;
+        let state = self.state().await?;
+        let record = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?;
+        let current = record.number();
+        let summary = |revision: &RevisionRecord| wire::RevisionSummary {
+            number: revision.number.0,
+            deployed_at_ms: revision.deployed_at_ms,
+            rollback_to: match revision.origin {
+                DeployOrigin::Deploy => 0,
+                DeployOrigin::Rollback { to } => to.0,
+            },
+            current: revision.number == current,
+        };
+        let revisions = record.revisions.iter().rev().map(summary).collect();
+        Ok(Response::new(wire::HistoryResponse { revisions }))
+    }
+
+    type WatchStream = StatusStream;
+
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<StatusStream>, Status> {
+        let key: GraphKey = parse("graph", &request.into_inner().graph)?;
+        let state = self.state().await?;
+        if !state.graphs.contains_key(&key) {
+            return Err(not_found(&state, &key));
+        }
+        let states = tokio_stream::wrappers::WatchStream::new(self.context.raft.changes());
+        let mut last = None;
+        let statuses = states.filter_map(move |state| {
+            let status = view::status(&state, &key);
+            let news = match status {
+                None => Some(Err(not_found(&state, &key))),
+                Some(status) => {
+                    // Changes of other graphs move the state's revision only.
+                    let compared = model::status::GraphStatus {
+                        state_revision: model::id::StateRevision(0),
+                        ..status.clone()
+                    };
+                    let is_news = last.as_ref() != Some(&compared);
+                    last = Some(compared);
+                    is_news.then(|| Ok(status.into()))
+                }
+            };
+            std::future::ready(news)
+        });
+        // The stream ends behind the first error.
+        let ended = statuses.scan(false, |over, item| {
+            let now = std::mem::replace(over, item.is_err());
+            std::future::ready((!now).then_some(item))
+        });
+        Ok(Response::new(Box::pin(ended)))
+    }
+
+    async fn invoke(
+        &self,
+        request: Request<wire::InvokeRequest>,
+    ) -> Result<Response<wire::InvokeResponse>, Status> {
+        let request = request.into_inner();
+        let key: GraphKey = parse("graph", &request.graph)?;
+        let state = self.state().await?;
+        let (node, channel) = logs::agent_of(&state, &key).await?;
+        let start = Instant::now();
+        let asked = proto::weft::agent::v1::InvokeRequest {
+            graph: key.to_string(),
+            component: request.component,
+            interface: request.interface,
+            function: request.function,
+            arguments: request.arguments,
+            deadline_ms: request.deadline_ms,
+        };
+        let mut agent = proto::weft::agent::v1::agent_client::AgentClient::new(channel);
+        let answer = agent.invoke(asked).await?.into_inner();
+        let elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let node = node.to_string();
+        Ok(Response::new(wire::InvokeResponse { result: answer.result, node, elapsed_us }))
+    }
+}

@@ -1,0 +1,54 @@
+//! What all mutations share: a request id, applied once, and a bounded number of tries when the state moves under them.
+
+use cluster::command::{Body, RequestTag};
+use cluster::outcome::Refusal;
+use cluster::{Command, Outcome, State};
+use model::id::RequestId;
+use prost::Message;
+use proto::convert::read;
+use sha2::{Digest as _, Sha256};
+use tonic::Status;
+
+use super::{Context, refusal};
+use crate::clock::now_ms;
+
+/// How often a mutation is decided again when the state it was decided from has changed.
+pub(super) const TRIES_MAX: usize = 5;
+
+/// The tag of a request: its id, and a digest of everything else in it.
+pub(super) fn tag(request_id: &str, request_without_id: &impl Message) -> Result<RequestTag, Status> {
+    let id: RequestId = read("request_id", request_id.to_owned())?;
+    let fingerprint = hex::encode(&Sha256::digest(request_without_id.encode_to_vec())[..16]);
+    Ok(RequestTag { id, fingerprint })
+}
+
+/// What became of this request, if it was applied before.
+pub(super) fn known(state: &State, tag: &RequestTag) -> Result<Option<Outcome>, Status> {
+    match state.known(tag) {
+        Some(Outcome::Refused(refused)) => Err(refusal::outcome(&refused)),
+        other => Ok(other),
+    }
+}
+
+/// Proposes; `Ok(Err(..))` is a refusal that the caller may act on.
+pub(super) async fn propose(
+    context: &Context,
+    request: Option<RequestTag>,
+    body: Body,
+) -> Result<Result<Outcome, Refusal>, Status> {
+    let command = Command { now_ms: now_ms(), request, body };
+    let committed = context.raft.propose(command).await.map_err(|error| refusal::propose(&error))?;
+    Ok(match committed.outcome {
+        Outcome::Refused(refused) => Err(refused),
+        outcome => Ok(outcome),
+    })
+}
+
+/// Runs work that reads files away from the async workers.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| proto::status::refuse(tonic::Code::Internal, "internal", error.to_string()))
+}

@@ -1,0 +1,94 @@
+//! Every error of the control plane as a gRPC status: the only such mapping.
+
+use cluster::outcome::Refusal;
+use graph::diagnostic::Diagnostic;
+use proto::status::{refuse, refuse_manifest};
+use proto::weft::graph::v1 as wire;
+use tonic::{Code, Status};
+
+use crate::artifacts::ArtifactError;
+use crate::linking::Refused;
+use crate::raft::{ProposeError, ReadError};
+
+pub(super) fn propose(error: &ProposeError) -> Status {
+    let (code, reason) = match error {
+        ProposeError::TooLarge { .. } => (Code::ResourceExhausted, "command_too_large"),
+        ProposeError::NotLeader { .. } => (Code::Unavailable, "not_leader"),
+        // The client library asks again with the same request id.
+        ProposeError::Unknown => (Code::DeadlineExceeded, "unknown_outcome"),
+        ProposeError::Stopped(_) => (Code::Unavailable, "member_stopped"),
+    };
+    refuse(code, reason, error.to_string())
+}
+
+pub(super) fn read(error: &ReadError) -> Status {
+    refuse(Code::Unavailable, "no_quorum", error.to_string())
+}
+
+pub(super) fn outcome(refusal: &Refusal) -> Status {
+    let (code, reason) = match refusal {
+        Refusal::Stale { .. } => (Code::Aborted, "stale"),
+        Refusal::RevisionConflict { .. } => (Code::FailedPrecondition, "generation_conflict"),
+        Refusal::NotFound { .. } => (Code::NotFound, "not_found"),
+        Refusal::RequestMismatch { .. } => (Code::AlreadyExists, "idempotency_mismatch"),
+        Refusal::Exhausted { .. } => (Code::ResourceExhausted, "quota"),
+        Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),
+        Refusal::NodeIdentity { .. } => (Code::FailedPrecondition, "identity_mismatch"),
+    };
+    refuse(code, reason, refusal.to_string())
+}
+
+pub(super) fn artifact(error: &ArtifactError) -> Status {
+    let (code, reason) = match error {
+        ArtifactError::TooLarge { .. } => (Code::ResourceExhausted, "component_too_large"),
+        ArtifactError::Offset { .. } => (Code::FailedPrecondition, "upload_offset"),
+        ArtifactError::TooLong { .. } => (Code::InvalidArgument, "upload_too_long"),
+        ArtifactError::Mismatch { .. } => (Code::DataLoss, "digest_mismatch"),
+        ArtifactError::Busy(_) => (Code::Aborted, "upload_busy"),
+        ArtifactError::Missing(_) => (Code::NotFound, "not_found"),
+        ArtifactError::Disk { .. } => (Code::Internal, "disk"),
+    };
+    if matches!(error, ArtifactError::Disk { .. }) {
+        tracing::error!(error = error as &dyn std::error::Error, "the artifact store failed");
+    }
+    refuse(code, reason, error.to_string())
+}
+
+/// Reasons that are no mistake of the manifest's text.
+const PRECONDITIONS: &[&str] =
+    &["policy_unlinkable", "policy_denied", "policy_rank", "import_not_granted", "missing_artifact"];
+const TOO_LARGE: &[&str] =
+    &["manifest_too_large", "graph_too_large", "component_too_large", "compile_limit", "memory_limit"];
+
+pub(super) fn manifest(refused: &Refused) -> Status {
+    let first = refused.diagnostics.first();
+    let reason = first.map_or("invalid", |diagnostic| diagnostic.reason);
+    let code = match reason {
+        reason if PRECONDITIONS.contains(&reason) => Code::FailedPrecondition,
+        reason if TOO_LARGE.contains(&reason) => Code::ResourceExhausted,
+        "digest_mismatch" => Code::DataLoss,
+        _ => Code::InvalidArgument,
+    };
+    let message = match (first, refused.diagnostics.len()) {
+        (Some(first), 1) => first.message.clone(),
+        (Some(first), count) => format!("{} (and {} more)", first.message, count - 1),
+        (None, _) => "refused".to_owned(),
+    };
+    let diagnostics = refused.diagnostics.iter().map(to_wire).collect();
+    refuse_manifest(code, reason, message, wire::Diagnostics { diagnostics })
+}
+
+fn to_wire(diagnostic: &Diagnostic) -> wire::Diagnostic {
+    let span = diagnostic.span.clone().unwrap_or_default();
+    wire::Diagnostic {
+        reason: diagnostic.reason.to_owned(),
+        message: diagnostic.message.clone(),
+        field: diagnostic.field.clone(),
+        span_start: span.start as u64,
+        span_end: span.end as u64,
+        has_span: diagnostic.span.is_some(),
+        label: diagnostic.label.clone(),
+        help: diagnostic.help.clone().unwrap_or_default(),
+        warning: diagnostic.is_warning,
+    }
+}

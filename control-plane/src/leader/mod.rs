@@ -1,0 +1,62 @@
+//! What the leader does on its own: loops that read the state and propose commands.
+//!
+//! Each is level-triggered: a wake-up carries no data, a pass reads everything, and a slow timer backs the wake-ups up.
+
+pub mod liveness;
+pub mod relink;
+mod scheduler;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cluster::State;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::raft::Handle;
+use liveness::Liveness;
+use relink::Relinker;
+
+/// A pass is made at least this often, whatever wakes.
+const BACKUP_TIMER: Duration = Duration::from_secs(5);
+
+/// Starts the loops; they end with `stop`.
+pub fn start(
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    raft: &Handle,
+    relinker: &Relinker,
+    liveness: &Liveness,
+) {
+    let places = raft.clone();
+    tasks.spawn(on_change(stop.clone(), raft.changes(), move |state| {
+        let raft = places.clone();
+        async move { scheduler::pass(&raft, &state).await }
+    }));
+    let relinker = relinker.clone();
+    tasks.spawn(on_change(stop.clone(), raft.changes(), move |_| {
+        let relinker = relinker.clone();
+        async move { relinker.pass().await }
+    }));
+    tasks.spawn(liveness.clone().run(stop.clone(), raft.clone()));
+}
+
+/// Runs `pass` on each change of the state, and on the backup timer.
+async fn on_change<F, P>(stop: CancellationToken, mut states: watch::Receiver<Arc<State>>, pass: P)
+where
+    F: Future<Output = ()>,
+    P: Fn(Arc<State>) -> F,
+{
+    loop {
+        let state = states.borrow_and_update().clone();
+        pass(state).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            // Cancel safe: the change is still seen by the next call.
+            changed = states.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(BACKUP_TIMER) => {}
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! From manifests to linked graphs with what this member stores: artifacts, their types, the policies of a state.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cluster::State;
+use graph::diagnostic::{Diagnostic, Place};
+use graph::interface::{self, ComponentType};
+use graph::link::{self, Finding, Linked, PolicyInForce, Types};
+use graph::manifest::{Manifest, SourceKind};
+use model::digest::Digest;
+use model::graph::{Artifact, GraphSpec};
+use model::id::{Generation, GraphKey};
+use model::linked::LinkedGraph;
+use model::policy::{Action, PolicySpec};
+
+use crate::artifacts::{ArtifactError, ArtifactStore};
+
+/// Types that are kept; reading one again takes milliseconds.
+const TYPES_KEPT: usize = 4_096;
+
+/// Links graphs; a cheap handle.
+#[derive(Debug, Clone)]
+pub struct Linker {
+    artifacts: ArtifactStore,
+    types: Arc<Mutex<Types>>,
+}
+
+/// A manifest that was checked and linked.
+#[derive(Debug, Clone)]
+pub struct CheckedGraph {
+    /// The graph's full name.
+    pub key: GraphKey,
+    /// What the manifest says.
+    pub spec: GraphSpec,
+    /// The graph as linked.
+    pub linked: Linked,
+}
+
+/// A policy that was checked.
+#[derive(Debug, Clone)]
+pub struct CheckedPolicy {
+    /// What the manifest says.
+    pub spec: PolicySpec,
+}
+
+/// Why a manifest is refused: everything that is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The mistakes.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl From<Vec<Diagnostic>> for Refused {
+    fn from(diagnostics: Vec<Diagnostic>) -> Self {
+        Self { diagnostics }
+    }
+}
+
+impl Linker {
+    /// A linker over stored artifacts.
+    pub fn new(artifacts: ArtifactStore) -> Self {
+        Self { artifacts, types: Arc::default() }
+    }
+
+    /// Checks and links a manifest against the policies of `state`. Reads files: not for async workers.
+    pub fn check_graph(
+        &self,
+        manifest: &str,
+        artifacts: &BTreeMap<String, Artifact>,
+        state: &State,
+    ) -> Result<CheckedGraph, Refused> {
+        let manifest = graph::manifest::parse(manifest.as_bytes())?;
+        let spec = manifest.resolve(artifacts)?;
+        let unread = self.unreadable(&manifest, artifacts);
+        if !unread.is_empty() {
+            return Err(unread.into());
+        }
+        let linked = self
+            .link(manifest.key(), &spec, &policies_in_force(state))
+            .map_err(|findings| Refused { diagnostics: locate(&manifest, &findings) })?;
+        Ok(CheckedGraph { key: manifest.key().clone(), spec, linked })
+    }
+
+    /// Checks a policy by itself. Reads files: not for async workers.
+    pub fn check_policy(
+        &self,
+        manifest: &str,
+        artifacts: &BTreeMap<String, Artifact>,
+    ) -> Result<CheckedPolicy, Refused> {
+        let manifest = graph::policy_manifest::parse(manifest.as_bytes())?;
+        let spec = manifest.resolve(artifacts)?;
+        let mut unread = Vec::new();
+        for source in manifest.sources() {
+            let read = artifacts.get(&source.path).map(|artifact| self.type_of(&artifact.digest));
+            if let Some(Err((reason, message))) = read {
+                let diagnostic = Diagnostic::error(reason, source.field.clone(), message);
+                unread.push(diagnostic.at(source.span.clone(), "this component"));
+            }
+        }
+        if !unread.is_empty() {
+            return Err(unread.into());
+        }
+        let types = self.types(digests_of(&spec)).map_err(|what| single("missing_artifact", what))?;
+        link::check_policy(&spec, &types).map_err(|findings| {
+            let show =
+                |finding: &Finding| Diagnostic::error(finding.reason, "interpose", finding.message.clone());
+            Refused { diagnostics: findings.iter().map(show).collect() }
+        })?;
+        Ok(CheckedPolicy { spec })
+    }
+
+    /// Links a graph with given policies.
+    pub fn link(
+        &self,
+        key: &GraphKey,
+        spec: &GraphSpec,
+        policies: &[PolicyInForce],
+    ) -> Result<Linked, Vec<Finding>> {
+        let components = spec.components.values().map(|component| component.artifact.digest);
+        let interposed = policies.iter().flat_map(|policy| digests_of(&policy.spec));
+        let types = self.types(components.chain(interposed)).map_err(|what| {
+            vec![Finding { reason: "missing_artifact", message: what, place: Place::Graph, help: None }]
+        })?;
+        link::link(key, spec, &types, policies)
+    }
+
+    fn types(&self, digests: impl IntoIterator<Item = Digest>) -> Result<Types, String> {
+        let mut types = Types::new();
+        for digest in digests {
+            let found = self.type_of(&digest).map_err(|(_, message)| message)?;
+            types.insert(digest, found);
+        }
+        Ok(types)
+    }
+
+    fn type_of(&self, digest: &Digest) -> Result<Arc<ComponentType>, (&'static str, String)> {
+        let kept = self.types.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned();
+        if let Some(kept) = kept {
+            return Ok(kept);
+        }
+        let bytes = self.artifacts.read(digest).map_err(|error| (reason_of(&error), error.to_string()))?;
+        let found = interface::read(&bytes).map_err(|error| (error.reason, error.message))?;
+        let found = Arc::new(found);
+        let mut types = self.types.lock().unwrap_or_else(PoisonError::into_inner);
+        if types.len() >= TYPES_KEPT {
+            types.clear();
+        }
+        types.insert(*digest, found.clone());
+        Ok(found)
+    }
+
+    /// The sources whose artifacts are missing or no components, all of them.
+    fn unreadable(&self, manifest: &Manifest, artifacts: &BTreeMap<String, Artifact>) -> Vec<Diagnostic> {
+        let mut unread = Vec::new();
+        for source in manifest.sources() {
+            let Some(artifact) = artifacts.get(&source.path) else { continue };
+            let problem = match source.kind {
+                SourceKind::Component => self.type_of(&artifact.digest).err(),
+                SourceKind::Script => self
+                    .artifacts
+                    .stat(&artifact.digest)
+                    .err()
+                    .map(|_| ("missing_artifact", format!("artifact {} is not stored", artifact.digest))),
+            };
+            if let Some((reason, message)) = problem {
+                let diagnostic = Diagnostic::error(reason, source.field.clone(), message);
+                unread.push(diagnostic.at(source.span.clone(), "this source"));
+            }
+        }
+        unread
+    }
+}
+
+fn reason_of(error: &ArtifactError) -> &'static str {
+    match error {
+        ArtifactError::Mismatch { .. } => "digest_mismatch",
+        _ => "missing_artifact",
+    }
+}
+
+fn single(reason: &'static str, message: String) -> Refused {
+    Refused { diagnostics: vec![Diagnostic::error(reason, "", message)] }
+}
+
+fn digests_of(policy: &PolicySpec) -> Vec<Digest> {
+    match &policy.action {
+        Action::Interpose(components) => components.iter().map(|component| component.artifact.digest).collect(),
+        Action::Deny(_) => Vec::new(),
+    }
+}
+
+/// The policies of a state, in the versions that are in force.
+pub fn policies_in_force(state: &State) -> Vec<PolicyInForce> {
+    let current = state.policies.values().filter_map(|policy| policy.current());
+    current
+        .map(|version| PolicyInForce { generation: version.generation, spec: version.spec.clone() })
+        .collect()
+}
+
+/// The policies of a state with one of them replaced, added or (`None`) taken away.
+pub fn policies_with(
+    state: &State,
+    name: &model::name::PolicyName,
+    replaced: Option<&PolicySpec>,
+) -> Vec<PolicyInForce> {
+    let mut policies = policies_in_force(state);
+    policies.retain(|policy| policy.spec.name != *name);
+    policies.extend(
+        replaced.map(|spec| PolicyInForce { generation: Generation(state.revision.0 + 1), spec: spec.clone() }),
+    );
+    policies
+}
+
+fn locate(manifest: &Manifest, findings: &[Finding]) -> Vec<Diagnostic> {
+    let show = |finding: &Finding| {
+        let diagnostic =
+            Diagnostic::error(finding.reason, manifest.field(&finding.place), finding.message.clone())
+                .at(manifest.locate(&finding.place), "here");
+        match &finding.help {
+            Some(help) => diagnostic.help(help.clone()),
+            None => diagnostic,
+        }
+    };
+    findings.iter().map(show).collect()
+}
+
+/// What a change of the policies would do to one graph.
+pub struct Effect {
+    /// The graph.
+    pub key: GraphKey,
+    /// The graph as it would be linked, or why it could not be.
+    pub linked: Result<LinkedGraph, Vec<String>>,
+}
+
+impl Linker {
+    /// Links every graph of `state` with `policies`; only those that change, or cannot be linked, are returned.
+    pub fn effects(&self, state: &State, policies: &[PolicyInForce]) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (key, record) in &state.graphs {
+            let Some(current) = record.current() else { continue };
+            let linked = match self.link(key, &current.spec, policies) {
+                Ok(linked) if linked.graph == record.linked => continue,
+                Ok(linked) => Ok(linked.graph),
+                Err(findings) => Err(findings.into_iter().map(|finding| finding.message).collect()),
+            };
+            effects.push(Effect { key: key.clone(), linked });
+        }
+        effects
+    }
+}

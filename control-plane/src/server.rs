@@ -1,0 +1,175 @@
+//! The composition root: every part is made and joined here, and stopped in order.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cluster::Command;
+use cluster::command::Body;
+use model::id::ClusterId;
+use proto::weft::artifact::v1::artifacts_server::ArtifactsServer;
+use proto::weft::event::v1::events_server::EventsServer;
+use proto::weft::graph::v1::graphs_server::GraphsServer;
+use proto::weft::log::v1::logs_server::LogsServer;
+use proto::weft::node::v1::nodes_server::NodesServer;
+use proto::weft::policy::v1::policies_server::PoliciesServer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Context, artifacts, events, graphs, logs, nodes, policies};
+use crate::artifacts::{ArtifactError, ArtifactStore};
+use crate::clock::now_ms;
+use crate::config::{Config, Storage};
+use crate::leader::{self, liveness::Liveness, relink::Relinker};
+use crate::linking::Linker;
+use crate::raft::{self, Handle, OpenError, ProposeError, RaftConfig};
+
+/// This member's id: the only one of its cluster.
+const NODE_ID: u64 = 1;
+/// Streams of one connection.
+const STREAMS_MAX: u32 = 1_024;
+/// The largest header list of a request, in bytes.
+const HEADERS_MAX_BYTES: u32 = 16 << 10;
+/// A connection whose peer does not answer is closed after these two.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(5);
+/// How long streams may take to end when the member stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Why the control plane cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Consensus.
+    #[error("consensus cannot start")]
+    Raft(#[from] OpenError),
+    /// The first command.
+    #[error("the cluster cannot be initialised")]
+    Init(#[from] ProposeError),
+    /// Artifacts.
+    #[error("the artifact store cannot be opened")]
+    Artifacts(#[from] ArtifactError),
+    /// The socket.
+    #[error("cannot listen on {address}: is another control plane running there?")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file in the data directory.
+    #[error("cannot write {path}")]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The reflection service.
+    #[error("the descriptors of the API cannot be served: {0}")]
+    Reflection(String),
+    /// The transport.
+    #[error("the API stopped")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Runs the control plane until `shutdown` resolves.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let raft = Handle::open(RaftConfig {
+        data_dir: config.data_dir.clone(),
+        node_id: NODE_ID,
+        storage: match config.storage {
+            Storage::Sled => raft::disk::Kind::Sled,
+            Storage::Wal => raft::disk::Kind::Wal,
+        },
+        init: config.init,
+    })
+    .await?;
+    initialise(&raft).await?;
+    let artifacts = ArtifactStore::open(&config.data_dir)?;
+    let linker = Linker::new(artifacts.clone());
+    let relinker = Relinker::new(raft.clone(), linker.clone());
+    let liveness = Liveness::new(config.node_timeout());
+    let stop = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    leader::start(&tasks, &stop, &raft, &relinker, &liveness);
+    let context = Context { raft: raft.clone(), artifacts, linker, relinker, liveness };
+
+    let listen = |source| ServerError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
+    let address = listener.local_addr().map_err(listen)?;
+    write_ready(&config.data_dir, address)?;
+    tracing::info!(%address, "the control plane is ready");
+    let served = serve(context, listener, stop.clone(), shutdown).await;
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    raft.shutdown().await;
+    served
+}
+
+/// Gives a new cluster its identity.
+async fn initialise(raft: &Handle) -> Result<(), ServerError> {
+    if raft.state().cluster.is_some() {
+        return Ok(());
+    }
+    let id = uuid::Uuid::new_v4().to_string();
+    let Ok(cluster) = ClusterId::new(id) else { return Ok(()) };
+    let command = Command { now_ms: now_ms(), request: None, body: Body::InitCluster { cluster } };
+    raft.propose(command).await?;
+    Ok(())
+}
+
+/// Says where this member listens, for those who start it on port 0.
+fn write_ready(data_dir: &Path, address: SocketAddr) -> Result<(), ServerError> {
+    let path = data_dir.join("ready.json");
+    let text = serde_json::json!({"pid": std::process::id(), "api_address": address.to_string()}).to_string();
+    let partial = path.with_extension("partial");
+    let write = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path));
+    write.map_err(|source| ServerError::File { path, source })
+}
+
+async fn serve(
+    context: Context,
+    listener: TcpListener,
+    stop: CancellationToken,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServerError> {
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .map_err(|error| ServerError::Reflection(error.to_string()))?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<GraphsServer<graphs::Graphs>>().await;
+    let server = tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_MAX_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
+        .tcp_nodelay(true)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(GraphsServer::new(graphs::Graphs::new(context.clone())))
+        .add_service(PoliciesServer::new(policies::Policies::new(context.clone())))
+        .add_service(ArtifactsServer::new(artifacts::Artifacts::new(context.clone())))
+        .add_service(NodesServer::new(nodes::Nodes::new(context.clone())))
+        .add_service(EventsServer::new(events::Events::new(context.clone())))
+        .add_service(LogsServer::new(logs::Logs::new(context)));
+    let ended = stop.clone();
+    let serving = server
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { ended.cancelled().await });
+    tokio::pin!(serving);
+    tokio::select! {
+        result = &mut serving => return Ok(result?),
+        () = shutdown => stop.cancel(),
+    }
+    // Streams of agents and watchers do not end by themselves.
+    match tokio::time::timeout(DRAIN_PATIENCE, serving).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Ok(()),
+    }
+}

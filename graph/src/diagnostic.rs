@@ -1,5 +1,6 @@
 //! What is wrong with a manifest, where, and what to do about it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use miette::{
@@ -11,7 +12,7 @@ use model::name::ComponentName;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// A stable word for programs: `unknown_component`.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Whether it refuses the manifest.
     pub is_warning: bool,
     /// A sentence.
@@ -43,9 +44,9 @@ pub enum Place {
 
 impl Diagnostic {
     /// A mistake at a span.
-    pub fn error(reason: &'static str, field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn error(reason: impl Into<Cow<'static, str>>, field: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
-            reason,
+            reason: reason.into(),
             is_warning: false,
             message: message.into(),
             field: field.into(),
@@ -80,7 +81,7 @@ pub fn render(diagnostics: &[Diagnostic], file_name: &str, text: &str, color: bo
     let handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_links(false);
     let mut out = String::new();
     for diagnostic in diagnostics {
-        let mut shown = MietteDiagnostic::new(diagnostic.message.clone()).with_code(diagnostic.reason);
+        let mut shown = MietteDiagnostic::new(diagnostic.message.clone()).with_code(diagnostic.reason.clone());
         if diagnostic.is_warning {
             shown = shown.with_severity(Severity::Warning);
         }

@@ -62,7 +62,7 @@ const TOO_LARGE: &[&str] =
 
 pub(super) fn manifest(refused: &Refused) -> Status {
     let first = refused.diagnostics.first();
-    let reason = first.map_or("invalid", |diagnostic| diagnostic.reason);
+    let reason = first.map_or("invalid", |diagnostic| &*diagnostic.reason);
     let code = match reason {
         reason if PRECONDITIONS.contains(&reason) => Code::FailedPrecondition,
         reason if TOO_LARGE.contains(&reason) => Code::ResourceExhausted,
@@ -81,7 +81,7 @@ pub(super) fn manifest(refused: &Refused) -> Status {
 fn to_wire(diagnostic: &Diagnostic) -> wire::Diagnostic {
     let span = diagnostic.span.clone().unwrap_or_default();
     wire::Diagnostic {
-        reason: diagnostic.reason.to_owned(),
+        reason: diagnostic.reason.to_string(),
         message: diagnostic.message.clone(),
         field: diagnostic.field.clone(),
         span_start: span.start as u64,

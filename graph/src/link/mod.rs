@@ -21,6 +21,7 @@ use model::policy::PolicySpec;
 pub use crate::diagnostic::Place;
 use crate::interface::ComponentType;
 pub use chain::check_policy;
+pub use verdict::verdict;
 
 /// The types of artifacts by digest.
 pub type Types = BTreeMap<Digest, Arc<ComponentType>>;

@@ -1,0 +1,259 @@
+//! The composition root: the half that takes orders and the half that runs components, made, joined and stopped in
+//! order. The one file in which the graph of the agent's parts can be read.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use model::assignment::AssignedGraph;
+use model::node::{Capacity, NodeDescription};
+use model::report::{Failure, Progress};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::ArtifactStore;
+use crate::config::Config;
+use crate::control::{Control, ControlError, Parts};
+use crate::control_plane::ControlPlane;
+use crate::durable;
+use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits};
+use crate::identity::{Identity, IdentityError};
+use crate::ingress::{Ingress, IngressLimits, RouteTableHandle};
+use crate::logs::LogBook;
+use crate::runner::{Call, InvokeError, PrepareError, Runner, Running};
+
+/// Says where the agent listens, for those who start it on port 0.
+const READY_FILE: &str = "agent.json";
+/// What this version's host offers to links besides WASI.
+const CAPABILITIES: [&str; 1] = ["sqlite"];
+
+/// Why the agent cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The data directory.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The host.
+    #[error("the host of components cannot start")]
+    Host(#[from] host::OpenError),
+    /// A socket.
+    #[error("cannot listen on {address}: is another agent running there?")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file in the data directory.
+    #[error("cannot use {}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The half that takes orders.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A part ended that never should.
+    #[error("the agent cannot go on: {0}")]
+    Broken(String),
+}
+
+/// Runs the agent until `shutdown` resolves, then lets the requests under way end.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
+    let identity = Identity::open(&config.data_dir, &config.name)?;
+    let logs = LogBook::new(config.name.clone());
+    let control_plane = ControlPlane::new(&config.control_plane);
+    let artifacts = ArtifactStore::open(&config.data_dir, control_plane.clone())
+        .map_err(|source| AgentError::File { path: config.data_dir.clone(), source })?;
+    let artifacts = Arc::new(artifacts);
+
+    let limits = IngressLimits { drain: config.drain_deadline, ..IngressLimits::default() };
+    let ingress = Ingress::bind(config.ingress_listen, limits)
+        .await
+        .map_err(|source| AgentError::Listen { address: config.ingress_listen, source })?;
+    let listen = |source| AgentError::Listen { address: config.api_listen, source };
+    let api = TcpListener::bind(config.api_listen).await.map_err(listen)?;
+    let (api_address, ingress_address) = (api.local_addr().map_err(listen)?, ingress.local_addr());
+
+    let pool = PoolLimits::default();
+    let mut refused = vec![api_address, ingress_address];
+    for member in &config.control_plane {
+        if let Some(authority) = member.authority()
+            && let Ok(found) = tokio::net::lookup_host(authority.as_str()).await
+        {
+            refused.extend(found);
+        }
+    }
+    let egress = EgressLimits { allow_private: config.allow_private_egress, refused };
+    let host = Host::open(HostConfig { data_dir: config.data_dir.clone(), pool, egress }, logs.clone())?;
+
+    let runner = Wasm { host, artifacts: artifacts.clone(), routes: ingress.routes() };
+    let description = describe(&config, &identity, api_address, ingress_address, pool);
+    let mut control = Control::start(Parts {
+        runner: Arc::new(runner),
+        artifacts,
+        control_plane,
+        description,
+        data_dir: config.data_dir.clone(),
+        logs,
+        listener: api,
+    })?;
+    write_ready(&config.data_dir, api_address, ingress_address)?;
+    tracing::info!(node = %config.name, api = %api_address, ingress = %ingress_address, "the agent is ready");
+
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let serving = tokio::spawn(ingress.serve(async move { stopped.cancelled().await }));
+    let broken = tokio::select! {
+        () = shutdown => None,
+        what = control.broken() => Some(what),
+    };
+    // Requests under way end first, and with them what they need.
+    stop.cancel();
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the ingress failed");
+    }
+    match broken {
+        Some(what) => Err(AgentError::Broken(what)),
+        None => {
+            control.stop().await;
+            Ok(())
+        }
+    }
+}
+
+fn describe(
+    config: &Config,
+    identity: &Identity,
+    api_address: SocketAddr,
+    ingress_address: SocketAddr,
+    pool: PoolLimits,
+) -> NodeDescription {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    NodeDescription {
+        name: identity.node.clone(),
+        uid: identity.uid.clone(),
+        api_address: config.advertised(api_address),
+        ingress_address: config.advertised(ingress_address),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        labels: config.labels.clone(),
+        capabilities: CAPABILITIES.map(str::to_owned).into(),
+        capacity: Capacity {
+            memory_bytes: config.memory.map_or_else(guest_memory_bytes, |memory| memory.0),
+            cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            instances: pool.instances,
+        },
+    }
+}
+
+/// Three quarters of the machine's memory; the rest is for the agent, its caches and the system.
+fn guest_memory_bytes() -> u64 {
+    /// On a system that does not say how much it has.
+    const DEFAULT_BYTES: u64 = 1 << 30;
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    total.map_or(DEFAULT_BYTES, |kib: u64| (kib << 10) / 4 * 3)
+}
+
+fn write_ready(data_dir: &Path, api: SocketAddr, ingress: SocketAddr) -> Result<(), AgentError> {
+    let path = data_dir.join(READY_FILE);
+    let text = serde_json::json!({
+        "pid": std::process::id(),
+        "api_address": api.to_string(),
+        "ingress_address": ingress.to_string(),
+    });
+    durable::replace(&path, text.to_string().as_bytes()).map_err(|source| AgentError::File { path, source })
+}
+
+/// Runs graphs as wasm behind the ingress.
+struct Wasm {
+    host: Host,
+    artifacts: Arc<ArtifactStore>,
+    routes: RouteTableHandle,
+}
+
+/// A graph of [`Wasm`].
+#[derive(Clone)]
+struct RunningWasm(Arc<host::Running>);
+
+impl Artifacts for ArtifactStore {
+    fn path(&self, digest: &model::digest::Digest) -> PathBuf {
+        Self::path(self, digest)
+    }
+}
+
+impl Runner for Wasm {
+    type Running = RunningWasm;
+
+    async fn prepare(
+        &self,
+        graph: &AssignedGraph,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<RunningWasm, PrepareError> {
+        self.host.prepare(graph, &*self.artifacts, progress).await.map(RunningWasm).map_err(classify)
+    }
+
+    fn serve(&self, graphs: Vec<RunningWasm>) {
+        self.routes.replace(graphs.into_iter().map(|graph| graph.0).collect());
+    }
+}
+
+/// What a guest's bytes or links cause comes again; what this node's disk causes may not.
+fn classify(failure: Failure) -> PrepareError {
+    match failure.reason.as_str() {
+        "artifact_unavailable" | "artifact_corrupt" | "database_failed" | "prepare_failed" => {
+            PrepareError::MayHeal(failure)
+        }
+        _ => PrepareError::Certain(failure),
+    }
+}
+
+impl Running for RunningWasm {
+    async fn invoke(&self, call: Call) -> Result<String, InvokeError> {
+        let invoking = self.0.invoke(&call.component, &call.interface, &call.function, &call.arguments);
+        match tokio::time::timeout(call.deadline, invoking).await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(error)) => Err(refusal(&error)),
+            Err(_) => {
+                let milliseconds = call.deadline.as_millis();
+                let message = format!("the call did not end within the {milliseconds} ms it was given");
+                Err(InvokeError::Deadline(Failure { reason: "deadline_exceeded".to_owned(), message }))
+            }
+        }
+    }
+
+    async fn drained(&self) {
+        self.0.drained().await;
+    }
+}
+
+fn refusal(error: &host::InvokeError) -> InvokeError {
+    use host::InvokeError as Error;
+    let (make, reason): (fn(Failure) -> InvokeError, &str) = match error {
+        Error::NoComponent { .. } => (InvokeError::NotFound, "unknown_component"),
+        Error::NoInterface { .. } => (InvokeError::NotFound, "unknown_interface"),
+        Error::NoFunction { .. } => (InvokeError::NotFound, "unknown_function"),
+        Error::NotText { .. } => (InvokeError::BadArguments, "not_callable"),
+        Error::Arguments { .. } => (InvokeError::BadArguments, "invalid_arguments"),
+        Error::Prepare { failure, .. } => (InvokeError::Guest, failure.reason.as_str()),
+        Error::Busy => (InvokeError::Busy, "no_capacity"),
+        Error::Deadline { .. } => (InvokeError::Deadline, "deadline_exceeded"),
+        Error::Failed { .. } => (InvokeError::Guest, "component_failed"),
+    };
+    make(Failure { reason: reason.to_owned(), message: error.to_string() })
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_has_memory() {
+        assert!(guest_memory_bytes() > 0);
+    }
+}

@@ -1,0 +1,70 @@
+//! The agent's gRPC API: what the control plane asks of a node. Methods decode, ask, encode; they decide nothing.
+
+mod agent;
+mod logs;
+
+use std::time::Duration;
+
+use proto::weft::agent::v1::agent_server::AgentServer;
+use proto::weft::log::v1::logs_server::LogsServer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::logs::LogBook;
+use crate::reconciler::Table;
+use crate::runner::Runner;
+
+/// The most calls of one connection at a time; the control plane has a few connections.
+const CALLS_MAX: u32 = 256;
+/// A peer that is gone without a word is noticed after these two.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the API stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The descriptors in this binary cannot be read.
+    #[error("the descriptors of the services cannot be read")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The server failed.
+    #[error("the gRPC server failed")]
+    Serve(#[from] tonic::transport::Error),
+}
+
+/// Serves until `stop`, then finishes the calls under way.
+pub async fn serve<R: Runner>(
+    listener: TcpListener,
+    table: watch::Receiver<std::sync::Arc<Table<R::Running>>>,
+    logs: LogBook,
+    stop: CancellationToken,
+) -> Result<(), ApiError> {
+    let agent = AgentServer::new(agent::Agent::<R>::new(table));
+    let log = LogsServer::new(logs::Logs::new(logs, stop.clone()));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<AgentServer<agent::Agent<R>>>().await;
+    health.set_serving::<LogsServer<logs::Logs>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let ending = async move {
+        stop.cancelled().await;
+        health.set_not_serving::<AgentServer<agent::Agent<R>>>().await;
+        health.set_not_serving::<LogsServer<logs::Logs>>().await;
+    };
+    Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(CALLS_MAX)
+        .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .add_service(agent)
+        .add_service(log)
+        .add_service(health_service)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ending)
+        .await?;
+    Ok(())
+}

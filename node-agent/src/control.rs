@@ -1,0 +1,146 @@
+//! The part of an agent that takes orders: ledger, session, artifacts, loop and API around some runner.
+//!
+//! Apart from `agent`, so that it runs in tests and simulations without wasm and without an ingress.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::assignment::Assignment;
+use model::node::NodeDescription;
+use model::report::Report;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{self, ApiError};
+use crate::artifacts::ArtifactStore;
+use crate::control_plane::ControlPlane;
+use crate::ledger::{Ledger, LedgerError};
+use crate::logs::LogBook;
+use crate::reconciler::Reconciler;
+use crate::report;
+use crate::runner::Runner;
+use crate::session::Session;
+
+/// What it is made of.
+pub struct Parts<R> {
+    /// Runs graphs.
+    pub runner: Arc<R>,
+    /// Holds the artifacts.
+    pub artifacts: Arc<ArtifactStore>,
+    /// Whom to dial.
+    pub control_plane: ControlPlane,
+    /// What the node says of itself.
+    pub description: NodeDescription,
+    /// Where the ledger is.
+    pub data_dir: PathBuf,
+    /// What guests and the agent say.
+    pub logs: LogBook,
+    /// Where the API listens.
+    pub listener: TcpListener,
+}
+
+/// The running part.
+pub struct Control {
+    /// Where the API listens.
+    pub api_address: SocketAddr,
+    /// What should run.
+    pub desired: watch::Receiver<Option<Arc<Assignment>>>,
+    /// What runs.
+    pub report: watch::Receiver<Arc<Report>>,
+    /// Whether a control plane that assigns is connected.
+    pub connected: watch::Receiver<bool>,
+    api: JoinHandle<Result<(), ApiError>>,
+    session: JoinHandle<()>,
+    reconciler: JoinHandle<()>,
+    stop_api: CancellationToken,
+    stop_orders: CancellationToken,
+}
+
+/// Why it cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The ledger cannot be used.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The listener has no address.
+    #[error("the API's listener has no address")]
+    Listener(#[source] io::Error),
+}
+
+impl Control {
+    /// Starts it; what the ledger holds is worked towards at once, control plane or not.
+    pub fn start<R: Runner>(parts: Parts<R>) -> Result<Self, ControlError> {
+        let ledger = open_ledger(&parts)?;
+        let api_address = parts.listener.local_addr().map_err(ControlError::Listener)?;
+        let (desired_sender, desired) = watch::channel(ledger.accepted().cloned());
+        let (report_sender, report) = watch::channel(Arc::new(report::empty(parts.description.name.clone())));
+        let (connected_sender, connected) = watch::channel(false);
+        let (stop_api, stop_orders) = (CancellationToken::new(), CancellationToken::new());
+
+        let reconciler = Reconciler::new(
+            parts.runner,
+            parts.artifacts,
+            parts.logs.clone(),
+            desired.clone(),
+            report_sender,
+        );
+        let api = api::serve::<R>(parts.listener, reconciler.table(), parts.logs, stop_api.clone());
+        let session = Session {
+            control_plane: parts.control_plane,
+            description: parts.description,
+            ledger,
+            desired: desired_sender,
+            report: report.clone(),
+            connected: connected_sender,
+        };
+        Ok(Self {
+            api_address,
+            desired,
+            report,
+            connected,
+            api: tokio::spawn(api),
+            session: tokio::spawn(session.run(stop_orders.clone())),
+            reconciler: tokio::spawn(reconciler.run(stop_orders.clone())),
+            stop_api,
+            stop_orders,
+        })
+    }
+
+    /// Waits until some part ends that never should, and says which.
+    pub async fn broken(&mut self) -> String {
+        tokio::select! {
+            ended = &mut self.api => match ended {
+                Ok(Ok(())) => "the API ended".to_owned(),
+                Ok(Err(error)) => format!("the API ended: {error}"),
+                Err(error) => format!("the API failed: {error}"),
+            },
+            ended = &mut self.session => format!("the session ended: {ended:?}"),
+            ended = &mut self.reconciler => format!("the loop ended: {ended:?}"),
+        }
+    }
+
+    /// Takes no new orders and no new calls, and returns once the calls under way are answered.
+    pub async fn stop(self) {
+        self.stop_orders.cancel();
+        self.stop_api.cancel();
+        // How they end is of no use any more: the agent ends with them.
+        let _ = tokio::join!(self.api, self.session, self.reconciler);
+    }
+}
+
+/// The ledger, or an empty one in place of one that cannot be read.
+fn open_ledger<R>(parts: &Parts<R>) -> Result<Ledger, LedgerError> {
+    let node = &parts.description.name;
+    match Ledger::open(&parts.data_dir, node.clone()) {
+        Err(error @ LedgerError::Corrupt { .. }) => {
+            let aside = Ledger::set_aside(&parts.data_dir)?;
+            tracing::error!(%error, aside = %aside.display(), "the ledger was set aside; this node starts empty");
+            Ledger::open(&parts.data_dir, node.clone())
+        }
+        other => other,
+    }
+}

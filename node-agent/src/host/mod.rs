@@ -1,0 +1,178 @@
+//! Runs components: from verified artifacts to answers. wasmtime is named only below this module.
+//!
+//! The road: [`slice`] decides which instances stand behind a component, [`fuse`] makes one component of them,
+//! [`compile`] makes or finds its code, [`link`] gives it its imports, [`instance`] makes one instance for each call,
+//! and [`request`] and [`invoke`] call it.
+
+mod artifact;
+mod body;
+mod capabilities;
+mod code;
+mod compile;
+mod egress;
+mod engine;
+mod fuse;
+mod instance;
+mod invoke;
+mod link;
+mod logs;
+mod prepare;
+mod request;
+mod running;
+mod seal;
+mod slice;
+mod state;
+mod stdio;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use model::assignment::AssignedGraph;
+use model::report::{Failure, Progress};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::Engine;
+
+pub use self::artifact::Artifacts;
+pub use self::body::{Body, BodyError};
+pub use self::egress::EgressLimits;
+pub use self::engine::PoolLimits;
+pub use self::invoke::InvokeError;
+pub use self::logs::LINE_MAX_BYTES;
+pub use self::request::REQUEST_ID;
+pub use self::running::Running;
+
+use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
+use self::compile::CompileCache;
+use self::egress::Client;
+use crate::logs::LogBook;
+
+/// Requests that wait for room in the pool at once; more are refused without waiting.
+const WAITING_MAX: usize = 1_024;
+
+/// What a host needs to know.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// Compiled code is kept in `compiled`, data of capabilities in `capabilities` under it.
+    pub data_dir: PathBuf,
+    /// How much runs at the same time.
+    pub pool: PoolLimits,
+    /// Where no guest's request may go, whatever its graph lists.
+    pub egress: EgressLimits,
+}
+
+/// Why a host cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error("the directory for compiled code under `{}` cannot be used", path.display())]
+    Directory {
+        /// The data directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// wasmtime refuses its settings: usually too little address space for the pool.
+    #[error("the wasm engine cannot be made, usually for want of address space (see `ulimit -v`): {message}")]
+    Engine {
+        /// What wasmtime says.
+        message: String,
+    },
+    /// The thread that cuts time cannot be started.
+    #[error("the ticker thread cannot be started")]
+    Ticker(#[source] io::Error),
+}
+
+/// Runs components; a cheap handle.
+#[derive(Clone)]
+pub struct Host {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    data_dir: PathBuf,
+    engine: Engine,
+    compiled: CompileCache,
+    databases: Databases,
+    client: Arc<Client>,
+    logs: LogBook,
+    /// One permit for each linear memory of the pool.
+    room: Arc<Semaphore>,
+    pool: PoolLimits,
+    waiting: Semaphore,
+}
+
+/// The open databases, so that all generations of a graph share one.
+#[derive(Default)]
+struct Databases {
+    open: Mutex<HashMap<PathBuf, Weak<Database>>>,
+}
+
+impl Databases {
+    fn open(&self, source: Source) -> Result<Arc<Database>, DatabaseError> {
+        // Held while a database is created: its seed must not run twice at once.
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, database| database.strong_count() > 0);
+        if let Some(database) = open.get(&source.path).and_then(Weak::upgrade)
+            && database.name() == source.name
+        {
+            return Ok(database);
+        }
+        let path = source.path.clone();
+        let database = Database::open(source)?;
+        open.insert(path, Arc::downgrade(&database));
+        Ok(database)
+    }
+}
+
+impl Host {
+    /// Makes the engine and opens the caches under the data directory.
+    pub fn open(config: HostConfig, logs: LogBook) -> Result<Self, OpenError> {
+        let (sealer, functions) = compile::open_functions(&config.data_dir)
+            .map_err(|source| OpenError::Directory { path: config.data_dir.clone(), source })?;
+        let engine = engine::engine(config.pool, Some(Arc::new(functions)))
+            .map_err(|error| OpenError::Engine { message: format!("{error:#}") })?;
+        engine::start_ticker(&engine).map_err(OpenError::Ticker)?;
+        let compiled = CompileCache::new(&config.data_dir, sealer, &engine);
+        let parts = Parts {
+            data_dir: config.data_dir,
+            engine,
+            compiled,
+            databases: Databases::default(),
+            client: Arc::new(Client::new(config.egress)),
+            logs,
+            room: Arc::new(Semaphore::new(config.pool.memories as usize)),
+            pool: config.pool,
+            waiting: Semaphore::new(WAITING_MAX),
+        };
+        Ok(Self { parts: Arc::new(parts) })
+    }
+
+    /// From verified artifact files to something that answers: fuse, compile (or load), link, make a first instance.
+    pub async fn prepare(
+        &self,
+        graph: &AssignedGraph,
+        artifacts: &dyn Artifacts,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Arc<Running>, Failure> {
+        Ok(Arc::new(self.prepare_running(graph, artifacts, progress).await?))
+    }
+
+    /// How many slices were compiled, rather than loaded, since this host was opened.
+    pub fn compiled(&self) -> u64 {
+        self.parts.compiled.compiled()
+    }
+
+    /// Room for one instance, if there is some soon enough.
+    async fn room(&self, weight: u32, patience: Duration) -> Option<OwnedSemaphorePermit> {
+        let weight = weight.min(self.parts.pool.memories);
+        if let Ok(room) = self.parts.room.clone().try_acquire_many_owned(weight) {
+            return Some(room);
+        }
+        let _place = self.parts.waiting.try_acquire().ok()?;
+        tokio::time::timeout(patience, self.parts.room.clone().acquire_many_owned(weight)).await.ok()?.ok()
+    }
+}

@@ -1,0 +1,251 @@
+//! From an assigned graph and files on disk to something that answers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use model::assignment::AssignedGraph;
+use model::digest::Digest;
+use model::graph::{CapabilitySpec, Settings};
+use model::linked::{LinkedGraph, Target};
+use model::name::ComponentName;
+use model::report::{Failure, Progress};
+
+use crate::host::artifact::{self, ArtifactError, Artifacts};
+use crate::host::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
+use crate::host::engine;
+use crate::host::fuse::{self, FuseError};
+use crate::host::instance::{CallError, Prepared, until};
+use crate::host::link::{self, LinkError, Offers};
+use crate::host::logs::GraphLog;
+use crate::host::running::{Running, Traffic};
+use crate::host::slice::{self, SliceError};
+use crate::host::state::Call;
+use crate::host::Host;
+
+/// What the log calls the first instance, which no request made.
+const START_REQUEST: &str = "start";
+
+/// What a graph needs, gathered once.
+pub(crate) struct Plan {
+    pub(crate) assigned: AssignedGraph,
+    pub(crate) settings: BTreeMap<ComponentName, Arc<Settings>>,
+    paths: BTreeMap<Digest, PathBuf>,
+}
+
+/// Why a graph does not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrepareError {
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error(transparent)]
+    Slice(#[from] SliceError),
+    #[error(transparent)]
+    Fuse(#[from] FuseError),
+    #[error("the slice of component `{root}` does not compile: {message}")]
+    Compile { root: ComponentName, message: String },
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("the seed script of capability `{name}` is not UTF-8")]
+    SeedText { name: ComponentName },
+    #[error("component `{root}` does not start: {message}")]
+    Start { root: ComponentName, message: String },
+    #[error("preparing ended without a result: {message}")]
+    Ended { message: String },
+}
+
+impl Plan {
+    pub(crate) fn new(graph: &AssignedGraph, artifacts: &dyn Artifacts) -> Self {
+        let linked = &graph.linked;
+        let settings = linked
+            .components
+            .iter()
+            .map(|(name, component)| (name.clone(), Arc::new(component.settings.clone())))
+            .collect();
+        let paths =
+            linked.artifacts().map(|artifact| (artifact.digest, artifacts.path(&artifact.digest))).collect();
+        Self { assigned: graph.clone(), settings, paths }
+    }
+
+    pub(crate) fn linked(&self) -> &LinkedGraph {
+        &self.assigned.linked
+    }
+
+    fn read(&self, digest: &Digest) -> Result<Arc<[u8]>, ArtifactError> {
+        artifact::read(self, digest)
+    }
+}
+
+impl Artifacts for Plan {
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.paths.get(digest).cloned().unwrap_or_default()
+    }
+}
+
+impl Host {
+    pub(crate) async fn prepare_running(
+        &self,
+        graph: &AssignedGraph,
+        artifacts: &dyn Artifacts,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Running, PrepareError> {
+        let plan = Arc::new(Plan::new(graph, artifacts));
+        let log = Arc::new(GraphLog::new(self.parts.logs.clone(), graph.key.clone()));
+        progress(Progress::Compiling);
+        let mut entries = BTreeMap::new();
+        for root in roots(plan.linked()) {
+            entries.insert(root.clone(), self.prepare_entry(&plan, &root).await?);
+        }
+        progress(Progress::Starting);
+        for prepared in entries.values() {
+            start(prepared, &log).await?;
+        }
+        Ok(Running {
+            host: self.clone(),
+            plan,
+            log,
+            entries,
+            invoked: tokio::sync::Mutex::default(),
+            traffic: Arc::new(Traffic::default()),
+        })
+    }
+
+    /// Everything up to the first instance of the slice of `root`.
+    pub(crate) async fn prepare_entry(
+        &self,
+        plan: &Arc<Plan>,
+        root: &ComponentName,
+    ) -> Result<Arc<Prepared>, PrepareError> {
+        let (host, plan, root) = (self.clone(), plan.clone(), root.clone());
+        // Reading, composing and compiling take CPU time and disk; a panic in a library ends here, too.
+        tokio::task::spawn_blocking(move || host.build(&plan, &root))
+            .await
+            .map_err(|error| PrepareError::Ended { message: error.to_string() })?
+            .map(Arc::new)
+    }
+
+    fn build(&self, plan: &Plan, root: &ComponentName) -> Result<Prepared, PrepareError> {
+        let linked = plan.linked();
+        let slice = slice::slice(linked, root)?;
+        let mut artifacts = BTreeMap::new();
+        for instance in &slice.instances {
+            if let Some(component) = linked.components.get(&instance.component)
+                && !artifacts.contains_key(&instance.component)
+            {
+                artifacts.insert(instance.component.clone(), plan.read(&component.artifact.digest)?);
+            }
+        }
+        let fused = fuse::fuse(linked, &slice, &artifacts)?;
+        let engine = &self.parts.engine;
+        let component = self.parts.compiled.component(engine, &fused.bytes).map_err(|error| {
+            PrepareError::Compile { root: root.clone(), message: format!("{error:#}") }
+        })?;
+        let mut databases = BTreeMap::new();
+        for name in fused.slots.values().filter_map(|slot| slot.capability.as_ref()) {
+            if let Some(spec) = linked.capabilities.get(name) {
+                databases.insert(name.clone(), self.database(plan, name, spec)?);
+            }
+        }
+        let offers = Offers { settings: &plan.settings, databases: &databases };
+        let pre = link::link(engine, root, &component, &fused.slots, &offers)?;
+        let weight = component
+            .resources_required()
+            .map_or(engine::SLICE_INSTANCES_MAX, |needs| engine::weight(needs.num_memories, needs.num_tables));
+        let members: Vec<Arc<Settings>> = slice
+            .instances
+            .iter()
+            .filter_map(|instance| plan.settings.get(&instance.component).cloned())
+            .collect();
+        let deadline = plan.settings.get(root).map(|settings| settings.limits.deadline).unwrap_or_default();
+        Ok(Prepared::new(root.clone(), pre, weight, &members, deadline, self.parts.client.clone()))
+    }
+
+    fn database(
+        &self,
+        plan: &Plan,
+        name: &ComponentName,
+        spec: &CapabilitySpec,
+    ) -> Result<Arc<Database>, PrepareError> {
+        let CapabilitySpec::Sqlite { database, seed } = spec;
+        let seed = match seed {
+            None => None,
+            Some(artifact) => {
+                let bytes = plan.read(&artifact.digest)?;
+                let text = std::str::from_utf8(&bytes)
+                    .map_err(|_| PrepareError::SeedText { name: name.clone() })?;
+                Some(text.to_owned())
+            }
+        };
+        let key = &plan.assigned.key;
+        let path = self
+            .parts
+            .data_dir
+            .join("capabilities")
+            .join(key.namespace.as_str())
+            .join(key.graph.as_str())
+            .join(format!("{name}.sqlite"));
+        Ok(self.parts.databases.open(Source { path, name: database.clone(), seed })?)
+    }
+}
+
+/// The components that are called from outside; in a graph without ingress, those that no link reaches.
+fn roots(linked: &LinkedGraph) -> Vec<ComponentName> {
+    let mut roots: Vec<ComponentName> = linked.ingress.iter().map(|route| route.to.clone()).collect();
+    if roots.is_empty() {
+        let reached = |name: &ComponentName| {
+            linked
+                .links
+                .iter()
+                .any(|link| matches!(&link.to, Target::Component { name: provider, .. } if provider == name))
+        };
+        roots = linked.components.keys().filter(|name| !reached(name)).cloned().collect();
+    }
+    roots.sort();
+    roots.dedup();
+    roots
+}
+
+/// Makes one instance, to see that it can be made.
+async fn start(prepared: &Arc<Prepared>, log: &Arc<GraphLog>) -> Result<(), PrepareError> {
+    let deadline = Instant::now() + prepared.deadline;
+    let call = Call { request: START_REQUEST.into(), log: log.clone(), deadline };
+    let mut store = prepared.store(call);
+    let made = until(deadline, prepared.instantiate(&mut store)).await;
+    let failed = |message: String| PrepareError::Start { root: prepared.root.clone(), message };
+    match made {
+        Ok(_) => Ok(()),
+        Err(CallError::Deadline) => Err(failed("its start function ran past the deadline".to_owned())),
+        Err(CallError::Trap(error)) => Err(failed(format!("{error:#}"))),
+    }
+}
+
+impl From<PrepareError> for Failure {
+    fn from(error: PrepareError) -> Self {
+        let reason = match &error {
+            PrepareError::Artifact(ArtifactError::Read { .. }) => "artifact_unavailable",
+            PrepareError::Artifact(ArtifactError::Corrupt { .. }) => "artifact_corrupt",
+            PrepareError::Slice(SliceError::TooLarge { .. }) => "slice_too_large",
+            PrepareError::Slice(_) => "invalid_links",
+            PrepareError::Fuse(_) => "fuse_failed",
+            PrepareError::Compile { .. } => "compile_failed",
+            PrepareError::Link(LinkError::Unknown { .. }) => "import_unknown",
+            PrepareError::Link(_) => "link_failed",
+            PrepareError::Database(DatabaseError::Seed { .. } | DatabaseError::SeedOpen { .. })
+            | PrepareError::SeedText { .. } => "seed_failed",
+            PrepareError::Database(_) => "database_failed",
+            PrepareError::Start { .. } => "start_failed",
+            PrepareError::Ended { .. } => "prepare_failed",
+        };
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message.push_str(": ");
+            message.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self { reason: reason.to_owned(), message }
+    }
+}

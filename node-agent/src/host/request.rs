@@ -1,0 +1,217 @@
+//! One HTTP request through one instance.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::{HeaderName, StatusCode};
+use hyper::body::Incoming;
+use model::log::Level;
+use model::route::HttpRoute;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::WasiHttpView as _;
+use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
+use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
+
+use crate::host::body::{self, Body, GuestBody};
+use crate::host::instance::{CallError, Prepared, until};
+use crate::host::running::{Pass, Running};
+use crate::host::state::Call;
+
+/// Carries the request's id to the client; `ctl logs --request` takes it.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("weft-request-id");
+
+/// How long a request waits for room in the pool.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+
+type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
+type Ended = Result<(), CallError>;
+type Guest = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// What the client is told where the component gave no response.
+enum Refusal {
+    Failed,
+    Deadline,
+    Busy,
+    NoHandler,
+}
+
+impl Running {
+    /// Answers a request that `route` brought here. Always answers; why a request failed is in the log only.
+    pub async fn handle(
+        self: Arc<Self>,
+        route: &HttpRoute,
+        request: http::Request<Incoming>,
+    ) -> http::Response<Body> {
+        let id: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+        let pass = self.traffic.enter();
+        let mut response = match self.answer(route, request, &id, pass).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.response(&id),
+        };
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+
+    async fn answer(
+        &self,
+        route: &HttpRoute,
+        request: http::Request<Incoming>,
+        id: &Arc<str>,
+        pass: Pass,
+    ) -> Result<http::Response<Body>, Refusal> {
+        let say = |level, message: &str| self.log.agent(Some(&route.to), Some(id), level, message);
+        let Some(prepared) = self.entries.get(&route.to).filter(|prepared| prepared.handle.is_some()) else {
+            say(Level::Error, "the component exports no `wasi:http/incoming-handler@0.2`");
+            return Err(Refusal::NoHandler);
+        };
+        let Some(room) = self.host.room(prepared.weight, ROOM_TIMEOUT).await else {
+            say(Level::Warn, "no room in this node's pool of instances");
+            return Err(Refusal::Busy);
+        };
+        let deadline = Instant::now() + prepared.deadline;
+        let call = Call { request: id.clone(), log: self.log.clone(), deadline };
+        let (sender, mut receiver) = oneshot::channel();
+        let request = with_authority(request, route);
+        let mut guest: Guest = Box::pin(run(prepared.clone(), call, request, sender, room));
+        // The guest runs here until it answers: no task is made for a response that is whole when the guest ends.
+        let (answer, ended) = tokio::select! {
+            biased;
+            answer = &mut receiver => (answer.ok(), None),
+            ended = &mut guest => (receiver.try_recv().ok(), Some(ended)),
+        };
+        match (answer, ended) {
+            (Some(Ok(response)), ended) => {
+                let guest = match ended {
+                    None => Some(body::Running(Some(self.run_on(guest, route, id)))),
+                    Some(ended) => {
+                        self.say_ended(&ended, route, id);
+                        None
+                    }
+                };
+                Ok(respond(response, guest, pass))
+            }
+            (Some(Err(code)), _) => {
+                say(Level::Error, &format!("the component answered with an error: {code:?}"));
+                Err(Refusal::Failed)
+            }
+            (None, ended) => {
+                // Its outparam is gone, so no answer can come; how it ends says why.
+                let ended = match ended {
+                    Some(ended) => ended,
+                    None => guest.await,
+                };
+                self.say_ended(&ended, route, id);
+                match ended {
+                    Ok(()) => {
+                        say(Level::Error, "the component returned without a response");
+                        Err(Refusal::Failed)
+                    }
+                    Err(CallError::Deadline) => Err(Refusal::Deadline),
+                    Err(CallError::Trap(_)) => Err(Refusal::Failed),
+                }
+            }
+        }
+    }
+
+    /// Lets the guest go on behind its response.
+    fn run_on(&self, guest: Guest, route: &HttpRoute, id: &Arc<str>) -> tokio::task::JoinHandle<()> {
+        let (log, component, id) = (self.log.clone(), route.to.clone(), id.clone());
+        let pass = self.traffic.enter();
+        tokio::spawn(async move {
+            let ended = guest.await;
+            if let Err(error) = &ended {
+                log.agent(Some(&component), Some(&id), Level::Error, &reason(error));
+            }
+            drop(pass);
+        })
+    }
+
+    fn say_ended(&self, ended: &Ended, route: &HttpRoute, id: &str) {
+        if let Err(error) = ended {
+            self.log.agent(Some(&route.to), Some(id), Level::Error, &reason(error));
+        }
+    }
+}
+
+/// Makes the instance, calls it, drops it.
+async fn run(
+    prepared: Arc<Prepared>,
+    call: Call,
+    request: http::Request<Incoming>,
+    sender: oneshot::Sender<Answer>,
+    room: OwnedSemaphorePermit,
+) -> Ended {
+    let deadline = call.deadline;
+    let mut store = prepared.store(call);
+    let ended = until(deadline, async {
+        let instance = prepared.instantiate(&mut store).await?;
+        let incoming = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
+        let out = store.data_mut().http().new_response_outparam(sender)?;
+        let Some(handle) = &prepared.handle else { return Ok(()) };
+        type Arguments = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
+        let handle = instance.get_typed_func::<Arguments, ()>(&mut store, handle)?;
+        handle.call_async(&mut store, (incoming, out)).await
+    })
+    .await;
+    drop(store);
+    drop(room);
+    ended
+}
+
+/// Guests are promised an authority, which HTTP/1.0 need not send.
+fn with_authority(mut request: http::Request<Incoming>, route: &HttpRoute) -> http::Request<Incoming> {
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        let host = route.host.as_ref().map_or("localhost", |host| host.as_str());
+        if let Ok(value) = HeaderValue::from_str(host) {
+            request.headers_mut().insert(HOST, value);
+        }
+    }
+    request
+}
+
+fn respond(
+    response: http::Response<HyperOutgoingBody>,
+    guest: Option<body::Running>,
+    pass: Pass,
+) -> http::Response<Body> {
+    let remaining = response
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok());
+    response.map(|body| Body::guest(GuestBody { body, remaining, guest, _pass: pass }))
+}
+
+/// For the log: the trap and the guest's functions on the stack.
+fn reason(error: &CallError) -> String {
+    match error {
+        CallError::Deadline => "the call's deadline passed; the instance was ended".to_owned(),
+        CallError::Trap(error) => format!("the instance trapped: {error:?}"),
+    }
+}
+
+impl Refusal {
+    fn response(self, id: &str) -> http::Response<Body> {
+        let (status, reason, message) = match self {
+            Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "component_failed", "the component failed"),
+            Self::Deadline => {
+                (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "the component did not answer in time")
+            }
+            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "no_capacity", "this node has no room for the request"),
+            Self::NoHandler => {
+                (StatusCode::BAD_GATEWAY, "no_handler", "the component behind this route takes no HTTP requests")
+            }
+        };
+        let text = serde_json::json!({"error": reason, "message": message, "request": id});
+        let mut response = http::Response::new(Body::text(format!("{text}\n")));
+        *response.status_mut() = status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}

@@ -1,0 +1,103 @@
+//! One graph at one generation, as it runs here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use model::id::{Generation, GraphKey, Uid};
+use model::name::ComponentName;
+use model::route::HttpRoute;
+use tokio::sync::{Mutex, Notify};
+
+use crate::host::Host;
+use crate::host::instance::Prepared;
+use crate::host::logs::GraphLog;
+use crate::host::prepare::Plan;
+
+/// One graph at one generation. It serves as long as someone holds it.
+pub struct Running {
+    pub(crate) host: Host,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) log: Arc<GraphLog>,
+    /// By the component at the root; complete for all routes.
+    pub(crate) entries: BTreeMap<ComponentName, Arc<Prepared>>,
+    /// Those that only `invoke` asked for.
+    pub(crate) invoked: Mutex<BTreeMap<ComponentName, Arc<Prepared>>>,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+/// The requests under way.
+#[derive(Default)]
+pub(crate) struct Traffic {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+/// One request under way, counted until this is dropped.
+pub(crate) struct Pass(Arc<Traffic>);
+
+impl Traffic {
+    pub(crate) fn enter(self: &Arc<Self>) -> Pass {
+        self.count.fetch_add(1, Ordering::AcqRel);
+        Pass(self.clone())
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
+impl Running {
+    /// The graph's full name.
+    pub fn key(&self) -> &GraphKey {
+        &self.plan.assigned.key
+    }
+
+    /// The graph's identity.
+    pub fn uid(&self) -> &Uid {
+        &self.plan.assigned.uid
+    }
+
+    /// The generation that this is.
+    pub fn generation(&self) -> Generation {
+        self.plan.assigned.generation
+    }
+
+    /// How requests reach it.
+    pub fn routes(&self) -> &[HttpRoute] {
+        &self.plan.assigned.linked.ingress
+    }
+
+    /// How many requests and invocations are under way.
+    pub fn in_flight(&self) -> usize {
+        self.traffic.count.load(Ordering::Acquire)
+    }
+
+    /// Resolves when no request is under way. Take it out of the route table first: new ones are not kept out.
+    pub async fn drained(&self) {
+        loop {
+            let ended = self.traffic.ended.notified();
+            tokio::pin!(ended);
+            // Registered before the look, so that an end between the two is not missed.
+            ended.as_mut().enable();
+            if self.in_flight() == 0 {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Running")
+            .field("key", self.key())
+            .field("generation", &self.generation())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}

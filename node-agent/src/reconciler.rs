@@ -1,0 +1,363 @@
+//! The loop that makes what runs become what should run: one owner, one `select!`, level-triggered.
+//!
+//! Every turn compares the whole desired state with the whole observed one (`reconcile`) and does what is missing;
+//! a wake-up carries no data. Preparations run beside the loop; everything they change is changed here.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::future::pending;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use model::assignment::{AssignedGraph, Assignment};
+use model::digest::Digest;
+use model::graph::Artifact;
+use model::id::GraphKey;
+use model::log::Level;
+use model::report::{Failure, Progress, Report};
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::artifacts::{ArtifactStore, GRACE, Trust};
+use crate::backoff::Backoff;
+use crate::logs::LogBook;
+use crate::reconcile::{self, Action, Attempt, AttemptState, Observed, Version};
+use crate::report::{self, Sight};
+use crate::runner::{PrepareError, Runner, Running as _};
+
+/// Preparations at one time: fetching waits on the network while another compiles on all processors.
+const PREPARATIONS_MAX: usize = 4;
+/// The first wait after something that may heal.
+const RETRY_LEAST: Duration = Duration::from_millis(100);
+/// The longest: what heals is noticed within a minute.
+const RETRY_MOST: Duration = Duration::from_secs(60);
+/// How long a graph that gets no new requests may finish the old ones: the longest deadline of one call and some.
+const DRAIN_MAX: Duration = model::graph::DEADLINE_MAX.saturating_add(Duration::from_secs(5));
+/// How often artifacts that nothing needs are looked for.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// What answers requests now, for calls from outside.
+pub type Table<G> = BTreeMap<GraphKey, G>;
+
+/// The loop's parts.
+pub struct Reconciler<R: Runner> {
+    runner: Arc<R>,
+    artifacts: Arc<ArtifactStore>,
+    logs: LogBook,
+    desired: watch::Receiver<Option<Arc<Assignment>>>,
+    report: watch::Sender<Arc<Report>>,
+    table: watch::Sender<Arc<Table<R::Running>>>,
+    graphs: BTreeMap<GraphKey, Graph<R::Running>>,
+    preparations: JoinSet<Result<R::Running, PrepareError>>,
+    prepared: HashMap<Id, (GraphKey, Version)>,
+    draining: JoinSet<()>,
+    progressed: Arc<Notify>,
+}
+
+/// One graph as the loop keeps it.
+struct Graph<G> {
+    serving: Option<(Version, G)>,
+    attempt: Option<Trial>,
+}
+
+/// An attempt at a version.
+struct Trial {
+    version: Version,
+    backoff: Backoff,
+    state: Trying,
+}
+
+enum Trying {
+    Preparing { progress: Arc<Mutex<Progress>>, task: AbortHandle },
+    Waiting { failure: Failure, until: Instant },
+    Failed(Failure),
+}
+
+impl<R: Runner> Reconciler<R> {
+    /// A loop that runs nothing yet.
+    pub fn new(
+        runner: Arc<R>,
+        artifacts: Arc<ArtifactStore>,
+        logs: LogBook,
+        desired: watch::Receiver<Option<Arc<Assignment>>>,
+        report: watch::Sender<Arc<Report>>,
+    ) -> Self {
+        Self {
+            runner,
+            artifacts,
+            logs,
+            desired,
+            report,
+            table: watch::Sender::default(),
+            graphs: BTreeMap::new(),
+            preparations: JoinSet::new(),
+            prepared: HashMap::new(),
+            draining: JoinSet::new(),
+            progressed: Arc::default(),
+        }
+    }
+
+    /// What answers requests, kept current.
+    pub fn table(&self) -> watch::Receiver<Arc<Table<R::Running>>> {
+        self.table.subscribe()
+    }
+
+    /// Runs until `stop`; what serves then goes on serving until it is dropped with the loop.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut collect = interval(COLLECT_INTERVAL);
+        collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let progressed = Arc::clone(&self.progressed);
+        loop {
+            self.settle();
+            let due = self.next_due();
+            // Each arm is safe to cancel: what it waits for is kept by its owner and seen in the next turn.
+            tokio::select! {
+                changed = self.desired.changed() => if changed.is_err() { break },
+                Some(ended) = self.preparations.join_next_with_id() => self.ended(ended),
+                () = progressed.notified() => {}
+                () = at(due) => {}
+                Some(_) = self.draining.join_next() => {}
+                _ = collect.tick() => self.collect().await,
+                () = stop.cancelled() => break,
+            }
+        }
+    }
+
+    /// Does all that is to do now, then says what there is.
+    fn settle(&mut self) {
+        let assignment = self.desired.borrow_and_update().clone();
+        let Some(assignment) = assignment else { return };
+        let desired = reconcile::desired(&assignment);
+        let actions = reconcile::actions(&desired, &self.observed(), PREPARATIONS_MAX);
+        let stopped = actions.iter().any(|action| matches!(action, Action::Stop(_)));
+        for action in actions {
+            match action {
+                Action::Abandon(key) => self.abandon(&key),
+                Action::Stop(key) => self.stop(&key),
+                Action::Prepare(key, version) => {
+                    if let Some(graph) = assignment.graphs.iter().find(|graph| graph.key == key) {
+                        self.prepare(graph.clone(), version);
+                    }
+                }
+            }
+        }
+        self.graphs.retain(|_, graph| graph.serving.is_some() || graph.attempt.is_some());
+        if stopped {
+            self.serve();
+        }
+        let current = report::build(&assignment, &self.sights());
+        self.report.send_if_modified(|report| {
+            let changed = **report != current;
+            if changed {
+                *report = Arc::new(current);
+            }
+            changed
+        });
+    }
+
+    fn observed(&self) -> BTreeMap<GraphKey, Observed> {
+        let now = Instant::now();
+        let observed = |graph: &Graph<R::Running>| Observed {
+            serving: graph.serving.as_ref().map(|(version, _)| version.clone()),
+            attempt: graph.attempt.as_ref().map(|trial| Attempt {
+                version: trial.version.clone(),
+                state: match &trial.state {
+                    Trying::Preparing { .. } => AttemptState::Preparing,
+                    Trying::Waiting { until, .. } if *until <= now => AttemptState::Due,
+                    Trying::Waiting { .. } => AttemptState::Waiting,
+                    Trying::Failed(_) => AttemptState::Failed,
+                },
+            }),
+        };
+        self.graphs.iter().map(|(key, graph)| (key.clone(), observed(graph))).collect()
+    }
+
+    fn sights(&self) -> BTreeMap<GraphKey, Sight> {
+        let sight = |graph: &Graph<R::Running>| Sight {
+            serving: graph.serving.as_ref().map(|(version, _)| version.clone()),
+            attempt: graph.attempt.as_ref().map(|trial| {
+                let progress = match &trial.state {
+                    Trying::Preparing { progress, .. } => {
+                        progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
+                    }
+                    Trying::Waiting { failure, .. } => Progress::Retrying(failure.clone()),
+                    Trying::Failed(failure) => Progress::Failed(failure.clone()),
+                };
+                (trial.version.clone(), progress)
+            }),
+        };
+        self.graphs.iter().map(|(key, graph)| (key.clone(), sight(graph))).collect()
+    }
+
+    fn abandon(&mut self, key: &GraphKey) {
+        let trial = self.graphs.get_mut(key).and_then(|graph| graph.attempt.take());
+        if let Some(Trial { state: Trying::Preparing { task, .. }, .. }) = trial {
+            task.abort();
+        }
+    }
+
+    fn stop(&mut self, key: &GraphKey) {
+        if let Some((_, running)) = self.graphs.get_mut(key).and_then(|graph| graph.serving.take()) {
+            self.logs.agent(key, Level::Info, "it is stopped on this node");
+            self.drain(running);
+        }
+    }
+
+    /// Keeps what gets no new requests until the old ones are answered.
+    fn drain(&mut self, running: R::Running) {
+        self.draining.spawn(async move {
+            // After the longest deadline there is nothing left to wait for.
+            let _ = timeout(DRAIN_MAX, running.drained()).await;
+        });
+    }
+
+    fn prepare(&mut self, assigned: AssignedGraph, version: Version) {
+        let key = assigned.key.clone();
+        self.logs.know(&key);
+        let graph = self.graphs.entry(key.clone()).or_insert(Graph { serving: None, attempt: None });
+        let again = graph.attempt.take().filter(|trial| trial.version == version);
+        let trust = if again.is_some() { Trust::Bytes } else { Trust::Length };
+        let progress = Arc::new(Mutex::new(Progress::Fetching));
+        let preparation = Preparation {
+            runner: Arc::clone(&self.runner),
+            artifacts: Arc::clone(&self.artifacts),
+            graph: assigned,
+            trust,
+            progress: Arc::clone(&progress),
+            progressed: Arc::clone(&self.progressed),
+        };
+        let task = self.preparations.spawn(preparation.run());
+        self.prepared.insert(task.id(), (key, version.clone()));
+        let backoff = again.map_or(Backoff::new(RETRY_LEAST, RETRY_MOST), |trial| trial.backoff);
+        graph.attempt = Some(Trial { version, backoff, state: Trying::Preparing { progress, task } });
+    }
+
+    /// Takes the result of a preparation, unless it was superseded.
+    fn ended(&mut self, ended: Result<(Id, Result<R::Running, PrepareError>), JoinError>) {
+        let (id, result) = match ended {
+            Ok(ended) => ended,
+            Err(error) if error.is_cancelled() => {
+                self.prepared.remove(&error.id());
+                return;
+            }
+            Err(error) => {
+                let failure = Failure { reason: "internal".to_owned(), message: format!("the agent failed: {error}") };
+                (error.id(), Err(PrepareError::Certain(failure)))
+            }
+        };
+        let Some((key, version)) = self.prepared.remove(&id) else { return };
+        let Some(graph) = self.graphs.get_mut(&key) else { return };
+        // An attempt that was abandoned after it had ended has no say any more.
+        let current = graph.attempt.as_ref().is_some_and(|trial| match &trial.state {
+            Trying::Preparing { task, .. } => task.id() == id,
+            Trying::Waiting { .. } | Trying::Failed(_) => false,
+        });
+        if !current {
+            return;
+        }
+        match result {
+            Ok(running) => {
+                graph.attempt = None;
+                let old = graph.serving.replace((version.clone(), running));
+                self.logs.agent(&key, Level::Info, format!("generation {} serves", version.generation));
+                tracing::info!(graph = %key, generation = %version.generation, "serves");
+                self.serve();
+                if let Some((_, old)) = old {
+                    self.drain(old);
+                }
+            }
+            Err(error) => self.failed(&key, &version, error),
+        }
+    }
+
+    fn failed(&mut self, key: &GraphKey, version: &Version, error: PrepareError) {
+        let Some(trial) = self.graphs.get_mut(key).and_then(|graph| graph.attempt.as_mut()) else { return };
+        let (level, said) = match &error {
+            PrepareError::Certain(failure) => (Level::Error, format!("cannot serve: {failure}")),
+            PrepareError::MayHeal(failure) => (Level::Warn, format!("does not serve yet: {failure}")),
+        };
+        trial.state = match error {
+            PrepareError::Certain(failure) => Trying::Failed(failure),
+            PrepareError::MayHeal(failure) => {
+                Trying::Waiting { failure, until: Instant::now() + trial.backoff.after_failure() }
+            }
+        };
+        tracing::warn!(graph = %key, generation = %version.generation, "{said}");
+        self.logs.agent(key, level, format!("generation {} {said}", version.generation));
+    }
+
+    /// Gives new requests to what serves now, and to nothing else.
+    fn serve(&self) {
+        let serving = |(key, graph): (&GraphKey, &Graph<R::Running>)| {
+            graph.serving.as_ref().map(|(_, running)| (key.clone(), running.clone()))
+        };
+        let table: Table<R::Running> = self.graphs.iter().filter_map(serving).collect();
+        self.runner.serve(table.values().cloned().collect());
+        self.table.send_replace(Arc::new(table));
+    }
+
+    /// When the next attempt that waits is due.
+    fn next_due(&self) -> Option<Instant> {
+        let until = |graph: &Graph<R::Running>| match graph.attempt.as_ref()?.state {
+            // One that is due and still waits has no room; the end of another preparation wakes the loop.
+            Trying::Waiting { until, .. } if until > Instant::now() => Some(until),
+            Trying::Waiting { .. } | Trying::Preparing { .. } | Trying::Failed(_) => None,
+        };
+        self.graphs.values().filter_map(until).min()
+    }
+
+    /// Removes artifacts that neither the assignment nor what drains needs.
+    async fn collect(&mut self) {
+        let Some(assignment) = self.desired.borrow().clone() else { return };
+        // Nothing that drains reads its artifacts again, and what is prepared is in the assignment: `settle` has
+        // just seen it, and no preparation starts while this waits.
+        let needed: BTreeSet<Digest> = needed(&assignment).map(|artifact| artifact.digest).collect();
+        match self.artifacts.collect(&needed, GRACE).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "artifacts that nothing needs were removed"),
+            Err(error) => tracing::warn!(%error, "artifacts that nothing needs could not be removed"),
+        }
+    }
+}
+
+/// Every artifact an assignment names.
+fn needed(assignment: &Assignment) -> impl Iterator<Item = Artifact> {
+    assignment.graphs.iter().flat_map(|graph| graph.linked.artifacts())
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}
+
+/// One attempt at making one graph answer.
+struct Preparation<R> {
+    runner: Arc<R>,
+    artifacts: Arc<ArtifactStore>,
+    graph: AssignedGraph,
+    trust: Trust,
+    progress: Arc<Mutex<Progress>>,
+    progressed: Arc<Notify>,
+}
+
+impl<R: Runner> Preparation<R> {
+    async fn run(self) -> Result<R::Running, PrepareError> {
+        let artifacts: BTreeSet<Artifact> = self.graph.linked.artifacts().collect();
+        self.artifacts.ensure(&artifacts, self.trust).await.map_err(|error| {
+            PrepareError::MayHeal(Failure { reason: error.reason().to_owned(), message: error.to_string() })
+        })?;
+        let progress = |now: Progress| {
+            *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            self.progressed.notify_one();
+        };
+        progress(Progress::Compiling);
+        self.runner.prepare(&self.graph, &progress).await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,226 @@
+//! The loop around a runner that does what a test says, without wasm, network or sleep.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use model::id::{ClusterId, Generation, RevisionNumber, Uid};
+use model::linked::LinkedGraph;
+use model::report::GraphReport;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::*;
+use crate::control_plane::ControlPlane;
+use crate::runner::{Call, InvokeError, Running};
+
+/// How long a condition may take to come true.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What becomes of a preparation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    Serves,
+    Certain,
+    MayHeal,
+}
+
+/// A graph that is drained when its gate is opened.
+#[derive(Clone)]
+struct Fake {
+    name: String,
+    gate: Arc<Semaphore>,
+}
+
+impl Running for Fake {
+    async fn invoke(&self, _: Call) -> Result<String, InvokeError> {
+        Ok(self.name.clone())
+    }
+
+    async fn drained(&self) {
+        let _ = self.gate.acquire().await;
+    }
+}
+
+/// Each preparation takes its fate from a channel, and waits until there is one.
+struct FakeRunner {
+    fates: tokio::sync::Mutex<mpsc::UnboundedReceiver<Fate>>,
+    preparing: AtomicUsize,
+    serving: watch::Sender<Vec<String>>,
+    gate: Arc<Semaphore>,
+}
+
+impl Runner for FakeRunner {
+    type Running = Fake;
+
+    async fn prepare(
+        &self,
+        graph: &AssignedGraph,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Fake, PrepareError> {
+        self.preparing.fetch_add(1, Ordering::SeqCst);
+        progress(Progress::Starting);
+        let fate = self.fates.lock().await.recv().await.unwrap();
+        let failure = Failure { reason: "told".to_owned(), message: "to fail".to_owned() };
+        match fate {
+            Fate::Serves => Ok(Fake { name: format!("{}@{}", graph.key, graph.generation), gate: self.gate.clone() }),
+            Fate::Certain => Err(PrepareError::Certain(failure)),
+            Fate::MayHeal => Err(PrepareError::MayHeal(failure)),
+        }
+    }
+
+    fn serve(&self, graphs: Vec<Fake>) {
+        self.serving.send_replace(graphs.into_iter().map(|graph| graph.name).collect());
+    }
+}
+
+struct Scene {
+    _folder: tempfile::TempDir,
+    runner: Arc<FakeRunner>,
+    fates: mpsc::UnboundedSender<Fate>,
+    desired: watch::Sender<Option<Arc<Assignment>>>,
+    report: watch::Receiver<Arc<Report>>,
+    serving: watch::Receiver<Vec<String>>,
+    stop: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (fates, receiver) = mpsc::unbounded_channel();
+        let (served, serving) = watch::channel(Vec::new());
+        let runner = Arc::new(FakeRunner {
+            fates: tokio::sync::Mutex::new(receiver),
+            preparing: AtomicUsize::new(0),
+            serving: served,
+            gate: Arc::new(Semaphore::new(0)),
+        });
+        let artifacts = Arc::new(ArtifactStore::open(folder.path(), ControlPlane::new(&[])).unwrap());
+        let (desired, orders) = watch::channel(None);
+        let node: model::name::NodeName = "n1".parse().unwrap();
+        let (reports, report) = watch::channel(Arc::new(report::empty(node.clone())));
+        let reconciler = Reconciler::new(runner.clone(), artifacts, LogBook::new(node), orders, reports);
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(reconciler.run(stop.clone()));
+        Self { _folder: folder, runner, fates, desired, report, serving, stop, running }
+    }
+
+    fn assign(&self, generation: u64, graphs: &[(&str, u64)]) {
+        let graphs = graphs.iter().map(|(key, generation)| AssignedGraph {
+            key: key.parse().unwrap(),
+            uid: Uid::new(format!("uid-{key}")).unwrap(),
+            revision: RevisionNumber(1),
+            generation: Generation(*generation),
+            linked: LinkedGraph::default(),
+        });
+        self.desired.send_replace(Some(Arc::new(Assignment {
+            cluster: ClusterId::new("c").unwrap(),
+            node: "n1".parse().unwrap(),
+            generation: Generation(generation),
+            graphs: graphs.collect(),
+        })));
+    }
+
+    fn fate(&self, fate: Fate) {
+        self.fates.send(fate).unwrap();
+    }
+
+    async fn serves(&mut self, expected: &[&str]) {
+        let wait = self.serving.wait_for(|serving| serving.iter().eq(expected.iter()));
+        timeout(PATIENCE, wait).await.expect("it serves what was expected").unwrap();
+    }
+
+    async fn reported(&mut self, key: &str, is: impl Fn(&GraphReport) -> bool) {
+        let key = key.parse().unwrap();
+        let wait = self.report.wait_for(|report| report.graphs.iter().any(|graph| graph.key == key && is(graph)));
+        timeout(PATIENCE, wait).await.expect("it reports what was expected").unwrap();
+    }
+
+    async fn end(self) {
+        self.stop.cancel();
+        timeout(PATIENCE, self.running).await.expect("the loop ends").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_new_generation_takes_over_and_the_old_one_serves_until_then() {
+    let mut scene = Scene::new();
+    scene.assign(1, &[("a", 1)]);
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@1"]).await;
+
+    scene.assign(2, &[("a", 2)]);
+    scene.reported("a", |graph| graph.progress == Progress::Starting).await;
+    assert_eq!(*scene.serving.borrow(), ["default/a@1"], "the old one serves meanwhile");
+    scene.reported("a", |graph| graph.serving == Some(Generation(1)) && graph.desired == Generation(2)).await;
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@2"]).await;
+    scene.reported("a", |graph| graph.progress == Progress::Serving).await;
+
+    scene.assign(3, &[]);
+    scene.serves(&[]).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_certain_failure_is_reported_and_not_tried_again_until_another_generation_comes() {
+    let mut scene = Scene::new();
+    scene.assign(1, &[("a", 1)]);
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@1"]).await;
+    scene.assign(2, &[("a", 2)]);
+    scene.fate(Fate::Certain);
+    scene.reported("a", |graph| matches!(graph.progress, Progress::Failed(_))).await;
+    scene.reported("a", |graph| graph.serving == Some(Generation(1))).await;
+    // A later picture with the same generation of it changes nothing.
+    scene.assign(3, &[("a", 2), ("b", 3)]);
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@1", "default/b@3"]).await;
+    assert_eq!(scene.runner.preparing.load(Ordering::SeqCst), 3);
+    scene.assign(4, &[("a", 4), ("b", 3)]);
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@4", "default/b@3"]).await;
+    scene.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_heal_is_tried_again_after_a_while() {
+    let mut scene = Scene::new();
+    scene.assign(1, &[("a", 1)]);
+    for _ in 0..3 {
+        scene.fate(Fate::MayHeal);
+    }
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@1"]).await;
+    assert_eq!(scene.runner.preparing.load(Ordering::SeqCst), 4);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_not_wanted_any_more_is_given_up() {
+    let mut scene = Scene::new();
+    scene.assign(1, &[("a", 1)]);
+    scene.reported("a", |graph| graph.progress == Progress::Starting).await;
+    scene.assign(2, &[("a", 2)]);
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@2"]).await;
+    scene.assign(3, &[("a", 3)]);
+    scene.reported("a", |graph| graph.progress == Progress::Starting && graph.desired == Generation(3)).await;
+    scene.assign(4, &[]);
+    scene.serves(&[]).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn no_more_are_prepared_at_once_than_there_is_room_for() {
+    let mut scene = Scene::new();
+    let names: Vec<String> = (0..3 * PREPARATIONS_MAX).map(|number| format!("g{number:02}")).collect();
+    let graphs: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 1)).collect();
+    scene.assign(1, &graphs);
+    scene.reported(&names[PREPARATIONS_MAX - 1], |graph| graph.progress == Progress::Starting).await;
+    assert_eq!(scene.runner.preparing.load(Ordering::SeqCst), PREPARATIONS_MAX);
+    for _ in &names {
+        scene.fate(Fate::Serves);
+    }
+    let expected: Vec<String> = names.iter().map(|name| format!("default/{name}@1")).collect();
+    scene.serves(&expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    scene.end().await;
+}

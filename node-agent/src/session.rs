@@ -1,0 +1,231 @@
+//! The stream to the control plane: hello, welcome, then assignments come down and reports go up.
+//!
+//! Redials for ever. Every connection begins with the whole picture of both sides, so nothing is carried over from
+//! the one before, and a lost message is repaired by the next connection. The only user of the ledger.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::unfold;
+use model::assignment::Assignment;
+use model::id::ClusterId;
+use model::node::NodeDescription;
+use model::report::Report;
+use proto::convert::DecodeError;
+use proto::weft::node::v1 as wire;
+use proto::weft::node::v1::from_agent::Message as Up;
+use proto::weft::node::v1::nodes_client::NodesClient;
+use proto::weft::node::v1::to_agent::Message as Down;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, Interval};
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use crate::backoff::Backoff;
+use crate::control_plane::{ControlPlane, Member};
+use crate::ledger::{Ledger, Refusal};
+
+/// From dialling to the welcome; a member that is slower is as good as none.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
+/// The first wait after all members failed: a new leader is usually there by then.
+const BACKOFF_LEAST: Duration = Duration::from_millis(100);
+/// The longest: an agent is back this soon after the control plane is.
+const BACKOFF_MOST: Duration = Duration::from_secs(3);
+/// Heartbeats outside of this would be a mistake of the control plane that must not hurt either side.
+const HEARTBEAT_LEAST: Duration = Duration::from_millis(50);
+const HEARTBEAT_MOST: Duration = Duration::from_secs(60);
+/// The largest assignment: a thousand graphs of the largest kind seen, ten times over.
+const ASSIGNMENT_MAX_BYTES: usize = 64 << 20;
+
+/// Carries assignments down and reports up.
+#[derive(Debug)]
+pub struct Session {
+    /// Whom to dial.
+    pub control_plane: ControlPlane,
+    /// What this node says of itself first.
+    pub description: NodeDescription,
+    /// What was accepted before.
+    pub ledger: Ledger,
+    /// Where accepted assignments go.
+    pub desired: watch::Sender<Option<Arc<Assignment>>>,
+    /// What runs.
+    pub report: watch::Receiver<Arc<Report>>,
+    /// Whether a control plane that assigns is connected.
+    pub connected: watch::Sender<bool>,
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("{}: {}", .0.code(), .0.message())]
+    Status(#[from] tonic::Status),
+    #[error("no welcome within {} s", WELCOME_TIMEOUT.as_secs())]
+    Silent,
+    #[error("it closed the stream")]
+    Closed,
+    #[error("its first message was not a welcome")]
+    NotWelcome,
+    #[error("its welcome is wrong: {0}")]
+    Welcome(DecodeError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the ledger's task was lost")]
+    Lost,
+}
+
+impl Session {
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut backoff = Backoff::new(BACKOFF_LEAST, BACKOFF_MOST);
+        // Dropping the round closes its stream; a write of the ledger that is under way ends by itself, whole.
+        let rounds = async {
+            loop {
+                if self.round().await {
+                    backoff.reset();
+                }
+                sleep(backoff.after_failure()).await;
+            }
+        };
+        tokio::select! {
+            () = rounds => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    /// Tries members until one gives work, and stays with it; says whether one did.
+    async fn round(&mut self) -> bool {
+        let control_plane = self.control_plane.clone();
+        for (index, member) in control_plane.members() {
+            self.connected.send_replace(false);
+            let Err(ended) = self.connect(member).await;
+            // A member that is not the leader may welcome and then close: only one that assigns is worth a return.
+            if self.connected.send_replace(false) {
+                control_plane.prefer(index);
+                tracing::info!(member = %member.uri(), why = %ended, "the session with the control plane ended");
+                return true;
+            }
+            tracing::debug!(member = %member.uri(), why = %ended, "no session with this member of the control plane");
+        }
+        false
+    }
+
+    async fn connect(&mut self, member: &Member) -> Result<Infallible, Ended> {
+        let heartbeat = watch::Sender::new(None);
+        let up = reports(self.description.clone(), heartbeat.subscribe(), self.report.clone());
+        let mut client =
+            NodesClient::new(member.channel()).max_decoding_message_size(ASSIGNMENT_MAX_BYTES);
+        let greeting = async {
+            let mut down = client.session(up).await?.into_inner();
+            let first = down.message().await?.ok_or(Ended::Closed)?;
+            Ok::<_, Ended>((down, first))
+        };
+        let (down, first) = timeout(WELCOME_TIMEOUT, greeting).await.map_err(|_| Ended::Silent)??;
+        let Some(Down::Welcome(welcome)) = first.message else { return Err(Ended::NotWelcome) };
+        let cluster: ClusterId = proto::convert::read("cluster", welcome.cluster).map_err(Ended::Welcome)?;
+        if let Err(refusal) = self.ledger.check_cluster(&cluster) {
+            tracing::error!(member = %member.uri(), "{refusal}");
+            return Err(refusal.into());
+        }
+        let interval = Duration::from_millis(welcome.heartbeat_interval_ms).clamp(HEARTBEAT_LEAST, HEARTBEAT_MOST);
+        heartbeat.send_replace(Some(interval));
+        tracing::debug!(member = %member.uri(), %cluster, "welcomed by the control plane");
+        self.receive(down, member).await
+    }
+
+    async fn receive(&mut self, mut down: Streaming<wire::ToAgent>, member: &Member) -> Result<Infallible, Ended> {
+        loop {
+            match down.message().await?.ok_or(Ended::Closed)?.message {
+                Some(Down::Assignment(assignment)) => {
+                    if !self.connected.send_replace(true) {
+                        tracing::info!(member = %member.uri(), "connected to the control plane");
+                    }
+                    self.assigned(assignment).await?;
+                }
+                // A message of a later version asks for something this one cannot do; the report says what it does.
+                Some(Down::Welcome(_)) | None => tracing::debug!("a message of the control plane was passed over"),
+            }
+        }
+    }
+
+    /// Accepts an assignment or logs why not. Fails where another connection may go better.
+    async fn assigned(&mut self, assignment: wire::Assignment) -> Result<(), Ended> {
+        let assignment = match Assignment::try_from(assignment) {
+            Ok(assignment) => assignment,
+            Err(error) => {
+                // What was accepted before goes on; the report shows the control plane that this was not.
+                tracing::error!(%error, "an assignment cannot be read; is this agent older than the control plane?");
+                return Ok(());
+            }
+        };
+        let generation = assignment.generation;
+        match self.accept(assignment).await {
+            Ok(accepted) => {
+                tracing::debug!(%generation, graphs = accepted.graphs.len(), "assignment accepted");
+                self.desired.send_replace(Some(accepted));
+                Ok(())
+            }
+            Err(Ended::Refused(refusal @ (Refusal::Older { .. } | Refusal::OtherNode { .. }))) => {
+                tracing::error!("{refusal}");
+                Ok(())
+            }
+            Err(ended) => {
+                tracing::error!("{ended}");
+                Err(ended)
+            }
+        }
+    }
+
+    /// Writes to the ledger, away from the threads that serve.
+    async fn accept(&mut self, assignment: Assignment) -> Result<Arc<Assignment>, Ended> {
+        let mut ledger = self.ledger.clone();
+        let writing = tokio::task::spawn_blocking(move || {
+            let accepted = ledger.accept(assignment);
+            (ledger, accepted)
+        });
+        let (ledger, accepted) = writing.await.map_err(|_| Ended::Lost)?;
+        self.ledger = ledger;
+        Ok(accepted?)
+    }
+}
+
+/// What goes up: the description, then the report at once, on each change and with each heartbeat.
+fn reports(
+    description: NodeDescription,
+    heartbeat: watch::Receiver<Option<Duration>>,
+    report: watch::Receiver<Arc<Report>>,
+) -> impl Stream<Item = wire::FromAgent> + Send + 'static {
+    enum State {
+        Hello(Box<NodeDescription>),
+        Welcome,
+        Reports(Interval),
+    }
+    let message = |message| wire::FromAgent { message: Some(message) };
+    let start = (State::Hello(Box::new(description)), heartbeat, report);
+    unfold(start, move |(state, mut heartbeat, mut report)| async move {
+        let next = match state {
+            State::Hello(description) => {
+                return Some((message(Up::Hello((*description).into())), (State::Welcome, heartbeat, report)));
+            }
+            State::Welcome => {
+                // An error here is the end of the connection that would have been welcomed.
+                let every = (*heartbeat.wait_for(Option::is_some).await.ok()?)?;
+                let mut ticks = interval_at(Instant::now() + every, every);
+                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                ticks
+            }
+            State::Reports(mut ticks) => {
+                tokio::select! {
+                    // Both are safe to cancel: a tick or a change that is not taken here is taken next time.
+                    _ = ticks.tick() => {}
+                    changed = report.changed() => changed.ok()?,
+                }
+                ticks
+            }
+        };
+        let latest = Report::clone(&report.borrow_and_update());
+        Some((message(Up::Report(latest.into())), (State::Reports(next), heartbeat, report)))
+    })
+}

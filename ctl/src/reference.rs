@@ -70,9 +70,7 @@ impl FromStr for GraphReference {
         let parts: Vec<&str> = text.split('/').collect();
         match parts[..] {
             [graph] => Ok(Self { namespace: None, graph: name(graph)?, revision }),
-            [namespace, graph] => {
-                Ok(Self { namespace: Some(name(namespace)?), graph: name(graph)?, revision })
-            }
+            [namespace, graph] => Ok(Self { namespace: Some(name(namespace)?), graph: name(graph)?, revision }),
             _ => Err(ReferenceError::Form { expected: "`graph` or `namespace/graph`" }),
         }
     }

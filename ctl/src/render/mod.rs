@@ -1,0 +1,8 @@
+//! How values become text. Pure: no stream, clock or socket is touched here.
+
+pub mod linked;
+pub mod message;
+pub mod plan;
+pub mod status;
+pub mod table;
+pub mod time;

@@ -1,0 +1,100 @@
+//! A plan as people read it: what changes, which way every link goes, and what that means for its functions.
+
+use std::collections::BTreeMap;
+
+use model::linked::{Link, LinkOrigin, LinkedGraph, Target, Verdict};
+use model::plan::{Change, ChangeKind, Plan};
+
+use super::table::Table;
+use crate::reference::short;
+
+/// A whole plan.
+pub fn plan(plan: &Plan, width: Option<u16>, is_wide: bool) -> String {
+    let before = plan.base.map_or_else(|| "new".to_owned(), |number| format!("@{number}"));
+    let after = plan.base.map_or(1, |number| number.0 + 1);
+    let mut text = if plan.is_empty() {
+        format!("{} {before}: no changes\n", short(&plan.key))
+    } else {
+        format!("{} {before} -> @{after}\n{}", short(&plan.key), changes(&plan.changes))
+    };
+    let links = links(&plan.linked, is_wide);
+    if !links.is_empty() {
+        text.push('\n');
+        text.push_str(&links.render(width));
+    }
+    text.push_str(&format!("\nplan {}: {}\n", plan.id, summary(&plan.changes)));
+    text
+}
+
+/// A line for each change.
+pub fn changes(changes: &[Change]) -> String {
+    let longest = changes.iter().map(|change| change.subject.chars().count()).max().unwrap_or(0);
+    let line = |change: &Change| {
+        let line = format!("  {} {:longest$}  {}", change.kind, change.subject, change.detail);
+        format!("{}\n", line.trim_end())
+    };
+    changes.iter().map(line).collect()
+}
+
+/// `1 to add, 2 to change, 0 to remove`
+pub fn summary(changes: &[Change]) -> String {
+    let count = |kind| changes.iter().filter(|change| change.kind == kind).count();
+    format!(
+        "{} to add, {} to change, {} to remove",
+        count(ChangeKind::Add),
+        count(ChangeKind::Change),
+        count(ChangeKind::Remove)
+    )
+}
+
+/// The graph's own links, built-ins of the node left out unless asked for; wide has a row for each function.
+pub fn links(graph: &LinkedGraph, is_wide: bool) -> Table {
+    let header = ["LINK", "INTERFACE", "WIRING", "REACH"];
+    let mut table = Table::new(header.into_iter().chain(["FUNCTION"].into_iter().filter(|_| is_wide)));
+    let own = graph.links.iter().filter(|link| graph::plan::is_own(graph, link));
+    for link in own.filter(|link| is_wide || link.to != Target::Host) {
+        let way = graph::plan::way(graph, link);
+        let start = [way, link.interface.to_string(), wiring(&link.wiring)];
+        if !is_wide {
+            table.row(start.into_iter().chain([reach(link)]));
+            continue;
+        }
+        if link.functions.is_empty() {
+            table.row(start.clone().into_iter().chain(["types only".to_owned(), String::new()]));
+        }
+        for function in &link.functions {
+            let verdict = function.verdict.to_string();
+            table.row(start.clone().into_iter().chain([verdict, function.name.clone()]));
+        }
+    }
+    table
+}
+
+/// How a link came to be.
+pub fn wiring(origin: &LinkOrigin) -> String {
+    match origin {
+        LinkOrigin::Explicit => "written".to_owned(),
+        LinkOrigin::Inferred => "inferred".to_owned(),
+        LinkOrigin::Policy(version) => format!("policy {}@{}", version.name, version.generation),
+        LinkOrigin::BuiltIn => "built in".to_owned(),
+    }
+}
+
+/// How far a link can reach, all of its functions taken together, and what holds it back.
+pub fn reach(link: &Link) -> String {
+    let mut local: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let mut leased = false;
+    for function in &link.functions {
+        match &function.verdict {
+            Verdict::Remotable => {}
+            Verdict::RemotableWithLease { .. } => leased = true,
+            Verdict::LocalOnly { why } => local.entry(why).or_default().push(&function.name),
+        }
+    }
+    if !local.is_empty() {
+        let why: Vec<String> =
+            local.iter().map(|(why, functions)| format!("{} ({why})", functions.join(", "))).collect();
+        return format!("same node: {}", why.join("; "));
+    }
+    if leased { "may cross hosts, with a lease".to_owned() } else { "may cross hosts".to_owned() }
+}

@@ -1,0 +1,193 @@
+//! Where graphs stand, as people read it.
+
+use std::net::{IpAddr, SocketAddr};
+
+use model::linked::Origin;
+use model::route::HttpRoute;
+use model::status::{GraphState, GraphStatus};
+
+use super::table::Table;
+use super::time;
+use crate::reference::short;
+
+/// A state in a few words: `serving`, `compiling (generation 12 answers meanwhile)`.
+pub fn sentence(state: &GraphState) -> String {
+    match state {
+        GraphState::Pending { why } if why.is_empty() => "pending".to_owned(),
+        GraphState::Pending { why } => format!("pending: {}", why.join("; ")),
+        GraphState::Starting { phase, serving: None } => phase.clone(),
+        GraphState::Starting { phase, serving: Some(generation) } => {
+            format!("{phase} (generation {generation} answers meanwhile)")
+        }
+        GraphState::Serving => "serving".to_owned(),
+        GraphState::Failed { failure, serving: None } => format!("failed: {failure}"),
+        GraphState::Failed { failure, serving: Some(generation) } => {
+            format!("failed: {failure} (generation {generation} answers meanwhile)")
+        }
+        GraphState::Unknown { why } => format!("unknown: {why}"),
+    }
+}
+
+/// Where requests can be sent: one URL for each route.
+pub fn urls(status: &GraphStatus) -> Vec<String> {
+    let Some(address) = &status.ingress_address else { return Vec::new() };
+    status.ingress.iter().map(|route| url(route, address)).collect()
+}
+
+fn url(route: &HttpRoute, address: &str) -> String {
+    let (machine, port) = match address.parse::<SocketAddr>() {
+        Ok(socket) => (machine(socket.ip()), socket.port()),
+        Err(_) => match address.rsplit_once(':') {
+            Some((host, port)) => (host.to_owned(), port.parse().unwrap_or(80)),
+            None => (address.to_owned(), 80),
+        },
+    };
+    let host = route.host.as_ref().map_or(machine, ToString::to_string);
+    let port = if port == 80 { String::new() } else { format!(":{port}") };
+    format!("http://{host}{port}{}", route.path)
+}
+
+/// How an address is reached from the machine itself.
+fn machine(address: IpAddr) -> String {
+    match address {
+        address if address.is_unspecified() => "localhost".to_owned(),
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// A line for each graph.
+pub fn graphs(statuses: &[GraphStatus], is_wide: bool, now_ms: u64) -> Table {
+    let header = ["NAMESPACE", "GRAPH", "REVISION", "STATE", "INGRESS", "AGE"];
+    let wide = ["NODE", "GENERATION", "WHY"];
+    let mut table = Table::new(header.into_iter().chain(wide.into_iter().filter(|_| is_wide)));
+    for status in statuses {
+        let mut row = vec![
+            status.key.namespace.to_string(),
+            status.key.graph.to_string(),
+            status.revision.to_string(),
+            status.state.word().to_owned(),
+            urls(status).join(" "),
+            time::age(status.deployed_at_ms, now_ms),
+        ];
+        if is_wide {
+            row.push(status.node.as_ref().map(ToString::to_string).unwrap_or_default());
+            row.push(status.generation.to_string());
+            row.push(why(&status.state));
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn why(state: &GraphState) -> String {
+    match state {
+        GraphState::Serving => String::new(),
+        state => sentence(state),
+    }
+}
+
+/// One graph: a line about all of it, its components, and where requests go.
+pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
+    let node = status.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let age = time::age(status.deployed_at_ms, now_ms);
+    let mut text = format!(
+        "{}@{}  {}{node}  generation {}  deployed {age} ago\n",
+        short(&status.key),
+        status.revision,
+        sentence(&status.state),
+        status.generation
+    );
+    let mut table = Table::new(["COMPONENT", "FROM", "ARTIFACT"]);
+    for component in &status.components {
+        let from = match &component.origin {
+            Origin::Graph => "graph".to_owned(),
+            Origin::Policy(version) => format!("policy {}@{}", version.name, version.generation),
+        };
+        table.row([component.name.to_string(), from, component.artifact.clone()]);
+    }
+    text.push_str(&table.render(width));
+    for url in urls(status) {
+        text.push_str(&format!("{url}\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use model::id::{Generation, RevisionNumber, StateRevision, Uid};
+    use model::policy::PolicyVersion;
+    use model::report::Failure;
+    use model::status::ComponentStatus;
+
+    use super::*;
+
+    fn status(state: GraphState) -> GraphStatus {
+        let component = |name: &str, origin| ComponentStatus {
+            name: name.to_owned().try_into().unwrap(),
+            origin,
+            artifact: "9c1e00112233".to_owned(),
+        };
+        let policy = PolicyVersion { name: "pii".parse().unwrap(), generation: Generation(9) };
+        GraphStatus {
+            key: "sales/crm".parse().unwrap(),
+            uid: Uid::new("u").unwrap(),
+            revision: RevisionNumber(7),
+            generation: Generation(12),
+            state_revision: StateRevision(40),
+            deployed_at_ms: 1_000,
+            state,
+            node: Some("n1".parse().unwrap()),
+            ingress_address: Some("127.0.0.1:8000".to_owned()),
+            ingress: vec![HttpRoute {
+                host: Some("crm.localhost".parse().unwrap()),
+                path: "/api".parse().unwrap(),
+                to: "app".parse().unwrap(),
+            }],
+            components: vec![component("app", Origin::Graph), component("app--pii", Origin::Policy(policy))],
+        }
+    }
+
+    #[test]
+    fn one_graph_is_told_with_its_components() {
+        let text = graph(&status(GraphState::Serving), None, 181_000);
+        insta::assert_snapshot!(text, @r"
+        sales/crm@7  serving on n1  generation 12  deployed 3m ago
+        COMPONENT  FROM          ARTIFACT
+        app        graph         9c1e00112233
+        app--pii   policy pii@9  9c1e00112233
+        http://crm.localhost:8000/api
+        ");
+    }
+
+    #[test]
+    fn several_graphs_are_a_table() {
+        let failure = Failure { reason: "start_failed".to_owned(), message: "a trap".to_owned() };
+        let mut failed = status(GraphState::Failed { failure, serving: Some(Generation(8)) });
+        failed.ingress.clear();
+        let table = graphs(&[status(GraphState::Serving), failed], true, 61_000);
+        insta::assert_snapshot!(table.render(None), @r"
+        NAMESPACE  GRAPH  REVISION  STATE    INGRESS                        AGE  NODE  GENERATION  WHY
+        sales      crm    7         serving  http://crm.localhost:8000/api  1m   n1    12          -
+        sales      crm    7         failed   -                              1m   n1    12          failed: start_failed: a trap (generation 8 answers meanwhile)
+        ");
+    }
+
+    #[test]
+    fn urls_name_the_machine_where_a_route_names_no_host() {
+        let mut any = status(GraphState::Serving);
+        any.ingress[0].host = None;
+        for (address, expected) in [
+            ("127.0.0.1:8000", "http://127.0.0.1:8000/api"),
+            ("0.0.0.0:80", "http://localhost/api"),
+            ("[::1]:8000", "http://[::1]:8000/api"),
+            ("n1.example:8000", "http://n1.example:8000/api"),
+        ] {
+            any.ingress_address = Some(address.to_owned());
+            assert_eq!(urls(&any), [expected]);
+        }
+        any.ingress_address = None;
+        assert!(urls(&any).is_empty());
+    }
+}

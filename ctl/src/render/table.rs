@@ -1,0 +1,57 @@
+//! Tables: a header in capitals, two spaces between columns, no borders, as wide as the terminal at most.
+
+use comfy_table::{ContentArrangement, presets};
+
+/// Spaces between two columns.
+const GAP: u16 = 2;
+
+/// A table of text.
+pub struct Table {
+    header: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new(header: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { header: header.into_iter().collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row; an empty cell is shown as `-`, so that columns can be counted by scripts.
+    pub fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        let shown = |cell: T| {
+            let cell: String = cell.into();
+            if cell.is_empty() { "-".to_owned() } else { printable(&cell) }
+        };
+        self.rows.push(cells.into_iter().map(shown).collect());
+    }
+
+    /// Whether it has no rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table as text; `None` is as wide as its content.
+    pub fn render(&self, width: Option<u16>) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(&self.header);
+        table.add_rows(&self.rows);
+        table.force_no_tty();
+        match width {
+            None => table.set_content_arrangement(ContentArrangement::Disabled),
+            Some(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+        };
+        for column in table.column_iter_mut() {
+            column.set_padding((0, GAP));
+        }
+        let mut text = table.trim_fmt();
+        text.push('\n');
+        text
+    }
+}
+
+/// Text of others that cannot move the cursor, ring the bell or break a row.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

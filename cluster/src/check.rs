@@ -25,6 +25,11 @@ pub fn check(state: &State) -> Vec<String> {
         if let Some(node) = &record.node {
             must(state.nodes.contains_key(node), format!("{key} is on node {node}, which is not known"));
         }
+        for route in &record.linked.ingress {
+            if let Some(by) = state.route_owner(route, key) {
+                must(false, format!("{} leads to {key} and to {by}", route.origin()));
+            }
+        }
         for artifact in record.linked.artifacts() {
             must(
                 state.artifacts.contains_key(&artifact.digest),

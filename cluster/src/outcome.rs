@@ -81,6 +81,14 @@ pub enum Refusal {
         /// The bound.
         bound: u64,
     },
+    /// Another graph answers at this host and path already.
+    #[error("{route} is taken by graph {by}: a host and path lead to one graph")]
+    RouteTaken {
+        /// The host and path.
+        route: String,
+        /// Whose they are.
+        by: GraphKey,
+    },
     /// The cluster has its identity already.
     #[error("the cluster is initialised already")]
     AlreadyInitialised,

@@ -10,6 +10,7 @@ use model::name::{NodeName, PolicyName};
 use model::node::{NodeDescription, NodeState};
 use model::policy::PolicySpec;
 use model::report::GraphReport;
+use model::route::HttpRoute;
 use serde::{Deserialize, Serialize};
 
 use crate::command::DeployOrigin;
@@ -57,6 +58,15 @@ pub struct State {
     pub request_ages: Vector<(u64, RequestId)>,
     /// What happened, oldest first.
     pub events: Vector<Event>,
+}
+
+impl State {
+    /// The graph other than `asking` that answers at the host and path of `route`.
+    pub fn route_owner(&self, route: &HttpRoute, asking: &GraphKey) -> Option<&GraphKey> {
+        let takes = |other: &HttpRoute| other.host == route.host && other.path == route.path;
+        let mut others = self.graphs.iter().filter(|(key, _)| *key != asking);
+        others.find(|(_, record)| record.linked.ingress.iter().any(takes)).map(|(key, _)| key)
+    }
 }
 
 /// One graph.

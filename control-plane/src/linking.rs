@@ -13,6 +13,7 @@ use model::graph::{Artifact, GraphSpec};
 use model::id::{Generation, GraphKey};
 use model::linked::LinkedGraph;
 use model::policy::{Action, PolicySpec};
+use model::route::HttpRoute;
 
 use crate::artifacts::{ArtifactError, ArtifactStore};
 
@@ -79,6 +80,10 @@ impl Linker {
         let linked = self
             .link(manifest.key(), &spec, &policies_in_force(state))
             .map_err(|findings| Refused { diagnostics: locate(&manifest, &findings) })?;
+        let taken = taken_routes(&manifest, &spec, state);
+        if !taken.is_empty() {
+            return Err(Refused { diagnostics: locate(&manifest, &taken) });
+        }
         Ok(CheckedGraph { key: manifest.key().clone(), spec, linked })
     }
 
@@ -210,6 +215,20 @@ pub fn policies_with(
         replaced.map(|spec| PolicyInForce { generation: Generation(state.revision.0 + 1), spec: spec.clone() }),
     );
     policies
+}
+
+/// The routes that lead to other graphs already: whoever came first keeps them, whatever the namespace.
+fn taken_routes(manifest: &Manifest, spec: &GraphSpec, state: &State) -> Vec<Finding> {
+    let routes = spec.ingress.iter().enumerate();
+    let owned =
+        routes.filter_map(|(index, route)| Some((index, route, state.route_owner(route, manifest.key())?)));
+    let finding = |(index, route, by): (usize, &HttpRoute, &GraphKey)| Finding {
+        reason: "route_taken",
+        message: format!("{} is taken by graph {by}: a host and path lead to one graph", route.origin()),
+        place: Place::Ingress(index),
+        help: Some("choose another host or path, or delete that graph".to_owned()),
+    };
+    owned.map(finding).collect()
 }
 
 fn locate(manifest: &Manifest, findings: &[Finding]) -> Vec<Diagnostic> {

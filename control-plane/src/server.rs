@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cluster::Command;
 use cluster::command::Body;
-use model::id::ClusterId;
+use model::id::{ClusterId, IdError};
 use proto::weft::artifact::v1::artifacts_server::ArtifactsServer;
 use proto::weft::event::v1::events_server::EventsServer;
 use proto::weft::graph::v1::graphs_server::GraphsServer;
@@ -16,14 +16,19 @@ use proto::weft::log::v1::logs_server::LogsServer;
 use proto::weft::node::v1::nodes_server::NodesServer;
 use proto::weft::policy::v1::policies_server::PoliciesServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::transport::server::TcpIncoming;
+use tonic::server::NamedService;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::util::MapResponseLayer;
 
-use crate::api::{Context, artifacts, events, graphs, logs, nodes, policies};
+use crate::api::{Checks, Context, artifacts, events, graphs, logs, nodes, policies, transport_errors};
 use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::clock::now_ms;
 use crate::config::{Config, Storage};
+use crate::durable;
 use crate::leader::{self, liveness::Liveness, relink::Relinker};
 use crate::linking::Linker;
 use crate::raft::{self, Handle, OpenError, ProposeError, RaftConfig};
@@ -49,6 +54,12 @@ pub enum ServerError {
     /// The first command.
     #[error("the cluster cannot be initialised")]
     Init(#[from] ProposeError),
+    /// The id of a new cluster.
+    #[error("the cluster cannot be initialised")]
+    ClusterId(#[from] IdError),
+    /// Consensus ended by itself: what was acknowledged is safe, and nothing more can be.
+    #[error("this member has stopped: {0}")]
+    Stopped(String),
     /// Artifacts.
     #[error("the artifact store cannot be opened")]
     Artifacts(#[from] ArtifactError),
@@ -78,6 +89,13 @@ pub enum ServerError {
 
 /// Runs the control plane until `shutdown` resolves.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let ready = config.data_dir.join("ready.json");
+    // Of an earlier run, which listened elsewhere.
+    if let Err(source) = std::fs::remove_file(&ready)
+        && source.kind() != io::ErrorKind::NotFound
+    {
+        return Err(ServerError::File { path: ready, source });
+    }
     let raft = Handle::open(RaftConfig {
         data_dir: config.data_dir.clone(),
         node_id: NODE_ID,
@@ -86,6 +104,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             Storage::Wal => raft::disk::Kind::Wal,
         },
         init: config.init,
+        log_max_bytes: raft::LOG_MAX_BYTES,
     })
     .await?;
     initialise(&raft).await?;
@@ -96,14 +115,25 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let stop = CancellationToken::new();
     let tasks = TaskTracker::new();
     leader::start(&tasks, &stop, &raft, &relinker, &liveness);
-    let context = Context { raft: raft.clone(), artifacts, linker, relinker, liveness };
+    let context = Context {
+        raft: raft.clone(),
+        artifacts,
+        linker,
+        relinker,
+        liveness,
+        sessions: nodes::Sessions::default(),
+        checks: Checks::default(),
+        stop: stop.clone(),
+    };
 
     let listen = |source| ServerError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    write_ready(&config.data_dir, address)?;
+    write_ready(&ready, address)?;
     tracing::info!(%address, "the control plane is ready");
     let served = serve(context, listener, stop.clone(), shutdown).await;
+    // It listens there no longer. A file that stays says so by its process id.
+    let _ = std::fs::remove_file(&ready);
     stop.cancel();
     tasks.close();
     tasks.wait().await;
@@ -116,20 +146,17 @@ async fn initialise(raft: &Handle) -> Result<(), ServerError> {
     if raft.state().cluster.is_some() {
         return Ok(());
     }
-    let id = uuid::Uuid::new_v4().to_string();
-    let Ok(cluster) = ClusterId::new(id) else { return Ok(()) };
+    let cluster = ClusterId::new(uuid::Uuid::new_v4().to_string())?;
     let command = Command { now_ms: now_ms(), request: None, body: Body::InitCluster { cluster } };
     raft.propose(command).await?;
     Ok(())
 }
 
 /// Says where this member listens, for those who start it on port 0.
-fn write_ready(data_dir: &Path, address: SocketAddr) -> Result<(), ServerError> {
-    let path = data_dir.join("ready.json");
+fn write_ready(path: &Path, address: SocketAddr) -> Result<(), ServerError> {
     let text = serde_json::json!({"pid": std::process::id(), "api_address": address.to_string()}).to_string();
-    let partial = path.with_extension("partial");
-    let write = std::fs::write(&partial, text).and_then(|()| std::fs::rename(&partial, &path));
-    write.map_err(|source| ServerError::File { path, source })
+    durable::replace(path, text.as_bytes())
+        .map_err(|source| ServerError::File { path: path.to_owned(), source })
 }
 
 async fn serve(
@@ -144,32 +171,58 @@ async fn serve(
         .build_v1()
         .map_err(|error| ServerError::Reflection(error.to_string()))?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<GraphsServer<graphs::Graphs>>().await;
+    set_health(&health, ServingStatus::Serving).await;
+    let raft = context.raft.clone();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_MAX_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
-        .tcp_nodelay(true)
+        .layer(MapResponseLayer::new(transport_errors::name))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(GraphsServer::new(graphs::Graphs::new(context.clone())))
         .add_service(PoliciesServer::new(policies::Policies::new(context.clone())))
         .add_service(ArtifactsServer::new(artifacts::Artifacts::new(context.clone())))
-        .add_service(NodesServer::new(nodes::Nodes::new(context.clone())))
+        .add_service(
+            NodesServer::new(nodes::Nodes::new(context.clone()))
+                .max_decoding_message_size(nodes::REPORT_MAX_BYTES),
+        )
         .add_service(EventsServer::new(events::Events::new(context.clone())))
         .add_service(LogsServer::new(logs::Logs::new(context)));
     let ended = stop.clone();
-    let serving = server
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async move { ended.cancelled().await });
+    // Set on the incoming connections: the builder's own setting reaches only listeners that it makes, and without it
+    // each small answer waits for a delayed acknowledgement of some 40 ms.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server.serve_with_incoming_shutdown(incoming, async move { ended.cancelled().await });
     tokio::pin!(serving);
+    let mut ended = Ok(());
     tokio::select! {
         result = &mut serving => return Ok(result?),
-        () = shutdown => stop.cancel(),
+        () = shutdown => {}
+        why = raft.stopped() => ended = Err(ServerError::Stopped(why)),
     }
-    // Streams of agents and watchers do not end by themselves.
-    match tokio::time::timeout(DRAIN_PATIENCE, serving).await {
-        Ok(result) => Ok(result?),
-        Err(_) => Ok(()),
+    set_health(&health, ServingStatus::NotServing).await;
+    stop.cancel();
+    // Calls under way come to their end, and streams are told to.
+    if let Ok(result) = tokio::time::timeout(DRAIN_PATIENCE, serving).await {
+        result?;
+    }
+    ended
+}
+
+/// What the health service says of each service and, under the empty name, of all.
+async fn set_health(health: &HealthReporter, status: ServingStatus) {
+    let services = [
+        "",
+        <GraphsServer<graphs::Graphs> as NamedService>::NAME,
+        <PoliciesServer<policies::Policies> as NamedService>::NAME,
+        <ArtifactsServer<artifacts::Artifacts> as NamedService>::NAME,
+        <NodesServer<nodes::Nodes> as NamedService>::NAME,
+        <EventsServer<events::Events> as NamedService>::NAME,
+        <LogsServer<logs::Logs> as NamedService>::NAME,
+    ];
+    for service in services {
+        health.set_service_status(service, status).await;
     }
 }

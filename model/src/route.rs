@@ -18,6 +18,13 @@ pub struct HttpRoute {
     pub to: ComponentName,
 }
 
+impl HttpRoute {
+    /// Host and path as people write them; `*` is any host.
+    pub fn origin(&self) -> String {
+        format!("{}{}", self.host.as_ref().map_or("*", Host::as_str), self.path)
+    }
+}
+
 /// A host name, lower case, without a port.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -53,6 +60,8 @@ impl FromStr for Host {
         let label = |label: &str| {
             !label.is_empty()
                 && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
                 && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
         };
         if host.len() > 253 || !host.split('.').all(label) {
@@ -130,7 +139,7 @@ mod tests {
         for wrong in ["", "a", "/a?b", "/../a", "//a", "/a b"] {
             assert!(wrong.parse::<PathPrefix>().is_err(), "{wrong:?}");
         }
-        for wrong in ["", "a:80", "http://a", "*.a", "a..b"] {
+        for wrong in ["", "a:80", "http://a", "*.a", "a..b", "-a", "a-.b", "[::1]", "a."] {
             assert!(wrong.parse::<Host>().is_err(), "{wrong:?}");
         }
     }

@@ -31,6 +31,11 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
     if found.is_none() && state.graphs.len() >= GRAPHS_MAX {
         return Err(Refusal::Exhausted { what: "graphs".to_owned(), bound: GRAPHS_MAX as u64 });
     }
+    for route in &deploy.linked.ingress {
+        if let Some(by) = state.route_owner(route, &deploy.key) {
+            return Err(Refusal::RouteTaken { route: route.origin(), by: by.clone() });
+        }
+    }
     if let Some(record) = found
         && deploy.origin == DeployOrigin::Deploy
         && record.linked == deploy.linked

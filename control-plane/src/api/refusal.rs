@@ -13,6 +13,7 @@ use crate::raft::{ProposeError, ReadError};
 pub(super) fn propose(error: &ProposeError) -> Status {
     let (code, reason) = match error {
         ProposeError::TooLarge { .. } => (Code::ResourceExhausted, "command_too_large"),
+        ProposeError::Unreadable(_) => (Code::Internal, "unreadable_command"),
         ProposeError::NotLeader { .. } => (Code::Unavailable, "not_leader"),
         // The client library asks again with the same request id.
         ProposeError::Unknown => (Code::DeadlineExceeded, "unknown_outcome"),
@@ -32,6 +33,7 @@ pub(super) fn outcome(refusal: &Refusal) -> Status {
         Refusal::NotFound { .. } => (Code::NotFound, "not_found"),
         Refusal::RequestMismatch { .. } => (Code::AlreadyExists, "idempotency_mismatch"),
         Refusal::Exhausted { .. } => (Code::ResourceExhausted, "quota"),
+        Refusal::RouteTaken { .. } => (Code::FailedPrecondition, "route_taken"),
         Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),
         Refusal::NodeIdentity { .. } => (Code::FailedPrecondition, "identity_mismatch"),
     };
@@ -44,8 +46,12 @@ pub(super) fn artifact(error: &ArtifactError) -> Status {
         ArtifactError::Offset { .. } => (Code::FailedPrecondition, "upload_offset"),
         ArtifactError::TooLong { .. } => (Code::InvalidArgument, "upload_too_long"),
         ArtifactError::Mismatch { .. } => (Code::DataLoss, "digest_mismatch"),
+        ArtifactError::Size { .. } => (Code::InvalidArgument, "artifact_size"),
+        ArtifactError::BeyondEnd { .. } => (Code::OutOfRange, "offset"),
+        ArtifactError::TooMany => (Code::ResourceExhausted, "uploads"),
         ArtifactError::Busy(_) => (Code::Aborted, "upload_busy"),
         ArtifactError::Missing(_) => (Code::NotFound, "not_found"),
+        ArtifactError::Disk { source, .. } if is_full(source) => (Code::ResourceExhausted, "disk_full"),
         ArtifactError::Disk { .. } => (Code::Internal, "disk"),
     };
     if matches!(error, ArtifactError::Disk { .. }) {
@@ -54,9 +60,19 @@ pub(super) fn artifact(error: &ArtifactError) -> Status {
     refuse(code, reason, error.to_string())
 }
 
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+}
+
 /// Reasons that are no mistake of the manifest's text.
-const PRECONDITIONS: &[&str] =
-    &["policy_unlinkable", "policy_denied", "policy_rank", "import_not_granted", "missing_artifact"];
+const PRECONDITIONS: &[&str] = &[
+    "policy_unlinkable",
+    "policy_denied",
+    "policy_rank",
+    "import_not_granted",
+    "missing_artifact",
+    "route_taken",
+];
 const TOO_LARGE: &[&str] =
     &["manifest_too_large", "graph_too_large", "component_too_large", "compile_limit", "memory_limit"];
 

@@ -9,9 +9,9 @@ use proto::weft::agent::v1::agent_server::AgentServer;
 use proto::weft::log::v1::logs_server::LogsServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 use crate::logs::LogBook;
 use crate::reconciler::Table;
@@ -55,8 +55,9 @@ pub async fn serve<R: Runner>(
         health.set_not_serving::<AgentServer<agent::Agent<R>>>().await;
         health.set_not_serving::<LogsServer<logs::Logs>>().await;
     };
+    // Set on the incoming connections: the builder's own setting reaches only listeners that it makes.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -64,7 +65,7 @@ pub async fn serve<R: Runner>(
         .add_service(log)
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), ending)
+        .serve_with_incoming_shutdown(incoming, ending)
         .await?;
     Ok(())
 }

@@ -10,6 +10,7 @@ use crate::host::state::State;
 #[derive(Debug, Clone, Copy, ComponentType, Lift, Lower)]
 #[component(enum)]
 #[repr(u8)]
+#[expect(dead_code, reason = "made by lifting a guest's value")]
 enum GuestLevel {
     #[component(name = "trace")]
     Trace,

@@ -1,0 +1,173 @@
+//! The loop with real processes, which are shell scripts in place of the programs.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, kill_process};
+use tokio::time::timeout;
+
+use super::*;
+use crate::command::dev::process::Role;
+use crate::terminal::Look;
+
+/// Longer than anything here takes, on a machine that does much else.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says that it is ready, waits to be asked to stop, and says when it was.
+const PROGRAM: &str = r#"#!/bin/sh
+folder="$2"
+name=$(basename "$folder")
+echo "this is $name"
+stop() { echo "$name" >> "$folder/../stopped"; exit 0; }
+trap stop TERM
+for file in ready.json agent.json; do
+    echo "{\"pid\": $$, \"api_address\": \"127.0.0.1:7\", \"ingress_address\": \"127.0.0.1:8\"}" > "$folder/$file.new"
+    mv "$folder/$file.new" "$folder/$file"
+done
+while :; do sleep 60 & wait $!; done
+"#;
+
+/// Stands for `ctl dev --child-of PID -- PROGRAM …`.
+const CTL: &str = "#!/bin/sh\nshift 4\nexec \"$@\"\n";
+
+fn script(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    fs::write(&path, text).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+struct Bench {
+    scripts: tempfile::TempDir,
+    data: tempfile::TempDir,
+    stop: Stop,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (scripts, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Self { scripts, data, stop: Stop::listen().unwrap() }
+    }
+
+    fn cluster(&self) -> Cluster {
+        Cluster::new(Folder::open(&self.data.path().join("dev")).unwrap())
+    }
+
+    fn recipe(&self, cluster: &Cluster, name: &str, program: &str) -> Recipe {
+        let program = script(self.scripts.path(), &format!("program-{name}"), program);
+        let ctl = script(self.scripts.path(), &format!("ctl-{name}"), CTL);
+        let address = "127.0.0.1:0".parse().unwrap();
+        let role = match name {
+            "control-plane" => Role::Member { listen: address },
+            _ => Role::Agent { api: address, ingress: address, allow_private_egress: false },
+        };
+        Recipe::new(name, role, &program, &ctl, cluster.folder())
+    }
+
+    async fn up(&mut self, cluster: &mut Cluster) {
+        for names in [&["control-plane"][..], &["n1", "n2"]] {
+            let recipes = names.iter().map(|name| self.recipe(cluster, name, PROGRAM)).collect();
+            let step = timeout(PATIENCE, cluster.bring_up(recipes, &mut self.stop)).await.unwrap();
+            assert_eq!(step.unwrap(), Step::Done);
+        }
+        cluster.write_state().unwrap();
+    }
+
+    fn state(&self) -> Running {
+        serde_json::from_slice(&fs::read(self.data.path().join("dev/dev.json")).unwrap()).unwrap()
+    }
+}
+
+fn kill(pid: u32) {
+    kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn what_dies_is_started_again_and_agents_are_stopped_first() {
+    let mut bench = Bench::new();
+    let mut cluster = bench.cluster();
+    bench.up(&mut cluster).await;
+    let before = bench.state();
+    assert_eq!(before.nodes.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n1", "n2"]);
+    assert_eq!(before.api_address, "127.0.0.1:7".parse().unwrap());
+
+    let (mut input, mut output, mut errors) = (std::io::empty(), Vec::new(), Vec::new());
+    let mut terminal = Terminal::new(&mut input, &mut output, &mut errors, Look::plain());
+    kill(before.nodes[0].pid);
+    kill(before.control_plane_pid);
+    let data = bench.data.path().join("dev/dev.json");
+    let are_back = async {
+        loop {
+            let now: Running = serde_json::from_slice(&fs::read(&data).unwrap()).unwrap();
+            let is_new =
+                now.nodes.first().is_some_and(|node| node.name == "n1" && node.pid != before.nodes[0].pid);
+            if is_new && now.nodes.len() == 2 && now.control_plane_pid != before.control_plane_pid {
+                return now;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    let after = tokio::select! {
+        ended = cluster.keep(&mut bench.stop, &mut terminal) => panic!("it stopped by itself: {ended:?}"),
+        after = timeout(PATIENCE, are_back) => after.unwrap(),
+    };
+    assert_eq!(after.nodes[1].pid, before.nodes[1].pid, "what lives is left alone");
+    drop(terminal);
+    let said = String::from_utf8(errors).unwrap();
+    for expected in [
+        "n1 died: it was ended by signal 9; its last lines:\n  this is n1",
+        "n1 runs again",
+        "control-plane runs again",
+    ] {
+        assert!(said.contains(expected), "{expected:?} is not in\n{said}");
+    }
+
+    timeout(PATIENCE, cluster.stop(&mut bench.stop)).await.unwrap();
+    let stopped = fs::read_to_string(bench.data.path().join("dev/stopped")).unwrap();
+    let mut stopped: Vec<&str> = stopped.lines().collect();
+    assert_eq!(stopped.pop(), Some("control-plane"));
+    stopped.sort_unstable();
+    assert_eq!(stopped, ["n1", "n2"]);
+    let left: Vec<_> =
+        fs::read_dir(bench.data.path().join("dev")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(left.iter().all(|path| path.extension().is_none_or(|e| e != "pid" && e != "json")), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_says_why() {
+    let mut bench = Bench::new();
+    let mut cluster = bench.cluster();
+    let recipe = bench.recipe(&cluster, "control-plane", "#!/bin/sh\necho 'the disk is full' >&2\nexit 3\n");
+    let failed = timeout(PATIENCE, cluster.bring_up(vec![recipe], &mut bench.stop)).await.unwrap();
+    let message = failed.unwrap_err().to_string();
+    let expected =
+        "control-plane did not start: it ended with exit code 3; its last lines:\n  the disk is full";
+    assert_eq!(message, expected);
+    timeout(PATIENCE, cluster.stop(&mut bench.stop)).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_file_of_an_earlier_run_says_nothing_about_this_one() {
+    let mut bench = Bench::new();
+    let mut cluster = bench.cluster();
+    let data = cluster.folder().data_of("control-plane");
+    fs::create_dir_all(&data).unwrap();
+    fs::write(data.join("ready.json"), r#"{"pid": 1, "api_address": "127.0.0.1:1"}"#).unwrap();
+    bench.up(&mut cluster).await;
+    assert_eq!(cluster.api_address(), Some("127.0.0.1:7".parse().unwrap()));
+    timeout(PATIENCE, cluster.stop(&mut bench.stop)).await.unwrap();
+}
+
+#[test]
+fn a_process_that_dies_again_and_again_is_started_ever_more_slowly() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = Folder::open(folder.path()).unwrap();
+    let role = Role::Member { listen: "127.0.0.1:0".parse().unwrap() };
+    let recipe = Recipe::new("control-plane", role, Path::new("p"), Path::new("c"), &place);
+    let mut seat = Seat { recipe, pause: PAUSE_LEAST, life: Life::Over };
+    let pauses: Vec<Duration> = (0..8).map(|_| seat.next_pause()).collect();
+    assert_eq!(pauses[0], PAUSE_LEAST);
+    assert!(pauses.is_sorted());
+    assert_eq!(pauses.last(), Some(&PAUSE_MOST));
+}

@@ -1,0 +1,199 @@
+//! Reasons the control plane gives for refusing a request.
+
+use super::Page;
+
+pub(super) const PAGES: &[Page] = &[
+    Page {
+        reason: "agent_silent",
+        means: "An agent opened a session and did not say what it must in time, or did not take what it was \
+                sent.",
+        remedy: "It connects again by itself; if it stays, look at the network between the node and the \
+                 control plane.",
+    },
+    Page {
+        reason: "agent_unreachable",
+        means: "The control plane cannot reach the agent of the node that the graph is on.",
+        remedy: "See `ctl node list`; if the node is down, start its agent. What it runs may serve meanwhile.",
+    },
+    Page {
+        reason: "already_initialised",
+        means: "The cluster has its identity already; it gets one once.",
+        remedy: "Nothing.",
+    },
+    Page {
+        reason: "artifact_size",
+        means: "An artifact was said to be empty, or to have more bytes than an artifact may have.",
+        remedy: "Give the file that the manifest means; a component has at most 64 MiB.",
+    },
+    Page {
+        reason: "chunk_too_large",
+        means: "A client sent an artifact in pieces larger than the API takes.",
+        remedy: "Use ctl, or send at most 256 KiB at a time.",
+    },
+    Page {
+        reason: "command_too_large",
+        means: "The change does not fit into one entry of the log. Nothing was changed.",
+        remedy: "Make the manifest smaller: move data out of `config`, or split the graph.",
+    },
+    Page {
+        reason: "compacted",
+        means: "Some of the events asked for are no longer kept.",
+        remedy: "Ask from the revision that the error names, or for all that are kept.",
+    },
+    Page {
+        reason: "digest_mismatch",
+        means: "The bytes that arrived, or that lie on the disk, do not hash to the digest they go by.",
+        remedy: "Deploy again: ctl uploads the file anew. If it stays, the disk of the control plane is failing.",
+    },
+    Page {
+        reason: "disk",
+        means: "The control plane could not read or write its data directory.",
+        remedy: "Look at its log, at the room on the disk and at who may write there.",
+    },
+    Page {
+        reason: "disk_full",
+        means: "The disk of the control plane is full. Nothing that was acknowledged is lost.",
+        remedy: "Make room on the disk that holds its data directory, then try again.",
+    },
+    Page {
+        reason: "future_revision",
+        means: "A revision of the state was asked for that does not exist yet; perhaps it is of another cluster.",
+        remedy: "Check the address (`--addr`, `CTL_ADDR`), and ask without a revision.",
+    },
+    Page {
+        reason: "generation_conflict",
+        means: "The graph is at another revision than the one you expected: someone else changed it meanwhile.",
+        remedy: "Look at the change (`ctl history GRAPH`, `ctl diff`), then deploy again.",
+    },
+    Page {
+        reason: "idempotency_mismatch",
+        means: "The request id was used before, for another request. An id stands for one request for 24 hours.",
+        remedy: "Use a new id, or none: ctl makes one.",
+    },
+    Page {
+        reason: "identity_mismatch",
+        means: "An agent came up under the name of a node that is known with another identity.",
+        remedy: "Give the new node its own `--name`, or start the agent on the data directory the node had.",
+    },
+    Page {
+        reason: "internal",
+        means: "Something in Weft went wrong that never should.",
+        remedy: "Report it, with the log of the process that said it (`ctl events`, `ctl logs GRAPH`).",
+    },
+    Page {
+        reason: "member_stopped",
+        means: "The member of the control plane is going down.",
+        remedy: "Try again once it is back; nothing acknowledged is lost.",
+    },
+    Page {
+        reason: "message_too_large",
+        means: "A client sent a request that is larger than the API takes.",
+        remedy: "Make the manifest smaller; files go up by themselves, in pieces.",
+    },
+    Page {
+        reason: "no_earlier_revision",
+        means: "There is no earlier version to go back to, or it is no longer kept (the last 10 are).",
+        remedy: "Deploy or apply the manifest you want.",
+    },
+    Page {
+        reason: "no_quorum",
+        means: "The member does not lead a majority right now, so that it cannot say what is true.",
+        remedy: "Try again: repeating is safe. If it stays, start the other members.",
+    },
+    Page {
+        reason: "node_identity",
+        means: "An agent reported for another node than the one its session was opened for.",
+        remedy: "This is a fault of the agent: report it, and restart that agent.",
+    },
+    Page {
+        reason: "not_found",
+        means: "There is no object of this name. The nearest name is shown, if one is near.",
+        remedy: "Correct the name; it may be in another namespace: `ctl list -A`.",
+    },
+    Page {
+        reason: "not_leader",
+        means: "The member does not lead the control plane now, so that it cannot change anything.",
+        remedy: "Try again: repeating with the same request id is safe.",
+    },
+    Page {
+        reason: "not_placed",
+        means: "The graph is on no node yet, so that there is no one to ask.",
+        remedy: "`ctl why GRAPH` says what hinders each node.",
+    },
+    Page {
+        reason: "offset",
+        means: "A part of an artifact was asked for that lies behind its end.",
+        remedy: "Ask from 0; ctl and the agents do so by themselves.",
+    },
+    Page {
+        reason: "plan_stale",
+        means: "The plan was made of another manifest or another state than there is now. Nothing was changed.",
+        remedy: "Plan again, look, and deploy with the new plan.",
+    },
+    Page {
+        reason: "quota",
+        means: "The cluster holds as many objects of this kind as it is built for.",
+        remedy: "Delete what is not used.",
+    },
+    Page {
+        reason: "relink_pending",
+        means: "A policy was changed, and not every graph that it concerns is linked again yet.",
+        remedy: "Repeat with the same `--request-id`: it goes on from there, and nothing is applied twice.",
+    },
+    Page {
+        reason: "session_superseded",
+        means: "A newer session of the same node has begun, so that the older one was ended.",
+        remedy: "Nothing, after a reconnect. If it comes again and again, two agents run with copies of one \
+                 data directory: stop one.",
+    },
+    Page {
+        reason: "stale",
+        means: "Graphs or policies changed while this change was being decided, several times in a row.",
+        remedy: "Try again: repeating is safe.",
+    },
+    Page {
+        reason: "unexpected",
+        means: "A message came where another one was due: a client or an agent does not speak this version's protocol.",
+        remedy: "Run the same version everywhere: `ctl version`, `ctl node list -o wide`.",
+    },
+    Page {
+        reason: "unknown_enum",
+        means: "A message has a value that this version does not know: its sender is newer.",
+        remedy: "Run the same version everywhere: `ctl version`, `ctl node list -o wide`.",
+    },
+    Page {
+        reason: "unknown_outcome",
+        means: "The control plane did not learn in time whether the change was committed. It may be.",
+        remedy: "Repeat with the `--request-id` that is shown: it is applied at most once.",
+    },
+    Page {
+        reason: "unreadable_command",
+        means: "A change could not be written to the log in a form that can be read back. Nothing was changed.",
+        remedy: "Report it, with the manifest.",
+    },
+    Page {
+        reason: "upload_busy",
+        means: "Another upload of the same artifact is under way.",
+        remedy: "Try again: it goes on where the other one ends.",
+    },
+    Page {
+        reason: "upload_offset",
+        means: "A part of an artifact was sent that does not follow what has arrived.",
+        remedy: "Ask where the upload stands and go on there; ctl does so by itself.",
+    },
+    Page {
+        reason: "upload_silent",
+        means: "An upload stopped in the middle and was given up.",
+        remedy: "Deploy again: it goes on where it was.",
+    },
+    Page {
+        reason: "upload_too_long",
+        means: "More bytes arrived than the artifact was said to have.",
+        remedy: "The file changed while it was sent: deploy again.",
+    },
+    Page {
+        reason: "uploads",
+        means: "As many uploads are under way as the control plane takes at one time.",
+        remedy: "Try again in a moment.",
+    },
+];

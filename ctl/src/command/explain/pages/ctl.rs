@@ -1,0 +1,26 @@
+//! Reasons that `ctl` gives by itself.
+
+use super::Page;
+
+pub(super) const PAGES: &[Page] = &[
+    Page {
+        reason: "not_supported_by_server",
+        means: "The control plane does not know what was asked of it: it is older than ctl.",
+        remedy: "Run the same version everywhere: `ctl version`.",
+    },
+    Page {
+        reason: "replaced",
+        means: "While a deploy was waited for, someone deployed another revision of the same graph.",
+        remedy: "Look at it: `ctl history GRAPH`, `ctl status GRAPH`.",
+    },
+    Page {
+        reason: "source_missing",
+        means: "A file that the manifest names is not there. Paths are relative to the manifest.",
+        remedy: "Build the component first, or correct the path.",
+    },
+    Page {
+        reason: "source_unreadable",
+        means: "A file that the manifest names cannot be read.",
+        remedy: "See who may read it; the message says what the system said.",
+    },
+];

@@ -1,0 +1,71 @@
+//! The words of events and states: what happened, and where a graph or node stands.
+
+use super::Page;
+
+pub(super) const PAGES: &[Page] = &[
+    Page {
+        reason: "applied",
+        means: "A version of a policy was committed; the graphs it concerns are linked again.",
+        remedy: "Nothing. `ctl policy show NAME` lists the links it stands on.",
+    },
+    Page {
+        reason: "deleted",
+        means: "A graph or policy was deleted. The data of a graph's capabilities is kept on the node.",
+        remedy: "Nothing.",
+    },
+    Page {
+        reason: "deployed",
+        means: "A revision of a graph was committed: a majority has it on disk. It does not serve by that alone.",
+        remedy: "`ctl status GRAPH` says whether it serves.",
+    },
+    Page {
+        reason: "down",
+        means: "The agent of a node was not heard of for too long. What the node runs may still serve.",
+        remedy: "Start the agent again on its data directory, or see to the machine and its network.",
+    },
+    Page {
+        reason: "failed",
+        means: "A generation of a graph will not serve as it is. The generation before it, if any, goes on serving.",
+        remedy: "`ctl why GRAPH` names the reason; correct it and deploy, or `ctl rollback GRAPH`.",
+    },
+    Page {
+        reason: "pending",
+        means: "A graph is on no node: none fits, or none has joined.",
+        remedy: "`ctl why GRAPH` says for each node what hinders it.",
+    },
+    Page {
+        reason: "placed",
+        means: "A graph was given to a node.",
+        remedy: "Nothing: the node's agent fetches, compiles and starts it.",
+    },
+    Page {
+        reason: "ready",
+        means: "The agent of a node is connected, and the node can be given work.",
+        remedy: "Nothing.",
+    },
+    Page {
+        reason: "relinked",
+        means: "A graph was linked again since the policies changed; it gets a new generation, not a new revision.",
+        remedy: "Nothing: requests under way end on the old linking, new ones get the new one.",
+    },
+    Page {
+        reason: "retrying",
+        means: "Something went wrong on the node that may pass, and is tried again by itself.",
+        remedy: "Wait; the reason behind it has a page of its own.",
+    },
+    Page {
+        reason: "serving",
+        means: "The current generation of a graph answers where it was placed.",
+        remedy: "Nothing.",
+    },
+    Page {
+        reason: "starting",
+        means: "A node works on the current generation: it fetches, compiles or starts it.",
+        remedy: "Wait; `ctl status GRAPH --watch` follows it.",
+    },
+    Page {
+        reason: "unknown",
+        means: "The node of a graph is not heard of. What it runs may still serve.",
+        remedy: "See `ctl node list`, and start the agent of that node.",
+    },
+];

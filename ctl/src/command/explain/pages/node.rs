@@ -1,0 +1,122 @@
+//! Reasons a node's agent gives for a graph that does not serve, or a call that has no answer.
+
+use super::Page;
+
+pub(super) const PAGES: &[Page] = &[
+    Page {
+        reason: "artifact_corrupt",
+        means: "An artifact on the node's disk does not hash to its digest any more. It is pulled again by itself.",
+        remedy: "Wait; if it comes back, the node's disk is failing.",
+    },
+    Page {
+        reason: "artifact_io",
+        means: "The node could not store an artifact. It is tried again by itself.",
+        remedy: "Look at the room on the node's disk, and at who may write to the agent's data directory.",
+    },
+    Page {
+        reason: "artifact_unavailable",
+        means: "No member of the control plane gave the node an artifact it needs. It is tried again by itself.",
+        remedy: "See that the control plane is up; if it lost the artifact, deploy the graph again.",
+    },
+    Page {
+        reason: "compile_failed",
+        means: "The components of the graph, fused into one, could not be compiled.",
+        remedy: "The message names what the compiler refused; `ctl component inspect FILE` checks one component.",
+    },
+    Page {
+        reason: "component_failed",
+        means: "The component trapped, ran out of memory or ended without an answer. Other requests are not concerned.",
+        remedy: "`ctl logs GRAPH --request ID` shows the trap and the functions on its stack; the id is in the answer.",
+    },
+    Page {
+        reason: "database_failed",
+        means: "A database of the graph could not be opened on the node. It is tried again by itself.",
+        remedy: "Look at the room on the node's disk; the message says what SQLite said.",
+    },
+    Page {
+        reason: "deadline_exceeded",
+        means: "The component did not answer within its deadline, and the instance was ended.",
+        remedy: "Find what it waits for (`ctl logs GRAPH`), or raise `limits.deadline`, up to 10m.",
+    },
+    Page {
+        reason: "fuse_failed",
+        means: "The components of the graph could not be fused into one, though their types fit.",
+        remedy: "Report it with the manifest and the components: linking should have refused it.",
+    },
+    Page {
+        reason: "graph_not_here",
+        means: "The graph has not run on this node since its agent started, so there are no lines of it.",
+        remedy: "`ctl status GRAPH` says where it is.",
+    },
+    Page {
+        reason: "graph_not_serving",
+        means: "No generation of the graph answers on its node now.",
+        remedy: "`ctl why GRAPH` says what hinders it.",
+    },
+    Page {
+        reason: "import_unknown",
+        means: "The node's host does not have an interface that the control plane linked to it: the agent is older.",
+        remedy: "Run the same version everywhere: `ctl version`, `ctl node list -o wide`.",
+    },
+    Page {
+        reason: "invalid_arguments",
+        means: "The arguments of a call are not what the function takes.",
+        remedy: "Write a WAVE value for each parameter; `ctl component inspect FILE` shows the functions.",
+    },
+    Page {
+        reason: "invalid_links",
+        means: "The links that the node was given contradict each other.",
+        remedy: "Report it with the manifest: linking should have refused it.",
+    },
+    Page {
+        reason: "link_failed",
+        means: "The node's host could not be joined with the component.",
+        remedy: "Run the same version everywhere; if it stays, report it with the component.",
+    },
+    Page {
+        reason: "no_capacity",
+        means: "As many instances run on the node as it has room for.",
+        remedy: "Try again. If it stays, requests are slow (`ctl logs GRAPH`) or the node is too small.",
+    },
+    Page {
+        reason: "no_handler",
+        means: "A route leads to a component that takes no HTTP requests.",
+        remedy: "Point the route at a component that exports `wasi:http/incoming-handler@0.2`.",
+    },
+    Page {
+        reason: "not_callable",
+        means: "The function takes or returns something that cannot be written as text: a resource or a stream.",
+        remedy: "Call another function, or call it through a component that can.",
+    },
+    Page {
+        reason: "prepare_failed",
+        means: "Preparing the graph ended early on the node, in a way that may pass. It is tried again by itself.",
+        remedy: "Wait; if it stays, report it with the log of the agent.",
+    },
+    Page {
+        reason: "seed_failed",
+        means: "The SQL script of a database failed, so that the database was not made. Nothing half-made is kept.",
+        remedy: "Correct the script that `seed` names; the message says which statement failed.",
+    },
+    Page {
+        reason: "slice_too_large",
+        means: "The part of the graph behind one root has more instances than a node makes for one request.",
+        remedy: "Split the graph, or let fewer components stand in front of the same provider.",
+    },
+    Page {
+        reason: "start_failed",
+        means: "A first instance could not be made: its start code trapped, or ran past the deadline. The generation \
+                before it goes on serving.",
+        remedy: "`ctl logs GRAPH` shows what it said; correct the component and deploy again.",
+    },
+    Page {
+        reason: "unknown_function",
+        means: "The interface has no such function.",
+        remedy: "`ctl component inspect FILE` lists the functions.",
+    },
+    Page {
+        reason: "unknown_interface",
+        means: "The component exports no such interface.",
+        remedy: "`ctl component inspect FILE` lists what it exports.",
+    },
+];

@@ -1,0 +1,240 @@
+//! `ctl node`: the nodes there are, and what each has and runs.
+
+use clap::{Args, Subcommand};
+use proto::convert::required;
+use proto::weft::node::v1 as wire;
+
+use crate::cli::Format;
+use crate::client::{CallError, Services};
+use crate::clock::now_ms;
+use crate::command::why::recent;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::render::table::Table;
+use crate::render::time;
+use crate::session::Session;
+
+/// Events shown of a node.
+const EVENTS_SHOWN: usize = 10;
+
+/// Arguments of `node`.
+#[derive(Debug, Args)]
+pub struct NodeArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: NodeCommand,
+}
+
+/// What to do with nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Lists nodes.
+    List,
+    /// Shows one node: what it has, what it runs, what happened to it.
+    Show(ShowArguments),
+}
+
+/// Arguments of `node show`.
+#[derive(Debug, Args)]
+pub struct ShowArguments {
+    /// The node.
+    pub name: String,
+}
+
+/// Does it.
+pub async fn run(arguments: NodeArguments, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    match arguments.command {
+        NodeCommand::List => list(session).await?,
+        NodeCommand::Show(arguments) => show(&arguments.name, session).await?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn list(session: &mut Session<'_>) -> Result<(), Failure> {
+    let call = |services: Services| async move { services.nodes().list(wire::ListRequest {}).await };
+    let answer = session.client.read(call).await?;
+    match session.format {
+        Format::Json | Format::Yaml => session.write_message(&answer),
+        Format::Name => {
+            for node in &answer.nodes {
+                session.terminal.data_line(name(node))?;
+            }
+            Ok(())
+        }
+        Format::Table | Format::Wide => {
+            let table = table(&answer.nodes, session.format == Format::Wide, now_ms());
+            session.write_table(&table, "there are no nodes: start a node agent, or `ctl dev`")
+        }
+    }
+}
+
+fn name(node: &wire::Node) -> &str {
+    node.description.as_ref().map_or("", |description| description.name.as_str())
+}
+
+fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
+    let header = ["NAME", "STATE", "LABELS", "CPUS", "MEMORY", "GRAPHS", "VERSION", "AGE"];
+    let wide = ["CAPABILITIES", "INGRESS", "API", "ASSIGNED", "ACCEPTED"];
+    let mut table = Table::new(header.into_iter().chain(wide.into_iter().filter(|_| is_wide)));
+    for node in nodes {
+        let description = node.description.clone().unwrap_or_default();
+        let mut row = vec![
+            description.name.clone(),
+            node.state.clone(),
+            labels(&description),
+            description.cpus.to_string(),
+            memory(description.memory_bytes),
+            node.graphs.len().to_string(),
+            description.version.clone(),
+            time::age(node.joined_at_ms, now_ms),
+        ];
+        if is_wide {
+            row.extend([
+                description.capabilities.join(","),
+                description.ingress_address.clone(),
+                description.api_address.clone(),
+                node.assigned_generation.to_string(),
+                node.accepted_generation.to_string(),
+            ]);
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn labels(description: &wire::NodeDescription) -> String {
+    let mut labels: Vec<String> =
+        description.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.sort();
+    labels.join(",")
+}
+
+/// Bytes as people compare them: `5.9Gi`, `512Mi`.
+fn memory(bytes: u64) -> String {
+    let (length, unit) = if bytes >= 1 << 30 { (1_u64 << 30, "Gi") } else { (1 << 20, "Mi") };
+    let tenths = bytes.saturating_mul(10) / length;
+    if tenths.is_multiple_of(10) {
+        format!("{}{unit}", tenths / 10)
+    } else {
+        format!("{}.{}{unit}", tenths / 10, tenths % 10)
+    }
+}
+
+async fn show(name: &str, session: &mut Session<'_>) -> Result<(), Failure> {
+    let call = |services: Services| {
+        let request = wire::GetRequest { name: name.to_owned() };
+        async move { services.nodes().get(request).await }
+    };
+    let node = session.client.read(call).await?;
+    match session.format {
+        Format::Json | Format::Yaml => session.write_message(&node),
+        Format::Name => Ok(session.terminal.data_line(self::name(&node))?),
+        Format::Table | Format::Wide => {
+            let subject = format!("node/{}", self::name(&node));
+            let events = recent::events(&session.client, &subject, EVENTS_SHOWN).await?;
+            let text = page(&node, now_ms())?;
+            session.terminal.data(&text)?;
+            recent::show(&events, session)
+        }
+    }
+}
+
+fn page(node: &wire::Node, now_ms: u64) -> Result<String, Failure> {
+    let description = required("description", node.description.clone())
+        .map_err(|error| Failure::from(CallError::Answer(error)))?;
+    let since = time::age(node.changed_at_ms, now_ms);
+    let mut lines = vec![format!("{}  {} for {since}", description.name, node.state)];
+    let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    let work = if node.assigned_generation == node.accepted_generation {
+        format!("generation {} accepted", node.assigned_generation)
+    } else {
+        format!("generation {} assigned, {} accepted", node.assigned_generation, node.accepted_generation)
+    };
+    for (what, value) in [
+        ("version", description.version.clone()),
+        ("joined", format!("{} ago", time::age(node.joined_at_ms, now_ms))),
+        ("ingress", description.ingress_address.clone()),
+        ("API", description.api_address.clone()),
+        ("labels", or_none(labels(&description))),
+        ("capabilities", or_none(description.capabilities.join(", "))),
+        (
+            "capacity",
+            format!(
+                "{} processors, {} of memory for guests, {} instances at one time",
+                description.cpus,
+                memory(description.memory_bytes),
+                description.instances
+            ),
+        ),
+        ("assignment", work),
+        ("graphs", or_none(node.graphs.join(", "))),
+    ] {
+        lines.push(format!("  {what:12}  {value}"));
+    }
+    Ok(format!("{}\n", lines.join("\n")))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn node() -> wire::Node {
+        wire::Node {
+            description: Some(wire::NodeDescription {
+                name: "n1".to_owned(),
+                uid: "u".to_owned(),
+                api_address: "127.0.0.1:7200".to_owned(),
+                ingress_address: "127.0.0.1:8000".to_owned(),
+                version: "0.1.0".to_owned(),
+                labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "ssd".to_owned())].into(),
+                capabilities: vec!["sqlite".to_owned()],
+                memory_bytes: 6_335_076_761,
+                cpus: 2,
+                instances: 1_000,
+            }),
+            state: "ready".to_owned(),
+            joined_at_ms: 1_000,
+            changed_at_ms: 61_000,
+            accepted_generation: 8,
+            assigned_generation: 9,
+            graphs: vec!["default/crm".to_owned()],
+        }
+    }
+
+    #[test]
+    fn nodes_are_listed() {
+        insta::assert_snapshot!(table(&[node()], false, 121_000).render(None), @"
+        NAME  STATE  LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE
+        n1    ready  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m
+        ");
+        insta::assert_snapshot!(table(&[node()], true, 121_000).render(None), @"
+        NAME  STATE  LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE  CAPABILITIES  INGRESS         API             ASSIGNED  ACCEPTED
+        n1    ready  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m   sqlite        127.0.0.1:8000  127.0.0.1:7200  9         8
+        ");
+    }
+
+    #[test]
+    fn a_node_has_a_page() {
+        insta::assert_snapshot!(page(&node(), 121_000).unwrap(), @"
+        n1  ready for 1m
+          version       0.1.0
+          joined        2m ago
+          ingress       127.0.0.1:8000
+          API           127.0.0.1:7200
+          labels        disk=ssd,zone=a
+          capabilities  sqlite
+          capacity      2 processors, 5.8Gi of memory for guests, 1000 instances at one time
+          assignment    generation 9 assigned, 8 accepted
+          graphs        default/crm
+        ");
+    }
+
+    #[test]
+    fn memory_is_read_at_a_glance() {
+        for (bytes, expected) in [(0, "0Mi"), (512 << 20, "512Mi"), (6_335_076_761, "5.8Gi"), (8 << 30, "8Gi")]
+        {
+            assert_eq!(memory(bytes), expected);
+        }
+    }
+}

@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 use sha2::{Digest as _, Sha256};
 
+use crate::command;
+
 /// A guest: its package, its folder below `examples/`, and where its component goes, there too.
 struct Guest {
     package: &'static str,
@@ -75,9 +77,8 @@ pub fn run(root: &Path, target_dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "progress of a developer's tool")]
 fn say(line: &str) {
-    eprintln!("guest {line}");
+    command::say(&format!("guest {line}"));
 }
 
 /// Everything that the component depends on, but for the compiler, whose code is the same in effect.
@@ -176,8 +177,7 @@ fn has_debian_toolchain() -> bool {
 fn install_debian_packages() {
     say(&format!("installing {}", DEBIAN_PACKAGES.join(" ")));
     for arguments in [vec!["update", "-q"], [vec!["install", "-qy"], DEBIAN_PACKAGES.to_vec()].concat()] {
-        let status =
-            Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status();
+        let status = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status();
         if !status.is_ok_and(|status| status.success()) {
             return;
         }

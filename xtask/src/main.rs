@@ -1,8 +1,15 @@
 //! What developers and CI run: `cargo xtask <command>`.
 
+mod binaries;
+mod ci;
+mod command;
+mod demo;
 mod guests;
+mod test;
+mod tidy;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -16,15 +23,37 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run everything that CI runs.
+    Ci,
+    /// Show the founding example on a cluster of real processes.
+    Demo(demo::Arguments),
     /// Build the example guests to components.
     Guests,
+    /// Run every test, after the set-up that they need.
+    Test(test::Arguments),
+    /// Check the rules of this tree that no compiler knows.
+    Tidy,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run(&Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            command::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> anyhow::Result<()> {
     let root = root()?;
     let target_dir = target_dir(&root)?;
-    match Arguments::parse().task {
+    match task {
+        Task::Ci => ci::run(&root, &target_dir),
+        Task::Demo(arguments) => demo::run(&root, &target_dir, arguments),
         Task::Guests => guests::run(&root, &target_dir),
+        Task::Test(arguments) => test::run(&root, &target_dir, arguments),
+        Task::Tidy => tidy::run(&root, &target_dir),
     }
 }
 

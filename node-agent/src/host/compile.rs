@@ -2,12 +2,13 @@
 //! which one member changed is not compiled anew but for that member.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use rusqlite::OptionalExtension as _;
 use sha2::{Digest as _, Sha256};
@@ -30,6 +31,9 @@ pub(crate) struct CompileCache {
     folder: PathBuf,
     sealer: Arc<Sealer>,
     settings: [u8; 32],
+    /// The code that a graph holds now, by its name on disk: graphs that run the same slice share one copy of it, and
+    /// the memories that it used last.
+    held: Mutex<HashMap<String, Weak<Component>>>,
     compiled: AtomicU64,
 }
 
@@ -64,7 +68,8 @@ fn open_database(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
     let database = rusqlite::Connection::open(path)?;
     database.pragma_update(None, "journal_mode", "WAL")?;
     database.pragma_update(None, "synchronous", "OFF")?;
-    database.execute_batch("CREATE TABLE IF NOT EXISTS functions (key BLOB PRIMARY KEY, code BLOB NOT NULL)")?;
+    database
+        .execute_batch("CREATE TABLE IF NOT EXISTS functions (key BLOB PRIMARY KEY, code BLOB NOT NULL)")?;
     Ok(database)
 }
 
@@ -110,7 +115,8 @@ impl CompileCache {
         if let Err(error) = trim(&folder) {
             tracing::warn!(%error, "old compiled code cannot be removed");
         }
-        Self { folder, sealer, settings: settings.0.finalize().into(), compiled: AtomicU64::new(0) }
+        let settings = settings.0.finalize().into();
+        Self { folder, sealer, settings, held: Mutex::default(), compiled: AtomicU64::new(0) }
     }
 
     /// How many slices were compiled rather than loaded.
@@ -119,12 +125,29 @@ impl CompileCache {
     }
 
     /// The compiled form of a component: found, or made and kept.
-    pub(crate) fn component(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Component> {
+    pub(crate) fn component(&self, engine: &Engine, bytes: &[u8]) -> wasmtime::Result<Arc<Component>> {
         let mut name = Sha256::new();
         name.update(self.settings);
         name.update(bytes);
         let name = format!("{}.cwasm", hex::encode(name.finalize()));
-        if let Some(opened) = self.sealer.read(&self.folder, &name) {
+        if let Some(component) = self.held().get(&name).and_then(Weak::upgrade) {
+            return Ok(component);
+        }
+        // Two graphs that come here at once with one new slice both make it, and one copy is held: rare, and only
+        // a little memory and time.
+        let component = Arc::new(self.load_or_make(engine, bytes, &name)?);
+        let mut held = self.held();
+        held.retain(|_, component| component.strong_count() > 0);
+        held.insert(name, Arc::downgrade(&component));
+        Ok(component)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Weak<Component>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load_or_make(&self, engine: &Engine, bytes: &[u8], name: &str) -> wasmtime::Result<Component> {
+        if let Some(opened) = self.sealer.read(&self.folder, name) {
             match code::load(engine, &opened) {
                 Ok(component) => return Ok(component),
                 Err(error) => tracing::warn!(%error, "compiled code is of another engine; it is made again"),
@@ -132,9 +155,10 @@ impl CompileCache {
         }
         self.compiled.fetch_add(1, Ordering::Relaxed);
         let component = Component::new(engine, bytes)?;
-        let kept = component.serialize().map_err(io::Error::other).and_then(|code| {
-            self.sealer.write(&self.folder, &name, &code)
-        });
+        let kept = component
+            .serialize()
+            .map_err(io::Error::other)
+            .and_then(|code| self.sealer.write(&self.folder, name, &code));
         if let Err(error) = kept {
             tracing::warn!(%error, "compiled code is not kept");
         }

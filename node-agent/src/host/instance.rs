@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use model::graph::Settings;
 use model::name::ComponentName;
-use wasmtime::component::{ComponentExportIndex, Instance, InstancePre};
+use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::host::egress::{Client, EgressHooks};
@@ -27,6 +27,8 @@ pub(crate) struct Prepared {
     /// The longest one call may take.
     pub(crate) deadline: Duration,
     pub(crate) pre: InstancePre<State>,
+    /// Held so that other graphs of the same slice find it.
+    _code: Arc<Component>,
     /// `wasi:http/incoming-handler`'s `handle`, if the root exports it.
     pub(crate) handle: Option<ComponentExportIndex>,
     memory: MemoryBudget,
@@ -50,7 +52,7 @@ pub(crate) enum CallError {
 impl Prepared {
     pub(crate) fn new(
         root: ComponentName,
-        pre: InstancePre<State>,
+        (code, pre): (Arc<Component>, InstancePre<State>),
         weight: u32,
         members: &[Arc<Settings>],
         deadline: Duration,
@@ -69,7 +71,7 @@ impl Prepared {
             members.iter().map(bytes).fold(0, usize::saturating_add),
             members.iter().map(bytes).max().unwrap_or_default(),
         );
-        Self { root, weight, deadline, pre, handle, memory, client }
+        Self { root, weight, deadline, pre, _code: code, handle, memory, client }
     }
 
     /// A store for one call, with nothing in it yet.

@@ -160,7 +160,7 @@ impl Host {
             .filter_map(|instance| plan.settings.get(&instance.component).cloned())
             .collect();
         let deadline = plan.settings.get(root).map(|settings| settings.limits.deadline).unwrap_or_default();
-        Ok(Prepared::new(root.clone(), pre, weight, &members, deadline, self.parts.client.clone()))
+        Ok(Prepared::new(root.clone(), (component, pre), weight, &members, deadline, self.parts.client.clone()))
     }
 
     fn database(

@@ -24,7 +24,9 @@ const OBJECTS_MAX: usize = 1_000;
 
 /// The data of one store.
 pub(crate) struct State {
-    wasi: WasiCtx,
+    /// Made when the guest first asks for something of it: most calls never do, and its random numbers take longer to
+    /// seed than a small guest runs.
+    wasi: Option<WasiCtx>,
     http: WasiHttpCtx,
     pub(crate) table: ResourceTable,
     pub(crate) egress: EgressHooks,
@@ -50,19 +52,22 @@ impl State {
         table.set_max_capacity(RESOURCES_MAX);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
-        let wasi = WasiCtxBuilder::new()
-            .max_random_size(RANDOM_MAX_BYTES)
-            .allow_tcp(false)
-            .allow_udp(false)
-            .allow_ip_name_lookup(false)
-            .build();
-        Self { wasi, http, table, egress, memory, call }
+        Self { wasi: None, http, table, egress, memory, call }
     }
+}
+
+fn wasi() -> WasiCtx {
+    WasiCtxBuilder::new()
+        .max_random_size(RANDOM_MAX_BYTES)
+        .allow_tcp(false)
+        .allow_udp(false)
+        .allow_ip_name_lookup(false)
+        .build()
 }
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        WasiCtxView { ctx: self.wasi.get_or_insert_with(wasi), table: &mut self.table }
     }
 }
 

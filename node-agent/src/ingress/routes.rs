@@ -27,15 +27,15 @@ impl RouteTableHandle {
     }
 
     /// What answers a request.
-    pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<(Arc<Running>, HttpRoute)> {
+    pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<(Arc<Running>, Arc<HttpRoute>)> {
         let table = self.table.load();
         table.find(host, path).map(|(route, running)| (running.clone(), route.clone()))
     }
 }
 
 struct Table<T> {
-    by_host: HashMap<String, Vec<(HttpRoute, Arc<T>)>>,
-    any_host: Vec<(HttpRoute, Arc<T>)>,
+    by_host: HashMap<String, Vec<(Arc<HttpRoute>, Arc<T>)>>,
+    any_host: Vec<(Arc<HttpRoute>, Arc<T>)>,
 }
 
 impl<T> Default for Table<T> {
@@ -48,6 +48,7 @@ impl<T> Table<T> {
     fn new(routes: impl IntoIterator<Item = (HttpRoute, Arc<T>)>) -> Self {
         let mut table = Self::default();
         for (route, target) in routes {
+            let route = Arc::new(route);
             match &route.host {
                 Some(host) => {
                     table.by_host.entry(host.as_str().to_owned()).or_default().push((route, target));
@@ -55,7 +56,7 @@ impl<T> Table<T> {
                 None => table.any_host.push((route, target)),
             }
         }
-        let longest_first = |routes: &mut Vec<(HttpRoute, Arc<T>)>| {
+        let longest_first = |routes: &mut Vec<(Arc<HttpRoute>, Arc<T>)>| {
             // Stable: of two equal routes the first one stays, whatever the cluster should have refused.
             routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.path.as_str().len()));
         };
@@ -64,7 +65,7 @@ impl<T> Table<T> {
         table
     }
 
-    fn find(&self, host: Option<&str>, path: &str) -> Option<(&HttpRoute, &Arc<T>)> {
+    fn find(&self, host: Option<&str>, path: &str) -> Option<(&Arc<HttpRoute>, &Arc<T>)> {
         let exact = host.and_then(|host| match self.by_host.get(host) {
             Some(routes) => Some(routes),
             None if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
@@ -96,7 +97,9 @@ mod tests {
 
     #[test]
     fn exact_hosts_first_then_the_longest_prefix() {
-        let table = Table::new(["/", "/api", "a.example/", "a.example/api/v1", "a.example/api", "b.example/x"].map(route));
+        let table = Table::new(
+            ["/", "/api", "a.example/", "a.example/api/v1", "a.example/api", "b.example/x"].map(route),
+        );
         let cases = [
             (Some("a.example"), "/", Some("a.example/")),
             (Some("A.Example"), "/api/v1/x", Some("a.example/api/v1")),

@@ -1,5 +1,6 @@
 //! What developers and CI run: `cargo xtask <command>`.
 
+mod bench;
 mod binaries;
 mod ci;
 mod command;
@@ -23,6 +24,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure speed and memory, each beside a baseline.
+    Bench(bench::Arguments),
     /// Run everything that CI runs.
     Ci,
     /// Show the founding example on a cluster of real processes.
@@ -49,6 +52,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
     let root = root()?;
     let target_dir = target_dir(&root)?;
     match task {
+        Task::Bench(arguments) => bench::run(&root, &target_dir, arguments),
         Task::Ci => ci::run(&root, &target_dir),
         Task::Demo(arguments) => demo::run(&root, &target_dir, arguments),
         Task::Guests => guests::run(&root, &target_dir),

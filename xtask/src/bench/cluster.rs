@@ -1,0 +1,113 @@
+//! A cluster of real processes: one member of the control plane, one node agent, and `ctl` to tell them what to do.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use super::Bench;
+use super::load::{Connection, Target};
+use super::process::Process;
+
+/// How long a graph may take to answer: the first one is compiled.
+const SERVING_PATIENCE: Duration = Duration::from_secs(60);
+/// How often a graph that does not answer yet is asked: well below what a deploy takes.
+const SERVING_POLL: Duration = Duration::from_micros(500);
+
+/// The processes, ended with this value.
+pub struct Cluster {
+    /// The member of the control plane.
+    pub control_plane: Process,
+    /// The node's agent.
+    pub agent: Process,
+    /// Where its ingress listens.
+    pub ingress: SocketAddr,
+    api: String,
+    ctl: PathBuf,
+    folder: PathBuf,
+}
+
+impl Cluster {
+    /// Starts both in an empty folder, and waits until they listen.
+    pub fn start(bench: &Bench, name: &str) -> anyhow::Result<Self> {
+        let folder = bench.folder(name)?;
+        let data = folder.join("control-plane");
+        let mut command = clean(&bench.binary("control-plane"));
+        command.args(["--listen", "127.0.0.1:0", "--init", "--data-dir"]).arg(&data);
+        let mut control_plane = Process::start("control-plane", &mut command, &folder)?;
+        let api = text(&control_plane.ready(&data.join("ready.json"))?, "api_address")?;
+
+        let data = folder.join("agent");
+        let mut command = clean(&bench.binary("node-agent"));
+        command.args(["--name", "n1", "--api-listen", "127.0.0.1:0", "--ingress-listen", "127.0.0.1:0"]);
+        command.args(["--control-plane", &format!("http://{api}"), "--data-dir"]).arg(&data);
+        let mut agent = Process::start("node-agent", &mut command, &folder)?;
+        let ingress = text(&agent.ready(&data.join("agent.json"))?, "ingress_address")?.parse()?;
+        Ok(Self { control_plane, agent, ingress, api, ctl: bench.binary("ctl"), folder })
+    }
+
+    /// Runs `ctl` to its end.
+    pub fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.ctl_command(arguments).output().context("run ctl")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            bail!("ctl {} failed ({}):\n{said}", arguments.join(" "), output.status);
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// `ctl`, told where the cluster is, and nothing of its user's settings.
+    pub fn ctl_command(&self, arguments: &[&str]) -> Command {
+        let mut command = clean(&self.ctl);
+        command.env("CTL_ADDR", format!("http://{}", self.api)).env("HOME", &self.folder).args(arguments);
+        command
+    }
+
+    /// A folder of the cluster for manifests.
+    pub fn manifests(&self) -> anyhow::Result<PathBuf> {
+        let folder = self.folder.join("manifests");
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// A question to a graph through the ingress.
+    pub fn target(&self, host: &str, path: &str) -> Target {
+        Target { address: self.ingress, host: host.to_owned(), path: path.to_owned() }
+    }
+
+    /// Waits until the ingress answers with success.
+    pub fn answers(&self, target: &Target) -> anyhow::Result<Instant> {
+        let started = Instant::now();
+        let mut connection = Connection::open(target)?;
+        loop {
+            let response = connection.ask()?;
+            if response.status == 200 {
+                return Ok(Instant::now());
+            }
+            if started.elapsed() > SERVING_PATIENCE {
+                let said = String::from_utf8_lossy(&response.body).into_owned();
+                bail!("{} does not answer: {} {said}", target.host, response.status);
+            }
+            std::thread::sleep(SERVING_POLL);
+        }
+    }
+}
+
+/// A command that sees no setting of whoever runs the measurement.
+fn clean(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("WEFT_") || text.starts_with("CTL_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+fn text(value: &serde_json::Value, field: &str) -> anyhow::Result<String> {
+    Ok(value[field].as_str().with_context(|| format!("no {field}"))?.to_owned())
+}

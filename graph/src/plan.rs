@@ -1,11 +1,12 @@
 //! What would change between two linked graphs.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 
+use model::graph::CapabilitySpec;
 use model::id::{GraphKey, RevisionNumber};
-use model::linked::{Link, LinkOrigin, LinkedGraph, Origin, Target};
+use model::linked::{Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target};
 use model::plan::{Change, ChangeKind, Plan};
+use model::route::HttpRoute;
 
 use crate::link::Linked;
 
@@ -18,58 +19,71 @@ pub fn plan(id: String, key: GraphKey, base: Option<(RevisionNumber, &LinkedGrap
     Plan { id, key, base: base.map(|(number, _)| number), changes, linked: next.graph.clone(), warnings }
 }
 
-/// The lines from one linked graph to another.
+/// The lines from one linked graph to another; none if they are the same, but for the order of the routes.
 pub fn changes(before: &LinkedGraph, after: &LinkedGraph) -> Vec<Change> {
     let mut changes = Vec::new();
-    let component = |graph: &LinkedGraph| -> BTreeMap<String, (String, String)> {
-        graph
-            .components
-            .iter()
-            .map(|(name, component)| {
-                let origin = match &component.origin {
-                    Origin::Graph => String::new(),
-                    Origin::Policy(version) => format!(" (policy {})", version.name),
-                };
-                let shown = format!("{}{origin}", component.artifact.digest.short());
-                (format!("component {name}"), (shown, format!("{:?}", component.settings)))
-            })
-            .collect()
-    };
-    compare(&component(before), &component(after), &mut changes);
-    let capability = |graph: &LinkedGraph| shown(graph.capabilities.iter(), |c| c.type_name().to_owned());
-    compare(&capability(before), &capability(after), &mut changes);
-    compare(&links(before), &links(after), &mut changes);
-    let routes = |graph: &LinkedGraph| -> BTreeMap<String, (String, String)> {
-        graph
-            .ingress
-            .iter()
-            .map(|route| {
-                let host = route.host.as_ref().map_or("*", |host| host.as_str());
-                (format!("ingress {host}{}", route.path), (route.to.to_string(), String::new()))
-            })
-            .collect()
-    };
-    compare(&routes(before), &routes(after), &mut changes);
+    for objects in [components, capabilities, links, routes] {
+        compare(&objects(before), &objects(after), &mut changes);
+    }
     changes
 }
 
-fn shown<'a, K: ToString + 'a, V: Debug + 'a>(
-    entries: impl Iterator<Item = (&'a K, &'a V)>,
-    show: impl Fn(&V) -> String,
-) -> BTreeMap<String, (String, String)> {
-    entries
-        .map(|(name, value)| (format!("capability {}", name.to_string()), (show(value), format!("{value:?}"))))
-        .collect()
+/// Objects of a graph by what people call them.
+type Objects = BTreeMap<String, Object>;
+
+/// One object: what is shown of it, and what is behind that.
+#[derive(Default, PartialEq, Eq)]
+struct Object {
+    shown: String,
+    /// Each part that may change without being shown, and its value.
+    hidden: Vec<(&'static str, String)>,
 }
 
-/// The graph's own links, each with the chain that stands on it.
-fn links(graph: &LinkedGraph) -> BTreeMap<String, (String, String)> {
-    graph
-        .links
-        .iter()
-        .filter(|link| link.to != Target::Host && is_own(graph, link))
-        .map(|link| (format!("link {} {}", link.from, link.interface), (way(graph, link), String::new())))
-        .collect()
+fn components(graph: &LinkedGraph) -> Objects {
+    let object = |component: &LinkedComponent| {
+        let (origin, version) = match &component.origin {
+            Origin::Graph => (String::new(), String::new()),
+            Origin::Policy(version) => (format!(" (policy {})", version.name), version.generation.to_string()),
+        };
+        let hidden = vec![
+            ("policy version", version),
+            ("artifact", format!("{:?}", component.artifact)),
+            ("exports", format!("{:?}", component.exports)),
+            ("settings", format!("{:?}", component.settings)),
+        ];
+        Object { shown: format!("{}{origin}", component.artifact.digest.short()), hidden }
+    };
+    graph.components.iter().map(|(name, component)| (format!("component {name}"), object(component))).collect()
+}
+
+fn capabilities(graph: &LinkedGraph) -> Objects {
+    let object = |spec: &CapabilitySpec| {
+        let hidden = vec![("settings", format!("{spec:?}"))];
+        Object { shown: spec.type_name().to_owned(), hidden }
+    };
+    graph.capabilities.iter().map(|(name, spec)| (format!("capability {name}"), object(spec))).collect()
+}
+
+/// The graph's own links, each with the chain that stands on it; those to the node only where a chain does.
+fn links(graph: &LinkedGraph) -> Objects {
+    let object = |link: &Link| {
+        let chain = chain(graph, link);
+        let wiring = ("wiring", format!("{:?}", chain.iter().map(|link| &link.wiring).collect::<Vec<_>>()));
+        let functions =
+            ("functions", format!("{:?}", chain.iter().map(|link| &link.functions).collect::<Vec<_>>()));
+        let ends = (
+            "exports",
+            format!("{:?}", chain.iter().map(|link| (&link.interface, &link.to)).collect::<Vec<_>>()),
+        );
+        Object { shown: way(graph, link), hidden: vec![wiring, functions, ends] }
+    };
+    let own = graph.links.iter().filter(|link| link.to != Target::Host && is_own(graph, link));
+    own.map(|link| (format!("link {} {}", link.from, link.interface), object(link))).collect()
+}
+
+fn routes(graph: &LinkedGraph) -> Objects {
+    let object = |route: &HttpRoute| Object { shown: route.to.to_string(), hidden: Vec::new() };
+    graph.ingress.iter().map(|route| (format!("ingress {}", route.origin()), object(route))).collect()
 }
 
 /// Whether a link starts at a component of the graph's owner.
@@ -80,49 +94,63 @@ pub fn is_own(graph: &LinkedGraph, link: &Link) -> bool {
 /// The way of a link as people read it: `app -> [pii-firewall] -> crm-db`.
 pub fn way(graph: &LinkedGraph, link: &Link) -> String {
     let mut text = link.from.to_string();
-    let mut link = link;
-    loop {
-        text.push_str(" -> ");
-        let next = match &link.to {
-            Target::Component { name, .. } => graph.components.get(name).map(|component| (name, component)),
+    for link in chain(graph, link) {
+        let policy = match &link.to {
+            Target::Component { name, .. } => {
+                graph.components.get(name).and_then(|component| match &component.origin {
+                    Origin::Policy(version) => Some(&version.name),
+                    Origin::Graph => None,
+                })
+            }
             Target::Capability { .. } | Target::Host => None,
         };
-        let Some((name, Origin::Policy(version))) = next.map(|(name, component)| (name, &component.origin))
-        else {
-            text.push_str(&link.to.to_string());
-            return text;
-        };
-        text.push_str(&format!("[{}]", version.name));
-        let onward = graph.links_of(name).find(|onward| {
-            onward.interface.same_track(&link.interface) && matches!(onward.wiring, LinkOrigin::Policy(_))
-        });
-        match onward {
-            Some(onward) => link = onward,
-            None => return text,
+        match policy {
+            Some(policy) => text.push_str(&format!(" -> [{policy}]")),
+            None => text.push_str(&format!(" -> {}", link.to)),
         }
     }
+    text
 }
 
-fn compare(
-    before: &BTreeMap<String, (String, String)>,
-    after: &BTreeMap<String, (String, String)>,
-    changes: &mut Vec<Change>,
-) {
+/// A link and those behind it, as far as policies' components go.
+fn chain<'a>(graph: &'a LinkedGraph, link: &'a Link) -> Vec<&'a Link> {
+    let mut chain = vec![link];
+    // A chain has each component once: the bound is for graphs that the linker has not made.
+    while chain.len() <= graph.components.len() {
+        let Some(Target::Component { name, .. }) = chain.last().map(|last| &last.to) else { break };
+        let is_policy = graph.components.get(name).is_some_and(|component| component.origin != Origin::Graph);
+        let mut onward = graph.links_of(name).filter(|onward| {
+            onward.interface.same_track(&link.interface) && matches!(onward.wiring, LinkOrigin::Policy(_))
+        });
+        match onward.next().filter(|_| is_policy) {
+            Some(next) => chain.push(next),
+            None => break,
+        }
+    }
+    chain
+}
+
+fn compare(before: &Objects, after: &Objects, changes: &mut Vec<Change>) {
     let change = |kind, subject: &str, detail: String| Change { kind, subject: subject.to_owned(), detail };
-    for (subject, (shown, hidden)) in after {
+    for (subject, object) in after {
         match before.get(subject) {
-            None => changes.push(change(ChangeKind::Add, subject, shown.clone())),
-            Some((old, old_hidden)) if old != shown => {
-                let _ = old_hidden;
-                changes.push(change(ChangeKind::Change, subject, format!("{old} => {shown}")));
+            None => changes.push(change(ChangeKind::Add, subject, object.shown.clone())),
+            Some(old) if old.shown != object.shown => {
+                changes.push(change(ChangeKind::Change, subject, format!("{} => {}", old.shown, object.shown)));
             }
-            Some((_, old_hidden)) if old_hidden != hidden => {
-                changes.push(change(ChangeKind::Change, subject, "settings".to_owned()));
+            Some(old) if old != object => {
+                changes.push(change(ChangeKind::Change, subject, different(old, object).join(", ")));
             }
             Some(_) => {}
         }
     }
-    for (subject, (shown, _)) in before.iter().filter(|(subject, _)| !after.contains_key(*subject)) {
-        changes.push(change(ChangeKind::Remove, subject, shown.clone()));
+    for (subject, object) in before.iter().filter(|(subject, _)| !after.contains_key(*subject)) {
+        changes.push(change(ChangeKind::Remove, subject, object.shown.clone()));
     }
+}
+
+/// The names of the hidden parts that differ.
+fn different(old: &Object, new: &Object) -> Vec<&'static str> {
+    let pairs = old.hidden.iter().zip(&new.hidden);
+    pairs.filter(|(old, new)| old != new).map(|((name, _), _)| *name).collect()
 }

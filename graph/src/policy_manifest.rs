@@ -1,106 +1,107 @@
 //! `policy.yaml`: from text to a [`PolicySpec`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::str::FromStr;
 
 use model::graph::{Artifact, Settings};
 use model::interface::InterfacePattern;
-use model::name::PolicyName;
+use model::name::{NameError, PolicyName};
 use model::policy::{Action, Exception, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
 
-use crate::diagnostic::Diagnostic;
-use crate::document::{self, Later, Node, shorten};
-use crate::manifest::check::{Findings, place};
+use crate::diagnostic::{Diagnostic, Findings};
+use crate::document::{self, Placed, Refused, Rules, Why, shorten};
 use crate::manifest::shape::LimitsEntry;
+use crate::manifest::value::place;
 
 /// The components one policy puts on a link.
 const INTERPOSED_MAX: usize = 8;
 
-const LATER: &[Later] = &[
-    Later { path: "match.to", help: "select by `interface` and by who imports" },
-    Later { path: "interpose.*.run", help: "a policy runs beside its caller" },
-    Later { path: "interpose.*.secrets", help: "" },
-    Later { path: "rollout", help: "a policy is in force at once, losing no request" },
-    Later { path: "when", help: "select by labels" },
+/// The longest reason of a `deny`, which is shown wherever the link is refused.
+const DENY_MAX_BYTES: usize = 256;
+
+const REFUSED: &[Refused] = &[
+    not_yet("match.to", "select by `interface` and by who imports"),
+    not_yet("interpose.*.run", "a policy runs beside its caller"),
+    not_yet("interpose.*.secrets", ""),
+    not_yet("interpose.*.placement", "a policy runs beside its caller"),
+    Refused { path: "interpose.*.outbound", why: Why::Renamed("egress") },
+    Refused { path: "interpose.*.source", why: Why::Renamed("component") },
+    not_yet("rollout", "a policy is in force at once, losing no request"),
+    not_yet("when", "select by labels"),
 ];
+
+const fn not_yet(path: &'static str, help: &'static str) -> Refused {
+    Refused { path, why: Why::NotYet(help) }
+}
 
 /// A policy: puts components of the platform on every link that matches, or forbids the link.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "policy.yaml")]
 pub struct PolicyFile {
     /// The version of this format: 1.
-    #[schemars(with = "u32")]
-    pub version: Spanned<u32>,
+    pub version: Placed<u32>,
     /// The policy's name, unique in the cluster.
-    #[schemars(with = "String")]
-    pub policy: Spanned<String>,
+    pub policy: Placed<String>,
     /// Which links; every part must match.
     #[serde(rename = "match")]
     pub selector: MatchEntry,
     /// The components to put on the link, the first next to the caller.
     #[serde(default)]
-    #[schemars(with = "Vec<InterposeEntry>")]
-    pub interpose: Vec<Spanned<InterposeEntry>>,
+    pub interpose: Vec<Placed<InterposeEntry>>,
     /// In place of `interpose`: the link is forbidden, with this reason.
-    pub deny: Option<String>,
+    pub deny: Option<Placed<String>>,
     /// The place in the chain.
     #[serde(default)]
     pub order: OrderEntry,
     /// Whether a graph is refused if the policy cannot stand on its link, whatever `on-failure` says.
-    #[schemars(with = "Option<bool>")]
-    pub mandatory: Option<Spanned<bool>>,
+    pub mandatory: Option<Placed<bool>>,
     /// `closed`: a graph is refused if the policy cannot stand on its link. `open`: the link stays as it is.
-    #[schemars(with = "Option<String>")]
-    pub on_failure: Option<Spanned<String>>,
+    #[schemars(extend("enum" = ["closed", "open"]))]
+    pub on_failure: Option<Placed<String>>,
     /// `enforce`, `audit` (shown in plans, without effect) or `off`.
-    #[schemars(with = "Option<String>")]
-    pub mode: Option<Spanned<String>>,
+    #[schemars(extend("enum" = ["enforce", "audit", "off"]))]
+    pub mode: Option<Placed<String>>,
 }
 
 /// Which links.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct MatchEntry {
     /// `ns:pkg/interface@version` or `ns:pkg/*`.
-    #[schemars(with = "String")]
-    pub interface: Spanned<String>,
+    pub interface: Placed<String>,
     /// Who imports.
     #[serde(default)]
     pub from: FromEntry,
     /// Importers that are left alone: `namespace/graph` or `namespace/graph/component`.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub except: Vec<Spanned<String>>,
+    pub except: Vec<Placed<String>>,
 }
 
 /// Who imports.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct FromEntry {
     /// Labels of the component or its graph; every pair must be there.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub labels: BTreeMap<String, Spanned<String>>,
+    pub labels: BTreeMap<String, Placed<String>>,
     /// Namespaces; all if left out.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub namespaces: Vec<Spanned<String>>,
+    pub namespaces: Vec<Placed<String>>,
     /// Graphs; all if left out.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub graphs: Vec<Spanned<String>>,
+    pub graphs: Vec<Placed<String>>,
 }
 
 /// A component of the platform.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct InterposeEntry {
     /// The wasm file, relative to the policy's file. It exports and imports the matched interface.
-    #[schemars(with = "String")]
-    pub component: Spanned<String>,
+    pub component: Placed<String>,
     /// Read by the component through `wasi:config/store`.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
@@ -109,8 +110,7 @@ pub struct InterposeEntry {
     pub variables: BTreeMap<String, String>,
     /// Where its HTTP requests may go.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub egress: Vec<Spanned<String>>,
+    pub egress: Vec<Placed<String>>,
     /// How much it may use.
     #[serde(default)]
     pub limits: LimitsEntry,
@@ -118,11 +118,11 @@ pub struct InterposeEntry {
 
 /// The place in the chain.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct OrderEntry {
     /// `authn`, `authz`, `inspect` or `observe`, from the caller on; `inspect` if left out.
-    #[schemars(with = "Option<String>")]
-    pub phase: Option<Spanned<String>>,
+    #[schemars(extend("enum" = ["authn", "authz", "inspect", "observe"]))]
+    pub phase: Option<Placed<String>>,
     /// Higher is nearer to the caller within a phase; 0 if left out.
     #[serde(default)]
     pub priority: i32,
@@ -148,16 +148,16 @@ pub struct PolicySource {
 
 /// Reads a policy, or says everything that is wrong with it.
 pub fn parse(bytes: &[u8]) -> Result<PolicyManifest, Vec<Diagnostic>> {
-    let text = document::read_text(bytes).map_err(|diagnostic| vec![diagnostic])?;
-    let tree: Spanned<Node> = document::read(text).map_err(|diagnostic| vec![diagnostic])?;
-    let mut found =
-        document::check_fields(&tree, &crate::schema::policy_schema(), LATER, &["generation", "status"]);
-    match document::read::<PolicyFile>(text) {
-        Ok(file) => check(file, found),
-        Err(diagnostic) => {
-            found.push(diagnostic);
-            Err(found)
-        }
+    let rules = Rules {
+        schema: &crate::schema::POLICY,
+        refused: REFUSED,
+        read_only: &["generation", "status", "uid"],
+        components: &[],
+    };
+    let mut findings = Findings::default();
+    match document::read::<PolicyFile>(bytes, &rules, &mut findings) {
+        Some(file) => check(file, findings),
+        None => Err(findings.into_diagnostics()),
     }
 }
 
@@ -192,104 +192,90 @@ impl PolicyManifest {
     }
 }
 
-fn check(file: PolicyFile, found: Vec<Diagnostic>) -> Result<PolicyManifest, Vec<Diagnostic>> {
-    let mut findings = Findings { found };
-    if file.version.value != 1 {
-        let message = format!("this version reads format 1, not {}", file.version.value);
-        findings
-            .push(Diagnostic::error("format_version", "version", message).at(place(&file.version), "write 1"));
-    }
+fn check(file: PolicyFile, mut findings: Findings) -> Result<PolicyManifest, Vec<Diagnostic>> {
+    findings.format_version(&file.version);
     let name = findings.read::<PolicyName>("name", "policy", &file.policy);
     let selector = selector(&mut findings, file.selector);
     let mut sources = Vec::new();
-    let action = match (file.deny, file.interpose.is_empty()) {
-        (Some(reason), true) => Action::Deny(reason),
-        (None, false) => Action::Interpose(interposed(&mut findings, file.interpose, &mut sources)),
-        (Some(_), false) | (None, true) => {
-            let message = "a policy has either `interpose` or `deny`";
-            findings.push(
-                Diagnostic::error("policy_action", "interpose", message).at(place(&file.policy), "this policy"),
-            );
-            Action::Deny(String::new())
-        }
-    };
-    let order = Order { phase: phase(&mut findings, file.order.phase.as_ref()), priority: file.order.priority };
-    let on_failure = choice(
-        &mut findings,
-        "on-failure",
-        file.on_failure.as_ref(),
-        &[("closed", OnFailure::Closed), ("open", OnFailure::Open)],
-    );
-    let mode = choice(
-        &mut findings,
-        "mode",
-        file.mode.as_ref(),
-        &[("enforce", Mode::Enforce), ("audit", Mode::Audit), ("off", Mode::Off)],
-    );
+    let action = action(&mut findings, &file.policy, file.deny.as_ref(), file.interpose, &mut sources);
+    let phases = [
+        ("authn", Phase::Authn),
+        ("authz", Phase::Authz),
+        ("inspect", Phase::Inspect),
+        ("observe", Phase::Observe),
+    ];
+    let phase = findings.choice("order.phase", file.order.phase.as_ref(), &phases, Phase::Inspect);
+    let order = Order { phase, priority: file.order.priority };
+    let ways = [("closed", OnFailure::Closed), ("open", OnFailure::Open)];
+    let on_failure = findings.choice("on-failure", file.on_failure.as_ref(), &ways, OnFailure::Closed);
+    let modes = [("enforce", Mode::Enforce), ("audit", Mode::Audit), ("off", Mode::Off)];
+    let mode = findings.choice("mode", file.mode.as_ref(), &modes, Mode::Enforce);
     let mandatory = file.mandatory.as_ref().is_some_and(|mandatory| mandatory.value);
     if mandatory && on_failure == OnFailure::Open {
         let message = "a mandatory policy cannot be open on failure";
-        let at = file.on_failure.as_ref().and_then(place);
-        findings
-            .push(Diagnostic::error("policy_open_mandatory", "on-failure", message).at(at, "write `closed`"));
+        let diagnostic = Diagnostic::error("policy_open_mandatory", "on-failure", message);
+        findings.push(diagnostic.at(file.on_failure.as_ref().and_then(place), "write `closed`"));
     }
-    match (name, selector) {
-        (Some(name), Some(selector)) if findings.found.is_empty() => Ok(PolicyManifest {
+    match (name, selector, action) {
+        (Some(name), Some(selector), Some(action)) if findings.is_empty() => Ok(PolicyManifest {
             spec: PolicySpec { name, selector, action, order, mandatory, on_failure, mode },
             sources,
         }),
-        _ => Err(findings.found),
+        _ => Err(findings.into_diagnostics()),
     }
 }
 
-fn choice<T: Copy + Default>(
+fn action(
     findings: &mut Findings,
-    field: &str,
-    text: Option<&Spanned<String>>,
-    options: &[(&str, T)],
-) -> T {
-    let Some(text) = text else { return T::default() };
-    if let Some((_, value)) = options.iter().find(|(word, _)| *word == text.value) {
-        return *value;
-    }
-    let words: Vec<&str> = options.iter().map(|(word, _)| *word).collect();
-    let message = format!("`{field}` is one of: {}", words.join(", "));
-    findings.push(Diagnostic::error("unknown_value", field, message).at(place(text), "here"));
-    T::default()
-}
-
-fn phase(findings: &mut Findings, text: Option<&Spanned<String>>) -> Phase {
-    #[derive(Clone, Copy)]
-    struct Chosen(Phase);
-    impl Default for Chosen {
-        fn default() -> Self {
-            Self(Phase::Inspect)
+    policy: &Placed<String>,
+    deny: Option<&Placed<String>>,
+    interpose: Vec<Placed<InterposeEntry>>,
+    sources: &mut Vec<PolicySource>,
+) -> Option<Action> {
+    match (deny, interpose.is_empty()) {
+        (Some(reason), true) => {
+            let is_sentence = (1..=DENY_MAX_BYTES).contains(&reason.value.len());
+            if !reason.is_stand_in && (!is_sentence || reason.value.chars().any(char::is_control)) {
+                let message = format!("`deny` says why, in 1 to {DENY_MAX_BYTES} bytes on one line");
+                findings.push(Diagnostic::error("policy_action", "deny", message).at(place(reason), "here"));
+            }
+            Some(Action::Deny(reason.value.clone()))
+        }
+        (None, false) => Some(Action::Interpose(interposed(findings, interpose, sources))),
+        (Some(_), false) | (None, true) => {
+            let message = "a policy has either `interpose` or `deny`";
+            let at = deny.or(Some(policy)).and_then(place);
+            findings.push(Diagnostic::error("policy_action", "interpose", message).at(at, "this policy"));
+            None
         }
     }
-    let options = [
-        ("authn", Chosen(Phase::Authn)),
-        ("authz", Chosen(Phase::Authz)),
-        ("inspect", Chosen(Phase::Inspect)),
-        ("observe", Chosen(Phase::Observe)),
-    ];
-    choice(findings, "order.phase", text, &options).0
 }
 
 fn selector(findings: &mut Findings, entry: MatchEntry) -> Option<Selector> {
     let interface = findings.read::<InterfacePattern>("interface", "match.interface", &entry.interface);
-    let namespaces = entry.from.namespaces.iter();
-    let namespaces =
-        namespaces.filter_map(|text| findings.read("name", "match.from.namespaces", text)).collect();
-    let graphs = entry.from.graphs.iter();
-    let graphs = graphs.filter_map(|text| findings.read("name", "match.from.graphs", text)).collect();
+    let namespaces = names(findings, "match.from.namespaces", &entry.from.namespaces);
+    let graphs = names(findings, "match.from.graphs", &entry.from.graphs);
     let labels = findings.labels("match.from.labels", entry.from.labels);
-    let except = entry.except.iter().filter_map(|text| exception(findings, text)).collect();
+    let except = entry.except.iter().enumerate();
+    let except = except.filter_map(|(index, text)| exception(findings, index, text)).collect();
     Some(Selector { interface: interface?, namespaces, graphs, labels, except })
 }
 
-fn exception(findings: &mut Findings, text: &Spanned<String>) -> Option<Exception> {
+fn names<T: FromStr<Err = NameError> + Ord>(
+    findings: &mut Findings,
+    field: &str,
+    texts: &[Placed<String>],
+) -> BTreeSet<T> {
+    let texts = texts.iter().enumerate();
+    texts.filter_map(|(index, text)| findings.read("name", &format!("{field}.{index}"), text)).collect()
+}
+
+fn exception(findings: &mut Findings, index: usize, text: &Placed<String>) -> Option<Exception> {
+    if text.is_stand_in {
+        return None;
+    }
     let parts: Vec<&str> = text.value.split('/').collect();
-    let read = || -> Result<Exception, model::name::NameError> {
+    let read = || -> Result<Exception, NameError> {
         match parts[..] {
             [namespace, graph] => {
                 Ok(Exception { namespace: namespace.parse()?, graph: graph.parse()?, component: None })
@@ -299,32 +285,35 @@ fn exception(findings: &mut Findings, text: &Spanned<String>) -> Option<Exceptio
                 graph: graph.parse()?,
                 component: Some(component.parse()?),
             }),
-            _ => Err(model::name::NameError::Empty),
+            _ => Err(NameError::Empty),
         }
     };
-    read()
-        .map_err(|_| {
-            let message = "an exception is written `namespace/graph` or `namespace/graph/component`";
-            findings.push(Diagnostic::error("name", "match.except", message).at(place(text), "here"));
-        })
-        .ok()
+    let found = read().ok();
+    if found.is_none() {
+        let message = "an exception is written `namespace/graph` or `namespace/graph/component`";
+        let diagnostic = Diagnostic::error("name", format!("match.except.{index}"), message);
+        findings.push(diagnostic.at(place(text), "here"));
+    }
+    found
 }
 
 fn interposed(
     findings: &mut Findings,
-    entries: Vec<Spanned<InterposeEntry>>,
+    entries: Vec<Placed<InterposeEntry>>,
     sources: &mut Vec<PolicySource>,
 ) -> Vec<Interposed> {
     if entries.len() > INTERPOSED_MAX {
         let message = format!("a policy puts at most {INTERPOSED_MAX} components on a link");
-        findings.push(Diagnostic::error("policy_action", "interpose", message));
+        let at = entries.get(INTERPOSED_MAX).and_then(place);
+        findings.push(Diagnostic::error("policy_action", "interpose", message).at(at, "one too many"));
     }
     let mut components = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
         let field = format!("interpose.{index}");
+        let at = place(&entry);
         let entry = entry.value;
         let settings: Settings =
-            findings.settings(&field, entry.config, entry.variables, &entry.egress, &entry.limits);
+            findings.settings(&field, entry.config, entry.variables, &entry.egress, &entry.limits, at);
         let field = format!("{field}.component");
         let Some(path) = findings.source(&field, &entry.component) else { continue };
         sources.push(PolicySource { path, field, span: place(&entry.component) });

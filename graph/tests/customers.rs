@@ -1,5 +1,6 @@
 //! The founding example, from its manifests and the components on disk to a linked graph.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "tests read their data")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -108,7 +108,7 @@ impl FromStr for EgressRule {
 
 fn split_port(authority: &str) -> Result<(&str, Option<&str>), EgressError> {
     if let Some(rest) = authority.strip_prefix('[') {
-        let wrong = || EgressError::Host { host: authority.chars().take(64).collect() };
+        let wrong = || EgressError::Host { host: echo(authority) };
         let (host, rest) = rest.split_once(']').ok_or_else(wrong)?;
         return match rest.strip_prefix(':') {
             Some(port) => Ok((host, Some(port))),
@@ -120,6 +120,12 @@ fn split_port(authority: &str) -> Result<(&str, Option<&str>), EgressError> {
         Some((host, port)) => Ok((host, Some(port))),
         None => Ok((authority, None)),
     }
+}
+
+/// The beginning of what was written.
+fn echo(text: &str) -> String {
+    const ECHO_MAX_CHARS: usize = 32;
+    text.chars().take(ECHO_MAX_CHARS).flat_map(char::escape_debug).collect()
 }
 
 fn parse_port(text: &str) -> Result<u16, EgressError> {
@@ -135,7 +141,7 @@ fn parse_port(text: &str) -> Result<u16, EgressError> {
 /// One spelling for each host: addresses in disguise (decimal, octal, IPv4 in IPv6, a trailing dot) are refused,
 /// since what a reviewer reads must be what is reached.
 fn canonical_host(text: &str) -> Result<String, EgressError> {
-    let wrong = || EgressError::Host { host: text.chars().take(64).collect() };
+    let wrong = || EgressError::Host { host: echo(text) };
     if let Ok(address) = text.parse::<IpAddr>() {
         let disguised = match address {
             IpAddr::V4(v4) => v4.is_unspecified() || v4.is_broadcast(),

@@ -93,6 +93,14 @@ pub enum InterfaceError {
     },
 }
 
+impl InterfaceError {
+    /// Keeps the beginning of what stands there.
+    fn version(text: &str) -> Self {
+        const ECHO_MAX_CHARS: usize = 32;
+        Self::Version { text: text.chars().take(ECHO_MAX_CHARS).flat_map(char::escape_debug).collect() }
+    }
+}
+
 impl InterfaceName {
     /// The semver track of this name's version.
     pub fn track(&self) -> Track {
@@ -140,9 +148,8 @@ impl FromStr for InterfaceName {
         if !is_wit_label(interface) {
             return Err(InterfaceError::Form);
         }
-        let version = version
-            .map(|text| Version::parse(text).map_err(|_| InterfaceError::Version { text: text.to_owned() }))
-            .transpose()?;
+        let version =
+            version.map(|text| Version::parse(text).map_err(|_| InterfaceError::version(text))).transpose()?;
         Ok(Self {
             namespace: namespace.to_owned(),
             package: package.to_owned(),
@@ -218,7 +225,7 @@ impl FromStr for InterfacePattern {
 
 impl VersionPattern {
     fn parse(text: &str) -> Result<Self, InterfaceError> {
-        let wrong = || InterfaceError::Version { text: text.to_owned() };
+        let wrong = || InterfaceError::version(text);
         if let Ok(exact) = Version::parse(text) {
             return Ok(Self {
                 major: exact.major,
@@ -228,7 +235,12 @@ impl VersionPattern {
             });
         }
         let mut parts = text.split('.');
-        let mut next = || parts.next().map(|part| part.parse::<u64>().map_err(|_| wrong()));
+        // As semver has it: digits only, without zeros in front.
+        let is_number = |part: &str| {
+            part.bytes().all(|byte| byte.is_ascii_digit()) && (part.len() == 1 || !part.starts_with('0'))
+        };
+        let number = |part: &str| part.parse::<u64>().ok().filter(|_| is_number(part)).ok_or_else(wrong);
+        let mut next = || parts.next().map(number);
         let major = next().ok_or_else(wrong)??;
         let minor = next().transpose()?;
         if parts.next().is_some() {

@@ -27,7 +27,7 @@ pub enum NameError {
         length: usize,
     },
     /// A character outside `a-z`, `0-9` and `-`.
-    #[error("`{found}` cannot be in a name: use lower-case letters, digits and hyphens")]
+    #[error("{} cannot be in a name: use lower-case letters, digits and hyphens", shown(*.found))]
     Character {
         /// The first such character.
         found: char,
@@ -38,6 +38,15 @@ pub enum NameError {
     /// `--`, which only Weft puts into a name.
     #[error("`--` is kept for the names Weft makes")]
     Reserved,
+}
+
+/// A character, with its number where it may look like another one or like none.
+fn shown(c: char) -> String {
+    if c.is_ascii_graphic() {
+        format!("`{c}`")
+    } else {
+        format!("`{}` (U+{:04X})", c.escape_debug(), u32::from(c))
+    }
 }
 
 fn check(text: &str, made: bool) -> Result<(), NameError> {

@@ -29,15 +29,14 @@ impl FromStr for ByteSize {
     type Err = ByteSizeError;
 
     fn from_str(text: &str) -> Result<Self, ByteSizeError> {
-        let wrong = || ByteSizeError { text: text.chars().take(64).collect() };
-        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let shift = match &text[digits.len()..] {
+        let wrong = || ByteSizeError { text: echo(text) };
+        let (count, unit) = split(text).ok_or_else(wrong)?;
+        let shift = match unit {
             "Ki" => 10,
             "Mi" => 20,
             "Gi" => 30,
             _ => return Err(wrong()),
         };
-        let count: u64 = digits.parse().map_err(|_| wrong())?;
         count.checked_mul(1 << shift).map(Self).ok_or_else(wrong)
     }
 }
@@ -62,10 +61,9 @@ pub struct DurationError {
 
 /// Reads `800ms`, `5s`, `10m`, `2h`.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
-    let wrong = || DurationError { text: text.chars().take(64).collect() };
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let count: u64 = digits.parse().map_err(|_| wrong())?;
-    let milliseconds_per_unit = match &text[digits.len()..] {
+    let wrong = || DurationError { text: echo(text) };
+    let (count, unit) = split(text).ok_or_else(wrong)?;
+    let milliseconds_per_unit = match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
@@ -73,6 +71,20 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         _ => return Err(wrong()),
     };
     count.checked_mul(milliseconds_per_unit).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// A whole number and what stands behind it.
+fn split(text: &str) -> Option<(u64, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    // `parse` alone would take a sign.
+    Some((digits.parse().ok()?, unit))
+}
+
+/// The beginning of what was written.
+fn echo(text: &str) -> String {
+    const ECHO_MAX_CHARS: usize = 32;
+    text.chars().take(ECHO_MAX_CHARS).flat_map(char::escape_debug).collect()
 }
 
 /// Writes what [`parse_duration`] reads, in the largest unit that is exact.
@@ -96,13 +108,15 @@ mod tests {
         for text in ["64Ki", "128Mi", "2Gi"] {
             assert_eq!(text.parse::<ByteSize>().unwrap().to_string(), text);
         }
-        for text in ["128Mb", "1.5Gi", "", "Mi", "-1Mi", "128", "99999999999999Gi", "é"] {
+        for text in
+            ["128Mb", "1.5Gi", "", "Mi", "-1Mi", "128", "99999999999999Gi", "é", "+1Mi", "1MiMi", "1 Mi"]
+        {
             assert!(text.parse::<ByteSize>().is_err(), "{text:?}");
         }
         for text in ["800ms", "5s", "10m", "2h"] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
         }
-        for text in ["5", "s", "1.5s", "5 s", "-5s", "99999999999999999h", "5é"] {
+        for text in ["5", "s", "1.5s", "5 s", "-5s", "99999999999999999h", "5é", "+5s", "5s5s"] {
             assert!(parse_duration(text).is_err(), "{text:?}");
         }
     }

@@ -73,13 +73,23 @@ const PRECONDITIONS: &[&str] = &[
     "missing_artifact",
     "route_taken",
 ];
-const TOO_LARGE: &[&str] =
-    &["manifest_too_large", "graph_too_large", "component_too_large", "compile_limit", "memory_limit"];
+const TOO_LARGE: &[&str] = &[
+    "manifest_too_large",
+    "graph_too_large",
+    "component_too_large",
+    "type_too_large",
+    "config_too_large",
+    "compile_limit",
+    "memory_limit",
+];
 
 pub(super) fn manifest(refused: &Refused) -> Status {
     let first = refused.diagnostics.first();
     let reason = first.map_or("invalid", |diagnostic| &*diagnostic.reason);
+    // A component may want too much memory; a manifest that asks for it has a mistake.
+    let is_written = first.is_some_and(|diagnostic| diagnostic.field.ends_with(".limits.memory"));
     let code = match reason {
+        "memory_limit" if is_written => Code::InvalidArgument,
         reason if PRECONDITIONS.contains(&reason) => Code::FailedPrecondition,
         reason if TOO_LARGE.contains(&reason) => Code::ResourceExhausted,
         "digest_mismatch" => Code::DataLoss,

@@ -1,10 +1,13 @@
 //! What a component imports and exports, read from its bytes.
 
-pub(crate) mod read;
+mod convert;
+mod nesting;
+mod read;
 pub mod types;
 
 use model::interface::InterfaceName;
 
+pub(crate) use convert::interface_of_package;
 pub use read::{ReadError, read};
 pub use types::{FunctionType, Type};
 

@@ -62,7 +62,7 @@ pub fn is_incoming_handler(name: &InterfaceName) -> bool {
 static SQLITE: LazyLock<Option<Interface>> = LazyLock::new(|| {
     let mut resolve = wit_parser::Resolve::default();
     let package = resolve.push_str("sqlite.wit", include_str!("sqlite.wit")).ok()?;
-    crate::interface::read::interface_of_package(&resolve, package, "sqlite")
+    crate::interface::interface_of_package(&resolve, package, "sqlite")
 });
 
 /// The interface that a capability offers.

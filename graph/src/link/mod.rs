@@ -20,7 +20,7 @@ use model::policy::PolicySpec;
 
 pub use crate::diagnostic::Place;
 use crate::interface::ComponentType;
-pub use chain::check_policy;
+pub use chain::{check_policy, mismatch};
 pub use verdict::verdict;
 
 /// The types of artifacts by digest.
@@ -59,6 +59,9 @@ impl Finding {
     }
 }
 
+/// The findings of one graph that are looked for: more would only bury the first ones.
+const FINDINGS_MAX: usize = 100;
+
 /// A graph as linked, and what is allowed in it but worth a thought.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Linked {
@@ -83,6 +86,3 @@ pub fn link(
     shape::check(&linked, types, &mut findings);
     if findings.is_empty() { Ok(Linked { graph: linked, warnings }) } else { Err(findings) }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,22 +1,25 @@
 //! The provider of each import: an explicit link, else the one exporter, else the one capability, else the node.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::graph::{GraphSpec, Wiring};
+use model::graph::{GraphSpec, LINKS_MAX, Wiring};
 use model::interface::InterfaceName;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
 
 use super::verdict::verdict;
-use super::{Finding, Place, Types, builtin};
+use super::{FINDINGS_MAX, Finding, Place, Types, builtin};
 use crate::interface::types::difference;
 use crate::interface::{ComponentType, Interface};
 
 pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Finding>) -> LinkedGraph {
     let mut linked = LinkedGraph { ingress: spec.ingress.clone(), ..LinkedGraph::default() };
-    let graph = Graph { spec, types };
+    let graph = Graph::new(spec, types);
     let mut used = BTreeSet::new();
     for (name, component) in &spec.components {
+        if findings.len() >= FINDINGS_MAX {
+            return linked;
+        }
         let Some(component_type) = types.get(&component.artifact.digest) else {
             let message = format!("the interface of component {name} is not known");
             findings.push(Finding::new("missing_artifact", Place::Component(name.clone()), message));
@@ -37,6 +40,11 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
                 Err(finding) => findings.push(finding),
             }
         }
+    }
+    let edges = linked.links.iter().filter(|link| link.to != Target::Host).count();
+    if edges > LINKS_MAX {
+        let message = format!("a graph has at most {LINKS_MAX} links, this one has {edges}");
+        findings.push(Finding::new("graph_too_large", Place::Graph, message));
     }
     graph.unused_links(&used, findings);
     graph.ingress(findings);
@@ -71,15 +79,60 @@ pub(super) fn new_link(from: ComponentName, import: &Interface, to: Target, wiri
     Link { from, interface: import.name.clone(), to, wiring, functions }
 }
 
+/// A graph with its ways of being asked.
 struct Graph<'a> {
     spec: &'a GraphSpec,
     types: &'a Types,
+    /// The links that are written out, by where they start.
+    links: BTreeMap<&'a ComponentName, Vec<usize>>,
+    /// Who offers an interface, by its name without the version; components first.
+    offers: BTreeMap<Path<'a>, Vec<Offer<'a>>>,
 }
 
-impl Graph<'_> {
-    fn type_of(&self, name: &ComponentName) -> Option<&ComponentType> {
+/// Namespace, package, interface.
+type Path<'a> = (&'a str, &'a str, &'a str);
+
+fn path(name: &InterfaceName) -> Path<'_> {
+    (&name.namespace, &name.package, &name.interface)
+}
+
+#[derive(Clone, Copy)]
+struct Offer<'a> {
+    by: &'a ComponentName,
+    interface: &'a InterfaceName,
+    is_capability: bool,
+}
+
+impl<'a> Graph<'a> {
+    fn new(spec: &'a GraphSpec, types: &'a Types) -> Self {
+        let mut graph = Self { spec, types, links: BTreeMap::new(), offers: BTreeMap::new() };
+        for (index, link) in spec.links.iter().enumerate() {
+            graph.links.entry(&link.from).or_default().push(index);
+        }
+        for by in spec.components.keys() {
+            for export in graph.type_of(by).into_iter().flat_map(|found| &found.exports) {
+                let offer = Offer { by, interface: &export.name, is_capability: false };
+                graph.offers.entry(path(&export.name)).or_default().push(offer);
+            }
+        }
+        for (by, capability) in &spec.capabilities {
+            if let Some(offered) = builtin::capability_interface(capability) {
+                let offer = Offer { by, interface: &offered.name, is_capability: true };
+                graph.offers.entry(path(&offered.name)).or_default().push(offer);
+            }
+        }
+        graph
+    }
+
+    fn type_of(&self, name: &ComponentName) -> Option<&'a ComponentType> {
         let component = self.spec.components.get(name)?;
         self.types.get(&component.artifact.digest).map(|found| &**found)
+    }
+
+    /// Who else offers this interface, on whatever track.
+    fn others(&self, from: &ComponentName, import: &InterfaceName) -> Vec<Offer<'a>> {
+        let offers = self.offers.get(&path(import)).map(Vec::as_slice).unwrap_or_default();
+        offers.iter().copied().filter(|offer| offer.by != from).collect()
     }
 
     fn provider(
@@ -88,12 +141,9 @@ impl Graph<'_> {
         import: &Interface,
         used: &mut BTreeSet<usize>,
     ) -> Result<(Target, LinkOrigin), Finding> {
-        let explicit: Vec<usize> = (0..self.spec.links.len())
-            .filter(|index| {
-                let link = &self.spec.links[*index];
-                link.from == *from && link.interface.matches(&import.name)
-            })
-            .collect();
+        let links = self.links.get(from).map(Vec::as_slice).unwrap_or_default();
+        let explicit: Vec<usize> =
+            links.iter().copied().filter(|at| self.spec.links[*at].interface.matches(&import.name)).collect();
         used.extend(&explicit);
         match explicit[..] {
             [index] => {
@@ -116,12 +166,8 @@ impl Graph<'_> {
                 [] => {}
                 [one] => return self.target(from, import, one, &place).map(|to| (to, LinkOrigin::Inferred)),
                 several => {
-                    let names: Vec<&str> = several.iter().map(|name| name.as_str()).collect();
-                    let message = format!(
-                        "the import {} of {from} could be satisfied by {}",
-                        import.name,
-                        names.join(", ")
-                    );
+                    let message =
+                        format!("the import {} of {from} could be satisfied by {}", import.name, list(several));
                     let help = format!("write a link: {{from: {from}, interface: \"{}\", to: …}}", import.name);
                     return Err(Finding::new("ambiguous_import", place, message).help(help));
                 }
@@ -134,19 +180,13 @@ impl Graph<'_> {
     }
 
     /// Exporters on the import's track, and if there is none, capabilities that offer it.
-    fn candidates(&self, from: &ComponentName, import: &InterfaceName) -> Vec<ComponentName> {
-        let exports = |name: &ComponentName| {
-            self.type_of(name).is_some_and(|found| found.export_on_track(import).is_some())
-        };
-        let components: Vec<ComponentName> =
-            self.spec.components.keys().filter(|name| *name != from && exports(name)).cloned().collect();
-        if !components.is_empty() {
-            return components;
+    fn candidates(&self, from: &ComponentName, import: &InterfaceName) -> Vec<&'a ComponentName> {
+        let mut fit = self.others(from, import);
+        fit.retain(|offer| offer.interface.same_track(import));
+        if fit.iter().any(|offer| !offer.is_capability) {
+            fit.retain(|offer| !offer.is_capability);
         }
-        let offers =
-            |spec| builtin::capability_interface(spec).is_some_and(|found| found.name.same_track(import));
-        let capabilities = self.spec.capabilities.iter().filter(|(_, spec)| offers(spec));
-        capabilities.map(|(name, _)| name.clone()).collect()
+        fit.into_iter().map(|offer| offer.by).collect()
     }
 
     fn target(
@@ -159,6 +199,10 @@ impl Graph<'_> {
         if to == from {
             let message = format!("{from} cannot satisfy its own import {}", import.name);
             return Err(Finding::new("cycle", place.clone(), message));
+        }
+        if self.spec.components.contains_key(to) && self.type_of(to).is_none() {
+            let message = format!("the interface of component {to} is not known");
+            return Err(Finding::new("missing_artifact", place.clone(), message));
         }
         let (export, target) = if let Some(capability) = self.spec.capabilities.get(to) {
             let offered = builtin::capability_interface(capability).filter(|o| o.name.same_track(&import.name));
@@ -180,28 +224,33 @@ impl Graph<'_> {
         to: &ComponentName,
         place: &Place,
     ) -> Finding {
-        let exports: Vec<InterfaceName> = match self.type_of(to) {
-            Some(found) => found.exports.iter().map(|export| export.name.clone()).collect(),
-            None => Vec::new(),
-        };
-        if let Some(other) = exports.iter().find(|export| export.path() == import.path()) {
-            let message = format!("{from} imports {import}, {to} exports {other}: another semver track");
+        let offers = self.offers(to);
+        if let Some(other) = offers.iter().find(|offer| offer.path() == import.path()) {
+            let message = format!("{from} imports {import}, {to} offers {other}: another semver track");
             return Finding::new("interface_version", place.clone(), message);
         }
-        let names: Vec<String> = exports.iter().map(ToString::to_string).collect();
         let message = format!("{to} does not export {import}");
-        Finding::new("unknown_export", place.clone(), message).help(format!("it exports: {}", names.join(", ")))
+        Finding::new("unknown_export", place.clone(), message).help(format!("it exports: {}", list(&offers)))
+    }
+
+    /// What a component exports or a capability offers.
+    fn offers(&self, name: &ComponentName) -> Vec<&'a InterfaceName> {
+        let capability = self.spec.capabilities.get(name).and_then(builtin::capability_interface);
+        let exports = self.type_of(name).into_iter().flat_map(|found| &found.exports);
+        exports.chain(capability).map(|interface| &interface.name).collect()
     }
 
     fn unsatisfied(&self, from: &ComponentName, import: &InterfaceName) -> Finding {
         let place = Place::Component(from.clone());
-        let other = self.spec.components.keys().find_map(|name| {
-            let found = self.type_of(name)?;
-            let export = found.exports.iter().find(|export| export.name.path() == import.path())?;
-            Some(format!("{name} exports {}", export.name))
-        });
-        if let Some(other) = other {
-            let message = format!("{from} imports {import}, but {other}: another semver track");
+        let others = self.others(from, import);
+        if let Some(offer) = others.iter().find(|offer| offer.interface.same_track(import)) {
+            // Only explicit wiring leaves a provider that fits unused.
+            let message = format!("no link satisfies the import {import} of {from}, and wiring is explicit");
+            let help = format!("write a link: {{from: {from}, interface: \"{import}\", to: {}}}", offer.by);
+            return Finding::new("unsatisfied_import", place, message).help(help);
+        }
+        if let Some(Offer { by, interface, .. }) = others.first() {
+            let message = format!("{from} imports {import}, but {by} offers {interface}: another semver track");
             return Finding::new("interface_version", place, message);
         }
         if builtin::is_known_wasi(import) {
@@ -216,14 +265,19 @@ impl Graph<'_> {
 
     fn unused_links(&self, used: &BTreeSet<usize>, findings: &mut Vec<Finding>) {
         for (index, link) in self.spec.links.iter().enumerate().filter(|(index, _)| !used.contains(index)) {
-            let Some(found) = self.type_of(&link.from) else {
+            if findings.len() >= FINDINGS_MAX {
+                return;
+            }
+            if self.spec.capabilities.contains_key(&link.from) {
                 let message = format!("{} is a capability: it imports nothing", link.from);
                 findings.push(Finding::new("unknown_import", Place::Link(index), message));
                 continue;
-            };
-            let names: Vec<String> = found.imports.iter().map(|import| import.name.to_string()).collect();
+            }
+            // A component whose interface is not known is reported as such.
+            let Some(found) = self.type_of(&link.from) else { continue };
+            let names: Vec<&InterfaceName> = found.imports.iter().map(|import| &import.name).collect();
             let message = format!("{} does not import {}", link.from, link.interface);
-            let help = format!("it imports: {}", names.join(", "));
+            let help = format!("it imports: {}", list(&names));
             findings.push(Finding::new("unknown_import", Place::Link(index), message).help(help));
         }
     }
@@ -252,16 +306,46 @@ pub(super) fn compatible(
     for wanted in &import.functions {
         let Some(offered) = export.function(&wanted.name) else {
             let message = format!("{from} uses {} of {}, which {to} does not have", wanted.name, import.name);
-            return Err(Finding::new("interface_mismatch", place.clone(), message));
+            // On one track, a later version has what an earlier one has, and more.
+            let reason = if export.name.version < import.name.version {
+                "interface_version"
+            } else {
+                "interface_mismatch"
+            };
+            let finding = Finding::new(reason, place.clone(), message);
+            return Err(if export.name == import.name {
+                finding
+            } else {
+                finding.help(format!("{from} imports {}, {to} offers {}", import.name, export.name))
+            });
         };
         if let Some(found) = difference(wanted, offered) {
             let at =
                 if found.path.is_empty() { String::new() } else { format!(", at {}", found.path.join(", ")) };
             let message =
                 format!("{} of {} has another type in {from} than in {to}{at}", wanted.name, import.name);
-            let help = format!("{from} has {}\n{to} has {}", found.wanted, found.offered);
+            let help = format!("{from} has {}\n{to} has {}", bounded(&found.wanted), bounded(&found.offered));
             return Err(Finding::new("interface_mismatch", place.clone(), message).help(help));
         }
     }
     Ok(())
+}
+
+/// The first of several things, and how many more there are.
+fn list(things: &[impl ToString]) -> String {
+    const SHOWN: usize = 8;
+    let mut shown: Vec<String> = things.iter().take(SHOWN).map(ToString::to_string).collect();
+    if things.len() > SHOWN {
+        shown.push(format!("and {} more", things.len() - SHOWN));
+    }
+    if shown.is_empty() { "nothing".to_owned() } else { shown.join(", ") }
+}
+
+/// A type as text, cut where it would fill the screen.
+fn bounded(text: &str) -> String {
+    const SHOWN_CHARS: usize = 400;
+    match text.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

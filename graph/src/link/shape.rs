@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::interface::InterfaceName;
-use model::linked::{LinkedGraph, Target};
+use model::linked::{Link, LinkedGraph, Target};
 use model::name::ComponentName;
 
 use super::{Finding, Place, Types};
+use crate::interface::ComponentType;
 
 /// Instances below one root: a provider instance is private to its consumer instance, so that a graph of diamonds
 /// doubles with each layer.
 pub const INSTANCES_MAX: usize = 256;
 
 pub(super) fn check(linked: &LinkedGraph, types: &Types, findings: &mut Vec<Finding>) {
-    let mut below: BTreeMap<ComponentName, usize> = BTreeMap::new();
+    let links = Links::of(linked);
+    let mut below: BTreeMap<&ComponentName, usize> = BTreeMap::new();
     for name in linked.components.keys() {
-        let mut path = Vec::new();
-        if let Err(finding) = count(linked, name, &mut below, &mut path) {
+        if let Err(finding) = count(&links, name, &mut below, &mut Vec::new()) {
             findings.push(finding);
             return;
         }
@@ -30,64 +31,81 @@ pub(super) fn check(linked: &LinkedGraph, types: &Types, findings: &mut Vec<Find
             findings.push(Finding::new("graph_too_large", Place::Component(root.clone()), message));
         }
     }
-    for name in linked.components.keys() {
-        shared_resources(linked, types, name, findings);
+    for (name, component) in &linked.components {
+        if let Some(found) = types.get(&component.artifact.digest) {
+            shared_resources(&links, found, name, findings);
+        }
     }
 }
 
-fn providers<'a>(linked: &'a LinkedGraph, name: &'a ComponentName) -> BTreeSet<&'a ComponentName> {
-    linked
-        .links_of(name)
-        .filter_map(|link| match &link.to {
+/// The links by the component they start at.
+struct Links<'a>(BTreeMap<&'a ComponentName, Vec<&'a Link>>);
+
+impl<'a> Links<'a> {
+    fn of(linked: &'a LinkedGraph) -> Self {
+        let mut links: BTreeMap<&ComponentName, Vec<&Link>> = BTreeMap::new();
+        for link in &linked.links {
+            links.entry(&link.from).or_default().push(link);
+        }
+        Self(links)
+    }
+
+    fn from(&self, name: &ComponentName) -> &[&'a Link] {
+        self.0.get(name).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// An instance of a provider serves all links of its consumer to it.
+    fn providers(&self, name: &ComponentName) -> BTreeSet<&'a ComponentName> {
+        let provider = |link: &&'a Link| match &link.to {
             Target::Component { name, .. } => Some(name),
             Target::Capability { .. } | Target::Host => None,
-        })
-        .collect()
+        };
+        self.from(name).iter().filter_map(provider).collect()
+    }
 }
 
-fn count(
-    linked: &LinkedGraph,
-    name: &ComponentName,
-    below: &mut BTreeMap<ComponentName, usize>,
-    path: &mut Vec<ComponentName>,
+/// Instances below `name`, itself included; refuses a circle. The path holds each component once, so that the graph's
+/// size bounds the depth.
+fn count<'a>(
+    links: &Links<'a>,
+    name: &'a ComponentName,
+    below: &mut BTreeMap<&'a ComponentName, usize>,
+    path: &mut Vec<&'a ComponentName>,
 ) -> Result<usize, Finding> {
     if let Some(known) = below.get(name) {
         return Ok(*known);
     }
-    if let Some(start) = path.iter().position(|step| step == name) {
+    if let Some(start) = path.iter().position(|step| *step == name) {
         let mut steps: Vec<&str> = path[start..].iter().map(|step| step.as_str()).collect();
         steps.push(name.as_str());
         let message = format!("components call each other in a circle: {}", steps.join(" -> "));
         return Err(Finding::new("cycle", Place::Component(name.clone()), message));
     }
-    path.push(name.clone());
+    path.push(name);
     let mut instances = 1_usize;
-    for provider in providers(linked, name) {
-        instances = instances.saturating_add(count(linked, provider, below, path)?);
+    for provider in links.providers(name) {
+        instances = instances.saturating_add(count(links, provider, below, path)?);
     }
     path.pop();
-    below.insert(name.clone(), instances);
+    below.insert(name, instances);
     Ok(instances)
 }
 
 /// A function that carries a resource of another interface needs both interfaces from the same place: a handle means
 /// nothing to another provider.
-fn shared_resources(linked: &LinkedGraph, types: &Types, name: &ComponentName, findings: &mut Vec<Finding>) {
-    let Some(found) = linked.components.get(name).and_then(|c| types.get(&c.artifact.digest)) else { return };
+fn shared_resources(
+    links: &Links<'_>,
+    found: &ComponentType,
+    name: &ComponentName,
+    findings: &mut Vec<Finding>,
+) {
     let target = |interface: &InterfaceName| {
-        linked.links_of(name).find(|link| link.interface.same_track(interface)).map(|link| &link.to)
+        links.from(name).iter().find(|link| link.interface.same_track(interface)).map(|link| &link.to)
     };
     for import in &found.imports {
         for used in &import.uses {
             let (Some(here), Some(there)) = (target(&import.name), target(used)) else { continue };
-            let fits = match (here, there) {
-                (Target::Component { name: a, .. }, Target::Component { name: b, .. })
-                | (Target::Capability { name: a }, Target::Capability { name: b }) => a == b,
-                // A provider passes the host's own resources on.
-                (_, Target::Host) => true,
-                _ => false,
-            };
-            if !fits {
+            if !is_same_source(here, there) {
                 let message = format!(
                     "{name} gets {} from {here} and {used} from {there}, but the first carries resources of the second",
                     import.name
@@ -96,5 +114,16 @@ fn shared_resources(linked: &LinkedGraph, types: &Types, name: &ComponentName, f
                 findings.push(finding.help("link both to the same provider"));
             }
         }
+    }
+}
+
+/// Whether an interface from `here` may carry resources of one from `there`.
+pub(super) fn is_same_source(here: &Target, there: &Target) -> bool {
+    match (here, there) {
+        (Target::Component { name: a, .. }, Target::Component { name: b, .. })
+        | (Target::Capability { name: a }, Target::Capability { name: b }) => a == b,
+        // A provider passes the host's own resources on.
+        (_, Target::Host) => true,
+        _ => false,
     }
 }

@@ -1,260 +1,99 @@
 //! What the shape cannot say: names, references, units and bounds. Every mistake is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Display;
 use std::ops::Range;
-use std::str::FromStr;
-use std::time::Duration;
 
-use model::digest::Digest;
-use model::egress::EgressRule;
-use model::graph::{
-    COMPONENTS_MAX, CapabilitySpec, DEADLINE_MAX, GraphSpec, LINKS_MAX, Limits, LinkSpec, MEMORY_MAX,
-    MEMORY_MIN, Settings, Wiring,
-};
+use model::graph::{COMPONENTS_MAX, CapabilitySpec, ComponentSpec, GraphSpec, LINKS_MAX, LinkSpec, Wiring};
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
 use model::route::{Host, HttpRoute, PathPrefix};
-use model::unit::{ByteSize, parse_duration};
-use serde_saphyr::Spanned;
 
-use super::shape::{
-    CapabilityEntry, ComponentEntry, GraphFile, HttpEntry, IngressEntry, LimitsEntry, LinkEntry,
-};
+use super::shape::{CapabilityEntry, ComponentEntry, GraphFile, HttpEntry, IngressEntry, LinkEntry};
+use super::value::place;
 use super::{Manifest, Source, SourceKind, unresolved};
-use crate::diagnostic::{Diagnostic, nearest};
-use crate::document::{self, Later, shorten};
+use crate::diagnostic::{Diagnostic, Findings, nearest};
+use crate::document::{Placed, Refused, Why, shorten};
 
-/// The bytes that all labels of one object may have.
-const LABELS_MAX_BYTES: usize = 4 << 10;
-/// The entries and bytes of one component's config or variables.
-const CONFIG_MAX_BYTES: usize = 32 << 10;
-/// The origins of one component.
-const EGRESS_MAX: usize = 64;
+/// The routes of one graph; each is compared with each.
+const ROUTES_MAX: usize = 256;
+/// The longest name of a database, as a guest opens it.
+const DATABASE_MAX_BYTES: usize = 63;
+/// What is known of capabilities and not made yet.
+const LATER_CAPABILITIES: &[&str] = &["keyvalue", "blobstore", "messaging"];
 
 const ONE_NODE: &str = "this version runs a whole graph on one node";
 
-pub(super) const LATER: &[Later] = &[
-    Later { path: "rollout", help: "a new revision replaces the old one at once, losing no request" },
-    Later { path: "expose", help: "links between graphs come later" },
-    Later { path: "ingress.*.grpc", help: "use `http`" },
-    Later { path: "ingress.*.cron", help: "call the component from a scheduler over HTTP" },
-    Later { path: "ingress.*.call", help: "call the component from a scheduler over HTTP" },
-    Later { path: "components.*.secrets", help: "" },
-    Later { path: "components.*.env", help: "use `config` or `variables`" },
-    Later { path: "components.*.build", help: "build the component before you deploy" },
-    Later { path: "components.*.scale", help: "instances are made per request; there is nothing to scale yet" },
-    Later {
-        path: "components.*.replicas",
-        help: "instances are made per request; there is nothing to scale yet",
-    },
-    Later { path: "components.*.placement", help: ONE_NODE },
-    Later { path: "components.*.health", help: "a graph is ready when a first instance of it was made" },
-    Later { path: "components.*.outbound", help: "the field is called `egress`" },
-    Later { path: "capabilities.*.volume", help: "a database is kept by namespace, graph and capability" },
-    Later { path: "capabilities.*.placement", help: ONE_NODE },
-    Later { path: "links.*.locality", help: ONE_NODE },
-    Later { path: "links.*.timeout", help: "use the caller's `limits.deadline`" },
-    Later { path: "links.*.retry", help: ONE_NODE },
-    Later { path: "links.*.stream", help: ONE_NODE },
-    Later { path: "links.*.on-loss", help: ONE_NODE },
-    Later { path: "links.*.name", help: "a component imports an interface once" },
-    Later { path: "dev", help: "" },
+const NO_SCALE: &str = "instances are made per request; there is nothing to scale yet";
+const SCHEDULER: &str = "call the component from a scheduler over HTTP";
+
+pub(super) const REFUSED: &[Refused] = &[
+    not_yet("rollout", "a new revision replaces the old one at once, losing no request"),
+    not_yet("expose", "links between graphs come later"),
+    not_yet("ingress.*.grpc", "use `http`"),
+    not_yet("ingress.*.cron", SCHEDULER),
+    not_yet("ingress.*.call", SCHEDULER),
+    not_yet("components.*.secrets", ""),
+    not_yet("components.*.env", "use `config` or `variables`"),
+    not_yet("components.*.build", "build the component before you deploy"),
+    not_yet("components.*.scale", NO_SCALE),
+    not_yet("components.*.replicas", NO_SCALE),
+    not_yet("components.*.placement", ONE_NODE),
+    not_yet("components.*.health", "a graph is ready when a first instance of it was made"),
+    not_yet("components.*.limits.instances-per-node", NO_SCALE),
+    renamed("components.*.outbound", "egress"),
+    not_yet("capabilities.*.volume", "a database is kept by namespace, graph and capability"),
+    not_yet("capabilities.*.placement", ONE_NODE),
+    not_yet("links.*.locality", ONE_NODE),
+    not_yet("links.*.timeout", "use the caller's `limits.deadline`"),
+    not_yet("links.*.retry", ONE_NODE),
+    not_yet("links.*.stream", ONE_NODE),
+    not_yet("links.*.on-loss", ONE_NODE),
+    not_yet("links.*.name", "a component imports an interface once"),
+    not_yet("dev", ""),
 ];
+
+const fn not_yet(path: &'static str, help: &'static str) -> Refused {
+    Refused { path, why: Why::NotYet(help) }
+}
+
+const fn renamed(path: &'static str, name: &'static str) -> Refused {
+    Refused { path, why: Why::Renamed(name) }
+}
 
 pub(super) const READ_ONLY: &[&str] = &["graph_uid", "graph-uid", "uid", "generation", "revision", "status"];
 
-/// Collects mistakes while values are read.
-pub(crate) struct Findings {
-    pub(crate) found: Vec<Diagnostic>,
-}
-
-impl Findings {
-    pub(crate) fn push(&mut self, diagnostic: Diagnostic) {
-        self.found.push(diagnostic);
+/// Checks all of a file; `findings` has what its fields alone have shown.
+pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest, Vec<Diagnostic>> {
+    if !fits(&mut findings, &file) {
+        return Err(findings.into_diagnostics());
     }
-
-    /// Reads a text into a type, or reports why not.
-    pub(crate) fn read<T>(&mut self, reason: &'static str, field: &str, text: &Spanned<String>) -> Option<T>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
-        match text.value.parse() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.push(Diagnostic::error(reason, field, error.to_string()).at(place(text), "here"));
-                None
-            }
-        }
-    }
-
-    /// Reads a name that is the key of a map.
-    pub(crate) fn key<T>(&mut self, field: &str, text: &str, at: Option<Range<usize>>) -> Option<T>
-    where
-        T: FromStr,
-        T::Err: Display,
-    {
-        match text.parse() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                let message = format!("`{}` is not a name: {error}", shorten(text));
-                self.push(Diagnostic::error("name", field, message).at(at, "under this name"));
-                None
-            }
-        }
-    }
-
-    pub(crate) fn labels(
-        &mut self,
-        field: &str,
-        labels: BTreeMap<String, Spanned<String>>,
-    ) -> BTreeMap<String, String> {
-        let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.value.len()).sum();
-        if bytes > LABELS_MAX_BYTES {
-            let message = format!("labels have at most {LABELS_MAX_BYTES} bytes together, these have {bytes}");
-            self.push(
-                Diagnostic::error("labels", field, message).at(labels.values().next().and_then(place), ""),
-            );
-        }
-        labels.into_iter().map(|(key, value)| (key, value.value)).collect()
-    }
-
-    pub(crate) fn settings(
-        &mut self,
-        field: &str,
-        config: BTreeMap<String, String>,
-        variables: BTreeMap<String, String>,
-        egress: &[Spanned<String>],
-        limits: &LimitsEntry,
-    ) -> Settings {
-        for (name, values) in [("config", &config), ("variables", &variables)] {
-            let bytes: usize = values.iter().map(|(key, value)| key.len() + value.len()).sum();
-            if bytes > CONFIG_MAX_BYTES {
-                let message = format!("`{name}` has at most {CONFIG_MAX_BYTES} bytes, this one has {bytes}");
-                self.push(Diagnostic::error("config_too_large", format!("{field}.{name}"), message));
-            }
-        }
-        let rules = egress
-            .iter()
-            .enumerate()
-            .filter_map(|(index, rule)| {
-                self.read::<EgressRule>("egress_rule", &format!("{field}.egress.{index}"), rule)
-            })
-            .collect();
-        if egress.len() > EGRESS_MAX {
-            let message = format!("`egress` has at most {EGRESS_MAX} origins, this one has {}", egress.len());
-            self.push(Diagnostic::error("egress_rule", format!("{field}.egress"), message));
-        }
-        Settings { config, variables, egress: rules, limits: self.limits(field, limits) }
-    }
-
-    fn limits(&mut self, field: &str, entry: &LimitsEntry) -> Limits {
-        let mut limits = Limits::default();
-        if let Some(text) = &entry.memory {
-            let field = format!("{field}.limits.memory");
-            if let Some(memory) = self.read::<ByteSize>("memory_limit", &field, text) {
-                if memory < MEMORY_MIN || memory > MEMORY_MAX {
-                    let message = format!("memory is between {MEMORY_MIN} and {MEMORY_MAX}");
-                    self.push(
-                        Diagnostic::error("memory_limit", field, message).at(place(text), "out of bounds"),
-                    );
-                }
-                limits.memory = memory;
-            }
-        }
-        if let Some(text) = &entry.deadline {
-            let field = format!("{field}.limits.deadline");
-            match parse_duration(&text.value) {
-                Ok(deadline) if deadline >= Duration::from_millis(1) && deadline <= DEADLINE_MAX => {
-                    limits.deadline = deadline;
-                }
-                Ok(_) => {
-                    let message = "a deadline is between 1ms and 10m";
-                    self.push(Diagnostic::error("deadline", field, message).at(place(text), "out of bounds"));
-                }
-                Err(error) => {
-                    self.push(Diagnostic::error("deadline", field, error.to_string()).at(place(text), "here"));
-                }
-            }
-        }
-        limits
-    }
-
-    /// A path of a file, relative to the manifest; everything else is refused by name.
-    pub(crate) fn source(&mut self, field: &str, text: &Spanned<String>) -> Option<String> {
-        let value = &text.value;
-        let refused = if value.starts_with("oci://") && !value.contains('@') && !value.contains("@sha256:") {
-            Some((
-                "not_supported_yet",
-                "`oci://` sources are not supported yet",
-                "pull the file and name its path",
-            ))
-        } else if value.starts_with("oci://") && value.split('/').nth(2).is_some_and(|host| host.contains('@'))
-        {
-            Some(("source_address", "a source carries no user or password", "use the registry's own login"))
-        } else if value.starts_with("oci://") {
-            Some((
-                "not_supported_yet",
-                "`oci://` sources are not supported yet",
-                "pull the file and name its path",
-            ))
-        } else if value.contains("://") {
-            Some(("source_scheme", "a source is a path relative to the manifest", "as in ./build/app.wasm"))
-        } else if value.is_empty() || value.contains('\0') || value.len() > 1024 {
-            Some(("source_address", "a source is a path relative to the manifest", "as in ./build/app.wasm"))
-        } else if value.starts_with('/') {
-            Some(("source_address", "an absolute path is another file on every machine", "write it relative"))
-        } else {
-            None
-        };
-        match refused {
-            Some((reason, message, help)) => {
-                self.push(Diagnostic::error(reason, field, message).at(place(text), "this source").help(help));
-                None
-            }
-            None => Some(value.clone()),
-        }
-    }
-}
-
-pub(crate) fn place<T>(value: &Spanned<T>) -> Option<Range<usize>> {
-    document::span(&value.referenced)
-}
-
-/// Checks all of a file; `found` is what its fields alone have shown.
-pub(super) fn check(file: GraphFile, found: Vec<Diagnostic>) -> Result<Manifest, Vec<Diagnostic>> {
-    let mut findings = Findings { found };
     let mut reading = Reading { sources: Vec::new(), places: BTreeMap::new() };
-    if file.version.value != 1 {
-        let message = format!("this version reads format 1, not {}", file.version.value);
-        findings
-            .push(Diagnostic::error("format_version", "version", message).at(place(&file.version), "write 1"));
-    }
+    findings.format_version(&file.version);
     reading.places.extend(place(&file.graph).map(|at| ("graph".to_owned(), at)));
     let graph = findings.read::<GraphName>("name", "graph", &file.graph);
     let namespace = match &file.namespace {
         Some(text) => findings.read("name", "namespace", text),
         None => Some(NamespaceName::default_namespace()),
     };
-    too_many(&mut findings, file.components.len() + file.capabilities.len(), file.links.len());
-    let wiring = wiring(&mut findings, file.wiring.as_ref());
-    let names: BTreeSet<String> = file.components.keys().chain(file.capabilities.keys()).cloned().collect();
+    let options = [("inferred", Wiring::Inferred), ("explicit", Wiring::Explicit)];
+    let wiring = findings.choice("wiring", file.wiring.as_ref(), &options, Wiring::Inferred);
+    let names: BTreeSet<String> =
+        file.components.value.keys().chain(file.capabilities.keys()).cloned().collect();
     let ingress = reading.ingress(&mut findings, file.ingress, &names);
     let links = reading.links(&mut findings, file.links, &names);
     let labels = findings.labels("labels", file.labels);
-    if file.components.is_empty() {
-        findings.push(Diagnostic::error("no_components", "components", "a graph has at least one component"));
+    if file.components.value.is_empty() && !file.components.is_stand_in {
+        let diagnostic = Diagnostic::error("no_components", "components", "a graph has at least one component");
+        findings.push(diagnostic.at(place(&file.components), "none here"));
     }
     let mut components = BTreeMap::new();
-    for (name, entry) in file.components {
+    for (name, entry) in file.components.value {
         if file.capabilities.contains_key(&name) {
             let message = format!("`{}` is both a component and a capability", shorten(&name));
-            findings.push(
-                Diagnostic::error("duplicate_component", format!("components.{name}"), message)
-                    .at(place(&entry), "also a capability"),
-            );
+            let field = format!("components.{}", shorten(&name));
+            let diagnostic = Diagnostic::error("duplicate_component", field, message);
+            findings.push(diagnostic.at(place(&entry), "also a capability"));
         }
         components.extend(reading.component(&mut findings, &name, entry));
     }
@@ -263,40 +102,33 @@ pub(super) fn check(file: GraphFile, found: Vec<Diagnostic>) -> Result<Manifest,
         capabilities.extend(reading.capability(&mut findings, &name, &entry));
     }
     match (graph, namespace) {
-        (Some(graph), Some(namespace)) if findings.found.is_empty() => Ok(Manifest {
+        (Some(graph), Some(namespace)) if findings.is_empty() => Ok(Manifest {
             key: GraphKey::new(namespace, graph),
             spec: GraphSpec { labels, wiring, ingress, components, capabilities, links },
             sources: reading.sources,
             places: reading.places,
         }),
-        _ => {
-            findings.found.sort_by_key(|diagnostic| diagnostic.span.as_ref().map_or(0, |span| span.start));
-            Err(findings.found)
-        }
+        _ => Err(findings.into_diagnostics()),
     }
 }
 
-fn too_many(findings: &mut Findings, components: usize, links: usize) {
-    for (what, count, most) in
-        [("components and capabilities", components, COMPONENTS_MAX), ("links", links, LINKS_MAX)]
-    {
-        if count > most {
-            let message = format!("a graph has at most {most} {what}, this one has {count}");
-            findings.push(Diagnostic::error("graph_too_large", "graph", message));
-        }
+/// Whether the graph is small enough to look at the rest of it.
+fn fits(findings: &mut Findings, file: &GraphFile) -> bool {
+    let components = file.components.value.len() + file.capabilities.len();
+    let counts = [
+        ("components and capabilities", components, COMPONENTS_MAX, "components"),
+        ("links", file.links.len(), LINKS_MAX, "links"),
+        ("routes", file.ingress.len(), ROUTES_MAX, "ingress"),
+    ];
+    let too_many = counts.into_iter().filter(|(_, count, most, _)| count > most);
+    let mut fits = true;
+    for (what, count, most, field) in too_many {
+        let message = format!("a graph has at most {most} {what}, this one has {count}");
+        findings
+            .push(Diagnostic::error("graph_too_large", field, message).at(place(&file.graph), "this graph"));
+        fits = false;
     }
-}
-
-fn wiring(findings: &mut Findings, text: Option<&Spanned<String>>) -> Wiring {
-    match text.map(|text| (text, text.value.as_str())) {
-        None | Some((_, "inferred")) => Wiring::Inferred,
-        Some((_, "explicit")) => Wiring::Explicit,
-        Some((text, _)) => {
-            let message = "`wiring` is `inferred` or `explicit`";
-            findings.push(Diagnostic::error("unknown_value", "wiring", message).at(place(text), "here"));
-            Wiring::Inferred
-        }
-    }
+    fits
 }
 
 struct Reading {
@@ -309,20 +141,20 @@ impl Reading {
         &self,
         findings: &mut Findings,
         field: &str,
-        text: &Spanned<String>,
+        text: &Placed<String>,
         names: &BTreeSet<String>,
     ) -> Option<ComponentName> {
-        if text.value.contains('/') {
+        if text.value.contains('/') && !text.is_stand_in {
             let message = "links to other graphs are not supported yet";
-            findings
-                .push(Diagnostic::error("not_supported_yet", field, message).at(place(text), "another graph"));
+            let diagnostic = Diagnostic::error("not_supported_yet", field, message);
+            findings.push(diagnostic.at(place(text), "another graph"));
             return None;
         }
         let name = findings.read::<ComponentName>("name", field, text)?;
         if !names.contains(&text.value) {
             let message = format!("no component or capability named `{name}`");
-            let mut diagnostic =
-                Diagnostic::error("unknown_component", field, message).at(place(text), "used here");
+            let diagnostic = Diagnostic::error("unknown_component", field, message);
+            let mut diagnostic = diagnostic.at(place(text), "used here");
             if let Some(near) = nearest(&text.value, names.iter().map(String::as_str)) {
                 diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
             }
@@ -335,18 +167,20 @@ impl Reading {
     fn ingress(
         &mut self,
         findings: &mut Findings,
-        entries: Vec<Spanned<IngressEntry>>,
+        entries: Vec<Placed<IngressEntry>>,
         names: &BTreeSet<String>,
     ) -> Vec<HttpRoute> {
         let mut routes: Vec<HttpRoute> = Vec::new();
         for (index, entry) in entries.into_iter().enumerate() {
             let field = format!("ingress.{index}");
-            let at = place(&entry.value.to).or_else(|| place(&entry));
+            let at = place(&entry.value.to);
             self.places.extend(at.clone().map(|at| (field.clone(), at)));
             let to = self.reference(findings, &format!("{field}.to"), &entry.value.to, names);
+            // Without `http`, it may be another kind of ingress, which was refused.
+            let is_known = entry.value.http.is_some() || findings.is_empty();
             let http = entry.value.http.unwrap_or_default();
             let Some(route) = route(findings, &field, &http, to) else { continue };
-            if routes.iter().any(|other| other.host == route.host && other.path == route.path) {
+            if is_known && routes.iter().any(|other| other.host == route.host && other.path == route.path) {
                 let message = "two routes take the same host and path";
                 findings.push(Diagnostic::error("duplicate_route", field, message).at(at, "the second one"));
                 continue;
@@ -359,7 +193,7 @@ impl Reading {
     fn links(
         &mut self,
         findings: &mut Findings,
-        entries: Vec<Spanned<LinkEntry>>,
+        entries: Vec<Placed<LinkEntry>>,
         names: &BTreeSet<String>,
     ) -> Vec<LinkSpec> {
         let mut links = Vec::new();
@@ -384,29 +218,23 @@ impl Reading {
         &mut self,
         findings: &mut Findings,
         name: &str,
-        entry: Spanned<ComponentEntry>,
-    ) -> Option<(ComponentName, model::graph::ComponentSpec)> {
-        let field = format!("components.{name}");
-        let at = place(&entry.value.source);
-        let owner = findings.key::<ComponentName>(&field, name, at.clone());
-        self.places.extend(at.clone().map(|at| (field.clone(), at)));
+        entry: Placed<ComponentEntry>,
+    ) -> Option<(ComponentName, ComponentSpec)> {
+        let field = format!("components.{}", shorten(name));
+        let named = place(&entry);
+        let owner = findings.key::<ComponentName>(&field, name, named.clone());
         let entry = entry.value;
+        let span = place(&entry.source);
+        self.places.extend(span.clone().map(|span| (field.clone(), span)));
         let source_field = format!("{field}.source");
         let path = findings.source(&source_field, &entry.source);
-        if let Some(digest) = &entry.digest {
-            findings.read::<Digest>("digest", &format!("{field}.digest"), digest);
-        }
+        let digest = entry.digest.as_ref();
+        let digest = digest.and_then(|digest| findings.read("digest", &format!("{field}.digest"), digest));
         let labels = findings.labels(&format!("{field}.labels"), entry.labels);
-        let settings = findings.settings(&field, entry.config, entry.variables, &entry.egress, &entry.limits);
-        let owner = owner?;
-        let source = Source {
-            path: path?,
-            kind: SourceKind::Component,
-            field: source_field,
-            span: at,
-            owner: owner.clone(),
-        };
-        self.sources.push(source);
+        let (config, variables) = (entry.config, entry.variables);
+        let settings = findings.settings(&field, config, variables, &entry.egress, &entry.limits, named);
+        let (owner, path, kind) = (owner?, path?, SourceKind::Component);
+        self.sources.push(Source { path, kind, field: source_field, span, owner: owner.clone(), digest });
         Some((owner, unresolved(labels, settings)))
     }
 
@@ -414,37 +242,48 @@ impl Reading {
         &mut self,
         findings: &mut Findings,
         name: &str,
-        entry: &Spanned<CapabilityEntry>,
+        entry: &Placed<CapabilityEntry>,
     ) -> Option<(ComponentName, CapabilitySpec)> {
-        let field = format!("capabilities.{name}");
-        let at = place(&entry.value.kind);
-        let owner = findings.key::<ComponentName>(&field, name, at.clone());
-        self.places.extend(at.clone().map(|at| (field.clone(), at)));
+        let field = format!("capabilities.{}", shorten(name));
+        let owner = findings.key::<ComponentName>(&field, name, place(entry));
         let entry = &entry.value;
-        if entry.kind.value != "sqlite" {
-            let message = format!("there is no capability type `{}`", shorten(&entry.kind.value));
-            let diagnostic = Diagnostic::error("unknown_capability", format!("{field}.type"), message);
-            findings.push(diagnostic.at(at, "here").help("types: sqlite"));
+        self.places.extend(place(&entry.kind).map(|at| (field.clone(), at)));
+        if !is_capability(findings, &format!("{field}.type"), &entry.kind) {
             return None;
         }
         let database = entry.database.as_ref().map_or("default", |text| text.value.as_str());
-        if database.is_empty() || database.len() > 63 || database.chars().any(char::is_control) {
-            let message = "a database's name has 1 to 63 characters";
-            findings.push(
-                Diagnostic::error("name", format!("{field}.database"), message)
-                    .at(entry.database.as_ref().and_then(place), "here"),
-            );
+        let is_name = (1..=DATABASE_MAX_BYTES).contains(&database.len());
+        if (!is_name || database.chars().any(char::is_control))
+            && entry.database.as_ref().is_none_or(|text| !text.is_stand_in)
+        {
+            let message =
+                format!("a database's name has 1 to {DATABASE_MAX_BYTES} bytes, and no control characters");
+            let diagnostic = Diagnostic::error("name", format!("{field}.database"), message);
+            findings.push(diagnostic.at(entry.database.as_ref().and_then(place), "here"));
         }
         let owner = owner?;
         if let Some(seed) = &entry.seed {
             let field = format!("{field}.seed");
             let path = findings.source(&field, seed)?;
-            let source =
-                Source { path, kind: SourceKind::Script, field, span: place(seed), owner: owner.clone() };
-            self.sources.push(source);
+            let (kind, span) = (SourceKind::Script, place(seed));
+            self.sources.push(Source { path, kind, field, span, owner: owner.clone(), digest: None });
         }
         Some((owner, CapabilitySpec::Sqlite { database: database.to_owned(), seed: None }))
     }
+}
+
+fn is_capability(findings: &mut Findings, field: &str, kind: &Placed<String>) -> bool {
+    if kind.is_stand_in || kind.value == "sqlite" {
+        return !kind.is_stand_in;
+    }
+    let shown = shorten(&kind.value);
+    let diagnostic = if LATER_CAPABILITIES.contains(&kind.value.as_str()) {
+        Diagnostic::error("not_supported_yet", field, format!("capability type `{shown}` is not supported yet"))
+    } else {
+        Diagnostic::error("unknown_capability", field, format!("there is no capability type `{shown}`"))
+    };
+    findings.push(diagnostic.at(place(kind), "this type").help("types: sqlite"));
+    false
 }
 
 fn route(

@@ -2,19 +2,20 @@
 //!
 //! [`parse`] checks all that the text alone can tell; [`Manifest::resolve`] puts digests in place of sources.
 
-pub(crate) mod check;
-pub mod shape;
+mod check;
+pub(crate) mod shape;
+pub(crate) mod value;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use model::digest::Digest;
 use model::graph::{Artifact, CapabilitySpec, ComponentSpec, GraphSpec};
 use model::id::GraphKey;
 use model::name::ComponentName;
-use serde_saphyr::Spanned;
 
-use crate::diagnostic::{Diagnostic, Place};
-use crate::document::{self, Node};
+use crate::diagnostic::{Diagnostic, Findings, Place};
+use crate::document::{self, Rules};
 
 /// A checked manifest whose sources are still names of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct Source {
     pub span: Option<Range<usize>>,
     /// Whose it is.
     pub owner: ComponentName,
+    /// What it must have, if the manifest says so.
+    pub digest: Option<Digest>,
 }
 
 /// What a file is for.
@@ -52,16 +55,16 @@ pub enum SourceKind {
 
 /// Reads a manifest, or says everything that is wrong with it.
 pub fn parse(bytes: &[u8]) -> Result<Manifest, Vec<Diagnostic>> {
-    let text = document::read_text(bytes).map_err(|diagnostic| vec![diagnostic])?;
-    let tree: Spanned<Node> = document::read(text).map_err(|diagnostic| vec![diagnostic])?;
-    let schema = crate::schema::graph_schema();
-    let mut found = document::check_fields(&tree, &schema, check::LATER, check::READ_ONLY);
-    match document::read::<shape::GraphFile>(text) {
-        Ok(file) => check::check(file, found),
-        Err(diagnostic) => {
-            found.push(diagnostic);
-            Err(found)
-        }
+    let rules = Rules {
+        schema: &crate::schema::GRAPH,
+        refused: check::REFUSED,
+        read_only: check::READ_ONLY,
+        components: &["components", "capabilities"],
+    };
+    let mut findings = Findings::default();
+    match document::read::<shape::GraphFile>(bytes, &rules, &mut findings) {
+        Some(file) => check::check(file, findings),
+        None => Err(findings.into_diagnostics()),
     }
 }
 
@@ -79,14 +82,19 @@ impl Manifest {
     /// The spec, with each source's artifact.
     pub fn resolve(&self, artifacts: &BTreeMap<String, Artifact>) -> Result<GraphSpec, Vec<Diagnostic>> {
         let mut spec = self.spec.clone();
-        let mut missing = Vec::new();
+        let mut refused = Vec::new();
         for source in &self.sources {
             let Some(artifact) = artifacts.get(&source.path) else {
                 let message = format!("no artifact was given for `{}`", document::shorten(&source.path));
                 let diagnostic = Diagnostic::error("missing_artifact", source.field.clone(), message);
-                missing.push(diagnostic.at(source.span.clone(), "this source"));
+                refused.push(diagnostic.at(source.span.clone(), "this source"));
                 continue;
             };
+            if let Some(wanted) = source.digest.filter(|wanted| *wanted != artifact.digest) {
+                let message = format!("the file has {}, and the manifest wants {wanted}", artifact.digest);
+                let diagnostic = Diagnostic::error("digest_mismatch", source.field.clone(), message);
+                refused.push(diagnostic.at(source.span.clone(), "another file than was meant"));
+            }
             match source.kind {
                 SourceKind::Component => {
                     if let Some(component) = spec.components.get_mut(&source.owner) {
@@ -101,7 +109,7 @@ impl Manifest {
                 }
             }
         }
-        if missing.is_empty() { Ok(spec) } else { Err(missing) }
+        if refused.is_empty() { Ok(spec) } else { Err(refused) }
     }
 
     /// The bytes of the document that a place covers.
@@ -123,6 +131,6 @@ impl Manifest {
 
 /// A component without its artifact yet.
 fn unresolved(labels: BTreeMap<String, String>, settings: model::graph::Settings) -> ComponentSpec {
-    let artifact = Artifact { digest: model::digest::Digest::from_bytes([0; 32]), size: 0 };
+    let artifact = Artifact { digest: Digest::from_bytes([0; 32]), size: 0 };
     ComponentSpec { artifact, labels, settings }
 }

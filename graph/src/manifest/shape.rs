@@ -4,83 +4,72 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
+
+use crate::document::Placed;
 
 /// A graph of WebAssembly components: the components, the links between their imports and exports, and how requests
 /// reach them.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(title = "graph.yaml")]
 pub struct GraphFile {
     /// The version of this format: 1.
-    #[schemars(with = "u32")]
-    pub version: Spanned<u32>,
+    pub version: Placed<u32>,
     /// The graph's name, unique in its namespace.
-    #[schemars(with = "String")]
-    pub graph: Spanned<String>,
+    pub graph: Placed<String>,
     /// The namespace; `default` if left out.
-    #[schemars(with = "Option<String>")]
-    pub namespace: Option<Spanned<String>>,
+    pub namespace: Option<Placed<String>>,
     /// What policies select on.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub labels: BTreeMap<String, Spanned<String>>,
+    pub labels: BTreeMap<String, Placed<String>>,
     /// `inferred` (an import with one possible provider is linked to it) or `explicit` (every link is written out).
-    #[schemars(with = "Option<String>")]
-    pub wiring: Option<Spanned<String>>,
+    #[schemars(extend("enum" = ["inferred", "explicit"]))]
+    pub wiring: Option<Placed<String>>,
     /// How requests reach the graph.
     #[serde(default)]
-    #[schemars(with = "Vec<IngressEntry>")]
-    pub ingress: Vec<Spanned<IngressEntry>>,
+    pub ingress: Vec<Placed<IngressEntry>>,
     /// The components by name.
-    #[schemars(with = "BTreeMap<String, ComponentEntry>")]
-    pub components: BTreeMap<String, Spanned<ComponentEntry>>,
+    pub components: Placed<BTreeMap<String, Placed<ComponentEntry>>>,
     /// What the node's host offers to this graph, by name; components and capabilities share their names.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, CapabilityEntry>")]
-    pub capabilities: BTreeMap<String, Spanned<CapabilityEntry>>,
+    pub capabilities: BTreeMap<String, Placed<CapabilityEntry>>,
     /// The links that are written out.
     #[serde(default)]
-    #[schemars(with = "Vec<LinkEntry>")]
-    pub links: Vec<Spanned<LinkEntry>>,
+    pub links: Vec<Placed<LinkEntry>>,
 }
 
 /// One way in.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct IngressEntry {
     /// HTTP requests.
     pub http: Option<HttpEntry>,
     /// The component that exports `wasi:http/incoming-handler`.
-    #[schemars(with = "String")]
-    pub to: Spanned<String>,
+    pub to: Placed<String>,
 }
 
 /// Which HTTP requests.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HttpEntry {
     /// The host; any that no other route names if left out.
-    #[schemars(with = "Option<String>")]
-    pub host: Option<Spanned<String>>,
+    pub host: Option<Placed<String>>,
     /// The path prefix, by whole segments; `/` if left out.
-    #[schemars(with = "Option<String>")]
-    pub path: Option<Spanned<String>>,
+    pub path: Option<Placed<String>>,
 }
 
 /// A component.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ComponentEntry {
     /// The wasm file, relative to the manifest.
-    #[schemars(with = "String")]
-    pub source: Spanned<String>,
+    pub source: Placed<String>,
     /// `sha256:` and 64 hex digits; the file must have it.
-    #[schemars(with = "Option<String>")]
-    pub digest: Option<Spanned<String>>,
+    #[schemars(regex(pattern = "^sha256:[0-9a-f]{64}$"))]
+    pub digest: Option<Placed<String>>,
     /// What policies select on, besides the graph's labels.
     #[serde(default)]
-    #[schemars(with = "BTreeMap<String, String>")]
-    pub labels: BTreeMap<String, Spanned<String>>,
+    pub labels: BTreeMap<String, Placed<String>>,
     /// Read by the component through `wasi:config/store`.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
@@ -89,8 +78,7 @@ pub struct ComponentEntry {
     pub variables: BTreeMap<String, String>,
     /// Where its HTTP requests may go: origins, as in `https://api.example.com`. Everything else is refused.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
-    pub egress: Vec<Spanned<String>>,
+    pub egress: Vec<Placed<String>>,
     /// How much it may use.
     #[serde(default)]
     pub limits: LimitsEntry,
@@ -98,43 +86,38 @@ pub struct ComponentEntry {
 
 /// How much a component may use.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LimitsEntry {
     /// Memory of one instance: `64Ki` to `128Mi`; `64Mi` if left out.
-    #[schemars(with = "Option<String>")]
-    pub memory: Option<Spanned<String>>,
+    #[schemars(regex(pattern = "^[0-9]+(Ki|Mi|Gi)$"))]
+    pub memory: Option<Placed<String>>,
     /// The longest one call may take: up to `10m`; `10s` if left out.
-    #[schemars(with = "Option<String>")]
-    pub deadline: Option<Spanned<String>>,
+    #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
+    pub deadline: Option<Placed<String>>,
 }
 
 /// A capability.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct CapabilityEntry {
     /// `sqlite`.
     #[serde(rename = "type")]
-    #[schemars(with = "String")]
-    pub kind: Spanned<String>,
+    #[schemars(extend("enum" = ["sqlite"]))]
+    pub kind: Placed<String>,
     /// The name a guest opens; `default` if left out.
-    #[schemars(with = "Option<String>")]
-    pub database: Option<Spanned<String>>,
+    pub database: Option<Placed<String>>,
     /// An SQL script, relative to the manifest, that is run once when the database is created.
-    #[schemars(with = "Option<String>")]
-    pub seed: Option<Spanned<String>>,
+    pub seed: Option<Placed<String>>,
 }
 
 /// A link.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct LinkEntry {
     /// The importing component.
-    #[schemars(with = "String")]
-    pub from: Spanned<String>,
+    pub from: Placed<String>,
     /// Its import: `ns:pkg/interface@version`; the version may be cut (`@2`) or left out.
-    #[schemars(with = "String")]
-    pub interface: Spanned<String>,
+    pub interface: Placed<String>,
     /// The component or capability that satisfies it.
-    #[schemars(with = "String")]
-    pub to: Spanned<String>,
+    pub to: Placed<String>,
 }

@@ -1,0 +1,90 @@
+//! Linking: components with interfaces, a graph, policies; the linked graph or what hinders it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use graph::link::{Types, link};
+use graph::manifest;
+use model::digest::Digest;
+use model::graph::{Artifact, LINKS_MAX};
+
+use crate::support::{Case, Sections, component_type, files};
+
+#[test]
+fn cases() {
+    for path in files("linking", &["case"]) {
+        let sections = Sections::read(&path);
+        let case = Case::of(&sections);
+        sections.expect(&path, &case.show(&case.link()));
+    }
+}
+
+/// Row 22: links that are not written out count like those that are.
+#[test]
+fn inferred_links_are_bounded() {
+    let (mut packages, mut imports, mut exports) = (String::new(), String::new(), String::new());
+    for number in 0..51 {
+        writeln!(packages, "package acme:p{number}@1.0.0 {{ interface i {{ go: func(); }} }}").unwrap();
+        writeln!(imports, "import acme:p{number}/i@1.0.0;").unwrap();
+        writeln!(exports, "export acme:p{number}/i@1.0.0;").unwrap();
+    }
+    writeln!(packages, "package acme:main@1.0.0 {{ interface i {{ go: func(); }} }}").unwrap();
+    let importer = component_type(&packages, &format!("{imports}\nexport acme:main/i@1.0.0;"));
+    let exporter = component_type(&packages, &exports);
+    let artifact = |byte| Artifact { digest: Digest::from_bytes([byte; 32]), size: 1 };
+    let types =
+        Types::from([(artifact(1).digest, Arc::new(importer)), (artifact(2).digest, Arc::new(exporter))]);
+    let artifacts =
+        BTreeMap::from([("./a.wasm".to_owned(), artifact(1)), ("./b.wasm".to_owned(), artifact(2))]);
+    let graph_of = |importers: usize| {
+        let mut text = "version: 1\ngraph: large\ncomponents:\n  all: {source: ./b.wasm}\n".to_owned();
+        (0..importers).for_each(|number| writeln!(text, "  c{number}: {{source: ./a.wasm}}").unwrap());
+        let manifest = manifest::parse(text.as_bytes()).unwrap();
+        link(manifest.key(), &manifest.resolve(&artifacts).unwrap(), &types, &[])
+    };
+    let fits = graph_of(LINKS_MAX / 51).unwrap();
+    assert_eq!(fits.graph.links.len(), LINKS_MAX / 51 * 51);
+    let refused = graph_of(LINKS_MAX / 51 + 1).unwrap_err();
+    assert_eq!(refused.iter().map(|finding| finding.reason).collect::<Vec<_>>(), ["graph_too_large"]);
+}
+
+/// A provider instance is private to its consumer: a ladder of diamonds doubles with each rung.
+#[test]
+fn instances_below_one_root_are_bounded() {
+    let rungs = 9;
+    let mut packages =
+        "package wasi:http@0.2.0 { interface incoming-handler { handle: func(); } }\n".to_owned();
+    for rung in 0..=rungs {
+        for side in ["l", "r"] {
+            writeln!(packages, "package acme:{side}{rung}@1.0.0 {{ interface i {{ go: func(); }} }}").unwrap();
+        }
+    }
+    let mut text =
+        "version: 1\ngraph: ladder\ningress: [{http: {path: /}, to: root}]\ncomponents:\n".to_owned();
+    let (mut types, mut artifacts) = (Types::new(), BTreeMap::new());
+    let mut add = |name: &str, world: &str| {
+        let artifact = Artifact { digest: Digest::from_bytes([types.len() as u8 + 1; 32]), size: 1 };
+        types.insert(artifact.digest, Arc::new(component_type(&packages, world)));
+        artifacts.insert(format!("./{name}.wasm"), artifact);
+        writeln!(text, "  {name}: {{source: ./{name}.wasm}}").unwrap();
+    };
+    add("root", "import acme:l0/i@1.0.0; import acme:r0/i@1.0.0; export wasi:http/incoming-handler@0.2.0;");
+    for rung in 0..=rungs {
+        for side in ["l", "r"] {
+            let next = rung + 1;
+            let below = if rung == rungs {
+                String::new()
+            } else {
+                format!("import acme:l{next}/i@1.0.0; import acme:r{next}/i@1.0.0;")
+            };
+            add(&format!("{side}{rung}"), &format!("{below} export acme:{side}{rung}/i@1.0.0;"));
+        }
+    }
+    let manifest = manifest::parse(text.as_bytes()).unwrap();
+    let spec = manifest.resolve(&artifacts).unwrap();
+    let refused = link(manifest.key(), &spec, &types, &[]).unwrap_err();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].reason, "graph_too_large");
+    assert!(refused[0].message.contains("2047 instances"), "{}", refused[0].message);
+}

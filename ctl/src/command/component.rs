@@ -253,6 +253,37 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_read_and_named_by_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("app.wasm");
+        let text = r#"(component
+            (import "wasi:random/random@0.2.0" (instance (export "get-random-u64" (func (result u64)))))
+            (core module $m (func (export "f")))
+            (core instance $i (instantiate $m))
+            (func $f (canon lift (core func $i "f")))
+            (instance $api (export "f" (func $f)))
+            (export "acme:crm/api@1.0.0" (instance $api)))"#;
+        let bytes = wat::parse_str(text).unwrap();
+        std::fs::write(&file, &bytes).unwrap();
+        let path = file.display().to_string();
+
+        let ran = crate::testing::ctl(&["component", "inspect", &path]);
+        assert_eq!(ran.exit, Exit::Done, "{}", ran.stderr);
+        let digest = Digest::from_bytes(Sha256::digest(&bytes).into());
+        let head = format!("{digest}\n{} bytes\n\n", bytes.len());
+        let body =
+            "export acme:crm/api@1.0.0\n  f  remotable\nimport wasi:random/random@0.2.0  from the node\n";
+        assert_eq!(ran.stdout, format!("{head}{body}"));
+        let names = crate::testing::ctl(&["component", "inspect", &path, "-q"]);
+        assert_eq!(names.stdout, "acme:crm/api@1.0.0\nwasi:random/random@0.2.0\n");
+
+        std::fs::write(&file, text).unwrap();
+        let refused = crate::testing::ctl(&["component", "inspect", &path]);
+        assert_eq!(refused.exit, Exit::Failed);
+        assert!(refused.stderr.starts_with("error[not_binary]: "), "{}", refused.stderr);
+    }
+
+    #[test]
     fn programs_read_the_same() {
         let value = value(&component(), &Digest::from_bytes([7; 32]), 5_000);
         assert_eq!(value["exports"][0]["functions"][1]["reach"], "local-only");

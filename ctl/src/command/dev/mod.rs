@@ -70,17 +70,19 @@ pub async fn run(arguments: DevArguments, session: &mut Session<'_>) -> Result<E
         return Err(process::become_program(parent, &arguments.program));
     }
     refuse_members(arguments.members)?;
+    process::check_loopback("--listen", arguments.listen)?;
+    process::check_loopback("--ingress", arguments.ingress)?;
     let ingress = process::ingress_addresses(arguments.ingress, arguments.nodes)?;
-    let binaries = binaries::find()?;
     if let Some(graph) = arguments.graph.as_ref().filter(|graph| !graph.is_file()) {
         return Err(Failure::refused(format!("there is no file {}", graph.display())));
     }
+    let binaries = binaries::find()?;
     let folder = Folder::open(&arguments.data_dir)?;
     let mut stop = Stop::listen()?;
     leftover::end(&folder, &mut session.terminal).await?;
     let mut wanted = vec![("--listen", arguments.listen)];
     wanted.extend(ingress.iter().map(|address| ("--ingress", *address)));
-    process::check_addresses(&wanted)?;
+    process::check_free(&wanted)?;
 
     let mut cluster = Cluster::new(folder);
     let ran = serve(&arguments, &ingress, &binaries, &mut cluster, &mut stop, session).await;

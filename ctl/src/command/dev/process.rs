@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -250,14 +250,20 @@ pub(super) fn ingress_addresses(first: SocketAddr, count: u16) -> Result<Vec<Soc
     })
 }
 
-/// Refuses addresses that others could reach, or that are in use.
-pub(super) fn check_addresses(wanted: &[(&str, SocketAddr)]) -> Result<(), Failure> {
+/// Refuses an address that others could reach: nothing here is encrypted.
+pub(super) fn check_loopback(flag: &str, address: SocketAddr) -> Result<(), Failure> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    let message = format!("{flag} {address}: `ctl dev` listens on loopback addresses only");
+    Err(Failure::Usage(format!("{message}, as in 127.0.0.1:{}", address.port())))
+}
+
+/// Refuses addresses that are in use.
+pub(super) fn check_free(wanted: &[(&str, SocketAddr)]) -> Result<(), Failure> {
+    // Held until all are tried, so that two flags with one address are found too.
     let mut held = Vec::new();
     for (flag, address) in wanted {
-        if !is_loopback(address.ip()) {
-            let message = format!("{flag} {address}: `ctl dev` listens on loopback addresses only");
-            return Err(Failure::Usage(format!("{message}, as in 127.0.0.1:{}", address.port())));
-        }
         match std::net::TcpListener::bind(address) {
             Ok(listener) => held.push(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -271,10 +277,6 @@ pub(super) fn check_addresses(wanted: &[(&str, SocketAddr)]) -> Result<(), Failu
         }
     }
     Ok(())
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.is_loopback()
 }
 
 #[cfg(test)]
@@ -297,11 +299,14 @@ mod tests {
     fn an_address_in_use_is_refused_by_the_flag_that_names_it() {
         let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = held.local_addr().unwrap();
-        let refused = check_addresses(&[("--ingress", address)]).unwrap_err().to_string();
+        let refused = check_free(&[("--ingress", address)]).unwrap_err().to_string();
         assert_eq!(refused, format!("--ingress {address} is in use"));
         let free = "127.0.0.1:0".parse().unwrap();
-        check_addresses(&[("--listen", free), ("--ingress", free)]).unwrap();
-        let outside = check_addresses(&[("--listen", "0.0.0.0:7100".parse().unwrap())]).unwrap_err();
+        check_free(&[("--listen", free), ("--ingress", free)]).unwrap();
+        drop(held);
+        let twice = check_free(&[("--listen", address), ("--ingress", address)]).unwrap_err().to_string();
+        assert!(twice.starts_with("--ingress "), "{twice}");
+        let outside = check_loopback("--listen", "0.0.0.0:7100".parse().unwrap()).unwrap_err();
         assert!(matches!(outside, Failure::Usage(_)), "{outside}");
     }
 

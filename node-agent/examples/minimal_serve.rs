@@ -2,8 +2,8 @@
 //!
 //! `minimal_serve [--agent-settings] COMPONENT [PROVIDER]` serves one component on a free port of loopback and prints
 //! the address. With a provider, wac alone composes the two first. The engine has wasmtime's defaults with the pooling
-//! allocator, as `wasmtime serve` has; `--agent-settings` turns the component model's concurrency off and epochs on,
-//! which is what the agent's engine does to a call inside a component.
+//! allocator, as `wasmtime serve` has; `--agent-settings` turns off and on what changes the code of a call inside a
+//! component in the agent's engine: concurrency, epochs, proposals of wasm.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -64,7 +64,18 @@ fn engine(agent_settings: bool) -> Result<Engine> {
     let mut config = Config::new();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::new()));
     if agent_settings {
-        config.epoch_interruption(true).wasm_component_model_async(false).concurrency_support(false);
+        config
+            .epoch_interruption(true)
+            .wasm_component_model_async(false)
+            .concurrency_support(false)
+            .wasm_gc(false)
+            .wasm_function_references(false)
+            .wasm_exceptions(false)
+            .wasm_threads(false)
+            .wasm_memory64(false)
+            .wasm_tail_call(false)
+            .wasm_relaxed_simd(false)
+            .cranelift_nan_canonicalization(true);
     }
     let engine = Engine::new(&config)?;
     if agent_settings {

@@ -75,7 +75,7 @@ fn sorted(plan: &wire::PlanResponse, file: &std::path::Path) -> Failure {
             plan.name,
             lines.trim_end()
         ),
-        help: Some("correct the policy's component, or leave these graphs out with `match.except`".to_owned()),
+        help: Some("correct the policy, or leave these graphs out with `match.except`".to_owned()),
         next: Some(format!("ctl policy plan {}", file.display())),
     }
 }

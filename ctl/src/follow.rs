@@ -9,19 +9,17 @@ use model::id::{Generation, GraphKey, RevisionNumber};
 use model::status::{GraphState, GraphStatus};
 use proto::weft::graph::v1 as wire;
 use tokio::time::Instant;
-use tonic::Streaming;
 
-use crate::client::CallError;
 use crate::failure::Failure;
 use crate::reference::short;
 use crate::render;
+use crate::render::table::printable;
 use crate::session::Session;
 use crate::terminal::Terminal;
+use crate::watch::GraphWatch;
 
 /// How long a change is waited for, unless `--deadline` says otherwise: the largest guests compile in under a minute.
 pub const SERVING_PATIENCE: Duration = Duration::from_secs(300);
-/// The wait before a broken watch is opened again.
-const WATCH_PAUSE: Duration = Duration::from_millis(500);
 /// How often the spinner turns.
 const SPINNER_TICK: Duration = Duration::from_millis(120);
 
@@ -42,108 +40,51 @@ pub async fn until_serving(session: &mut Session<'_>, goal: &Goal) -> Result<wir
     let patience = session.deadline.unwrap_or(SERVING_PATIENCE);
     let until = Instant::now() + patience;
     let mut steps = Steps::new(&session.terminal);
-    let mut watch = Watch { goal, last: None, stream: None };
+    let mut watch = GraphWatch::new(&goal.key);
+    let mut last: Option<GraphStatus> = None;
     let ended = loop {
         let next = tokio::select! {
             // Cancel-safe: an item that was taken off the stream is returned by the same poll.
-            next = watch.next(session) => next,
-            () = tokio::time::sleep_until(until) => break Err(watch.time_is_up(patience)),
-            _ = tokio::signal::ctrl_c() => break Err(watch.detached()),
+            next = watch.next(&session.client) => next,
+            () = tokio::time::sleep_until(until) => break Err(time_is_up(goal, last.as_ref(), patience)),
+            _ = tokio::signal::ctrl_c() => break Err(detached(goal)),
         };
-        match next {
-            Ok(status) => match judge(goal, &status) {
-                Verdict::Serving => break Ok(status.0),
-                Verdict::Hopeless(failure) => break Err(failure),
-                Verdict::Waiting(line) => {
-                    steps.step(&mut session.terminal, &format!("{} {line}", short(&goal.key)))?;
-                }
-            },
-            Err(failure) => break Err(failure),
+        let seen = match next {
+            Ok(seen) => seen,
+            Err(error) if error.is_not_found() => break Err(deleted(goal)),
+            Err(error) => break Err(error.into()),
+        };
+        match judge(goal, &seen.status) {
+            Verdict::Serving => break Ok(seen.wire),
+            Verdict::Hopeless(failure) => break Err(failure),
+            Verdict::Waiting(line) => {
+                steps.step(&mut session.terminal, &format!("{} {line}", short(&goal.key)))?;
+            }
         }
+        last = Some(seen.status);
     };
     steps.finish();
     ended
 }
 
-/// A status as the wire has it, and as the model has it.
-struct Seen(wire::GraphStatus, GraphStatus);
-
-/// A watch that is opened again when it breaks.
-struct Watch<'a> {
-    goal: &'a Goal,
-    last: Option<GraphStatus>,
-    stream: Option<Streaming<wire::GraphStatus>>,
+fn time_is_up(goal: &Goal, last: Option<&GraphStatus>, patience: Duration) -> Failure {
+    let took = model::unit::format_duration(patience);
+    let state = last.map_or_else(
+        || "the control plane does not answer".to_owned(),
+        |status| render::status::sentence(&status.state),
+    );
+    let message = format!("{} does not serve after {took}: {state}; the work goes on", goal.key);
+    Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key)) }
 }
 
-impl Watch<'_> {
-    async fn next(&mut self, session: &Session<'_>) -> Result<Seen, Failure> {
-        loop {
-            let Some(stream) = &mut self.stream else {
-                self.open(session).await?;
-                continue;
-            };
-            match stream.message().await {
-                Ok(Some(status)) => {
-                    let read = GraphStatus::try_from(status.clone()).map_err(CallError::Answer)?;
-                    self.last = Some(read.clone());
-                    return Ok(Seen(status, read));
-                }
-                // The control plane stops or is gone: what was committed is kept, and it will be back.
-                Ok(None) => self.stream = None,
-                Err(status) => {
-                    self.stream = None;
-                    self.check(session.client.error(status))?;
-                }
-            }
-            tokio::time::sleep(WATCH_PAUSE).await;
-        }
-    }
+fn detached(goal: &Goal) -> Failure {
+    let message = format!("{} is no longer waited for; the work goes on", goal.key);
+    Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key)) }
+}
 
-    async fn open(&mut self, session: &Session<'_>) -> Result<(), Failure> {
-        let call = |services: crate::client::Services| {
-            let request = wire::WatchRequest { graph: self.goal.key.to_string() };
-            async move { services.graphs().watch(request).await }
-        };
-        match session.client.stream(call).await {
-            Ok(stream) => self.stream = Some(stream),
-            Err(error) => {
-                self.check(error)?;
-                tokio::time::sleep(WATCH_PAUSE).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the wait goes on behind this error.
-    fn check(&self, error: CallError) -> Result<(), Failure> {
-        match error {
-            CallError::Unreachable { .. } => Ok(()),
-            error if error.is_not_found() => {
-                let message = format!("graph {} was deleted while it was waited for", self.goal.key);
-                Err(Failure::Refused { reason: Some("deleted".to_owned()), message, help: None, next: None })
-            }
-            error => Err(error.into()),
-        }
-    }
-
-    fn time_is_up(&self, patience: Duration) -> Failure {
-        let took = model::unit::format_duration(patience);
-        let state = self.last.as_ref().map_or_else(
-            || "the control plane does not answer".to_owned(),
-            |status| render::status::sentence(&status.state),
-        );
-        Failure::StillRunning {
-            message: format!("{} does not serve after {took}: {state}; the work goes on", self.goal.key),
-            next: format!("ctl status {} --watch", short(&self.goal.key)),
-        }
-    }
-
-    fn detached(&self) -> Failure {
-        Failure::StillRunning {
-            message: format!("{} is no longer waited for; the work goes on", self.goal.key),
-            next: format!("ctl status {} --watch", short(&self.goal.key)),
-        }
-    }
+fn deleted(goal: &Goal) -> Failure {
+    let message = format!("graph {} was deleted while it was waited for", goal.key);
+    Failure::Refused { reason: Some("deleted".to_owned()), message, help: None, next: None }
 }
 
 enum Verdict {
@@ -152,8 +93,7 @@ enum Verdict {
     Hopeless(Failure),
 }
 
-fn judge(goal: &Goal, seen: &Seen) -> Verdict {
-    let status = &seen.1;
+fn judge(goal: &Goal, status: &GraphStatus) -> Verdict {
     if status.generation < goal.generation {
         return Verdict::Waiting("waiting for the change to be seen".to_owned());
     }
@@ -179,7 +119,9 @@ fn judge(goal: &Goal, seen: &Seen) -> Verdict {
                 reason: Some(failure.reason.clone()),
                 message: format!(
                     "{}@{} does not serve: {}{meanwhile}",
-                    goal.key, status.revision, failure.message
+                    goal.key,
+                    status.revision,
+                    printable(&failure.message)
                 ),
                 help: None,
                 next: Some(format!("ctl logs {} --since 5m", short(&goal.key))),
@@ -224,5 +166,75 @@ impl Steps {
         if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use model::id::{StateRevision, Uid};
+    use model::report::Failure as Cause;
+
+    use super::*;
+
+    fn status(revision: u64, generation: u64, state: GraphState) -> GraphStatus {
+        GraphStatus {
+            key: "sales/crm".parse().unwrap(),
+            uid: Uid::new("u").unwrap(),
+            revision: RevisionNumber(revision),
+            generation: Generation(generation),
+            state_revision: StateRevision(generation),
+            deployed_at_ms: 0,
+            state,
+            node: None,
+            ingress_address: None,
+            ingress: Vec::new(),
+            components: Vec::new(),
+        }
+    }
+
+    fn goal(generation: u64, revision: Option<u64>) -> Goal {
+        Goal {
+            key: "sales/crm".parse().unwrap(),
+            generation: Generation(generation),
+            revision: revision.map(RevisionNumber),
+        }
+    }
+
+    fn word(goal: &Goal, status: &GraphStatus) -> String {
+        match judge(goal, status) {
+            Verdict::Serving => "serving".to_owned(),
+            Verdict::Waiting(line) => line,
+            Verdict::Hopeless(failure) => failure.to_string(),
+        }
+    }
+
+    #[test]
+    fn only_the_wanted_generation_or_a_later_one_of_its_revision_counts() {
+        let serving = |revision, generation| status(revision, generation, GraphState::Serving);
+        let deploy = goal(12, Some(7));
+        assert_eq!(word(&deploy, &serving(7, 12)), "serving");
+        assert_eq!(word(&deploy, &serving(7, 15)), "serving", "a policy changed meanwhile");
+        assert_eq!(word(&deploy, &serving(6, 11)), "waiting for the change to be seen");
+        assert_eq!(word(&deploy, &serving(8, 14)), "sales/crm@7 was replaced by revision 8");
+        let policy = goal(12, None);
+        assert_eq!(word(&policy, &serving(8, 14)), "serving", "later revisions obey the policy too");
+    }
+
+    #[test]
+    fn certain_failure_names_the_cause_and_what_answers_meanwhile() {
+        let cause = Cause { reason: "start_failed".to_owned(), message: "a trap".to_owned() };
+        let failed = |serving| status(7, 12, GraphState::Failed { failure: cause.clone(), serving });
+        assert_eq!(
+            word(&goal(12, Some(7)), &failed(Some(Generation(9)))),
+            "sales/crm@7 does not serve: a trap; generation 9 answers meanwhile"
+        );
+        let Verdict::Hopeless(failure) = judge(&goal(12, Some(7)), &failed(None)) else {
+            panic!("a failed graph is hopeless");
+        };
+        let Failure::Refused { reason, message, next, .. } = failure else { panic!("it is a refusal") };
+        assert_eq!(reason.unwrap(), "start_failed");
+        assert!(message.ends_with("; nothing answers"));
+        assert_eq!(next.unwrap(), "ctl logs sales/crm --since 5m");
     }
 }

@@ -17,6 +17,7 @@ pub mod reference;
 pub mod render;
 pub mod session;
 pub mod terminal;
+pub mod watch;
 
 use crate::cli::Command;
 use crate::exit::Exit;

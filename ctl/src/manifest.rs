@@ -12,7 +12,11 @@ use graph::manifest::Manifest;
 use graph::policy_manifest::PolicyManifest;
 use model::digest::Digest;
 use model::graph::{ARTIFACT_MAX, Artifact};
+use model::id::GraphKey;
+use model::name::NamespaceName;
 use proto::weft::graph::v1 as wire;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use sha2::{Digest as _, Sha256};
 
 use crate::client::{CallError, Client};
@@ -29,6 +33,13 @@ pub struct Document {
     /// Its bytes.
     pub bytes: Vec<u8>,
     folder: PathBuf,
+}
+
+/// Which of the two manifests a document is: what it names itself.
+#[derive(Deserialize)]
+struct Kind {
+    graph: Option<IgnoredAny>,
+    policy: Option<IgnoredAny>,
 }
 
 /// A file that a manifest names.
@@ -91,18 +102,45 @@ impl Document {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }
 
+    /// Whether this is the manifest of a policy: what it names itself.
+    pub fn is_policy(&self) -> bool {
+        self.kind().is_some_and(|kind| kind.policy.is_some() && kind.graph.is_none())
+    }
+
     /// Reads this document as a graph.
     pub fn graph(&self, color: bool) -> Result<Manifest, Failure> {
-        graph::manifest::parse(&self.bytes).map_err(|found| self.refuse(&found, color))
+        graph::manifest::parse(&self.bytes).map_err(|found| {
+            if self.is_policy() {
+                let message = format!("{} is a policy, not a graph", self.name);
+                return Failure::refused(message).next(format!("ctl policy apply {}", self.name));
+            }
+            self.refuse(&found, color)
+        })
     }
 
     /// Reads this document as a policy.
     pub fn policy(&self, color: bool) -> Result<PolicyManifest, Failure> {
-        graph::policy_manifest::parse(&self.bytes).map_err(|found| self.refuse(&found, color))
+        graph::policy_manifest::parse(&self.bytes).map_err(|found| {
+            if self.kind().is_some_and(|kind| kind.graph.is_some() && kind.policy.is_none()) {
+                let message = format!("{} is a graph, not a policy", self.name);
+                return Failure::refused(message).next(format!("ctl deploy {}", self.name));
+            }
+            self.refuse(&found, color)
+        })
+    }
+
+    fn kind(&self) -> Option<Kind> {
+        serde_saphyr::from_str(&self.text()).ok()
     }
 
     /// Reads every file that the manifest names, or says all that is wrong with them.
     pub fn read_sources(&self, places: &[SourcePlace]) -> Result<SourceFiles, Vec<Diagnostic>> {
+        let (files, found) = self.try_sources(places);
+        if found.is_empty() { Ok(files) } else { Err(found) }
+    }
+
+    /// Reads the files that can be read, and says what is wrong with the others.
+    pub fn try_sources(&self, places: &[SourcePlace]) -> (SourceFiles, Vec<Diagnostic>) {
         let mut files = SourceFiles::new();
         let mut found = Vec::new();
         for place in places {
@@ -118,7 +156,7 @@ impl Document {
                 Err(problem) => found.push(self.unreadable(place, &problem)),
             }
         }
-        if found.is_empty() { Ok(files) } else { Err(found) }
+        (files, found)
     }
 
     fn unreadable(&self, place: &SourcePlace, problem: &FileProblem) -> Diagnostic {
@@ -166,6 +204,20 @@ impl Document {
             other => other.into(),
         }
     }
+}
+
+/// A manifest says itself where its graph goes; `--namespace` names another place only by mistake.
+pub fn check_namespace(document: &Document, key: &GraphKey, flag: &NamespaceName) -> Result<(), Failure> {
+    let usual = NamespaceName::default_namespace();
+    if *flag == usual || key.namespace != usual {
+        return Ok(());
+    }
+    let message = format!(
+        "{} puts its graph into namespace {usual}, and --namespace or CTL_NAMESPACE says {flag}",
+        document.name
+    );
+    Err(Failure::refused(message)
+        .help(format!("write `namespace: {flag}` into it, or add --namespace {usual}")))
 }
 
 /// The artifacts of files, as requests carry them.

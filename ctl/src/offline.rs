@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use graph::diagnostic::Diagnostic;
-use graph::interface::{self, ComponentType};
+use graph::interface;
 use graph::link::{self, Finding, Linked, PolicyInForce, Types};
 use graph::manifest::{Manifest, SourceKind};
 use graph::policy_manifest::PolicyManifest;
@@ -25,12 +25,12 @@ pub struct CheckedPolicy {
 /// Checks a policy and its components.
 pub fn check_policy(document: &Document, manifest: &PolicyManifest) -> Result<CheckedPolicy, Vec<Diagnostic>> {
     let places = manifest::policy_sources(manifest);
-    let files = document.read_sources(&places)?;
+    let (files, mut found) = document.try_sources(&places);
     let mut types = Types::new();
-    let mut found = Vec::new();
     for place in &places {
-        match read_type(&files, &place.path) {
-            Ok((artifact, component)) => drop(types.insert(artifact.digest, component)),
+        let Some(file) = files.get(&place.path) else { continue };
+        match interface::read(&file.bytes) {
+            Ok(component) => drop(types.insert(file.artifact.digest, Arc::new(component))),
             Err(problem) => found.push(
                 Diagnostic::error(problem.reason, place.field.clone(), problem.message)
                     .at(place.span.clone(), "this component"),
@@ -58,12 +58,12 @@ pub fn link_graph(
     manifest: &Manifest,
     policies: &[CheckedPolicy],
 ) -> Result<Linked, Vec<Diagnostic>> {
-    let files = document.read_sources(&manifest::graph_sources(manifest))?;
+    let (files, mut found) = document.try_sources(&manifest::graph_sources(manifest));
     let mut types: Types = policies.iter().flat_map(|policy| policy.types.clone()).collect();
-    let mut found = Vec::new();
     for source in manifest.sources().iter().filter(|source| source.kind == SourceKind::Component) {
-        match read_type(&files, &source.path) {
-            Ok((artifact, component)) => drop(types.insert(artifact.digest, component)),
+        let Some(file) = files.get(&source.path) else { continue };
+        match interface::read(&file.bytes) {
+            Ok(component) => drop(types.insert(file.artifact.digest, Arc::new(component))),
             Err(problem) => found.push(
                 Diagnostic::error(problem.reason, source.field.clone(), problem.message)
                     .at(source.span.clone(), "this source"),
@@ -95,13 +95,4 @@ fn with_help(diagnostic: Diagnostic, finding: &Finding) -> Diagnostic {
 
 fn artifacts(files: &SourceFiles) -> BTreeMap<String, Artifact> {
     files.iter().map(|(path, file)| (path.clone(), file.artifact)).collect()
-}
-
-fn read_type(files: &SourceFiles, path: &str) -> Result<(Artifact, Arc<ComponentType>), interface::ReadError> {
-    let Some(file) = files.get(path) else {
-        let message = format!("{path} was not read");
-        return Err(interface::ReadError { reason: "source_missing", message, offset: None });
-    };
-    let component = interface::read(&file.bytes)?;
-    Ok((file.artifact, Arc::new(component)))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use model::name::NamespaceName;
 use prost::{Message, Name};
+use serde::Serialize;
 
 use crate::cli::{Format, GlobalFlags};
 use crate::client::Client;
@@ -39,12 +40,11 @@ impl<'a> Session<'a> {
 
     /// Writes a message of the API: as YAML if that was asked for, as JSON otherwise.
     pub fn write_message<M: Message + Name>(&mut self, message: &M) -> Result<(), Failure> {
-        let value = render::message::value(message)?;
-        self.write_value(&value)
+        self.write_value(&render::message::shown(message)?)
     }
 
     /// Writes a value: as YAML if that was asked for, as JSON otherwise.
-    pub fn write_value(&mut self, value: &serde_json::Value) -> Result<(), Failure> {
+    pub fn write_value(&mut self, value: &impl Serialize) -> Result<(), Failure> {
         let text = match self.format {
             Format::Yaml => render::message::yaml(value)?,
             _ => render::message::json(value)?,
@@ -54,10 +54,10 @@ impl<'a> Session<'a> {
 
     /// Writes a message as one of a stream: one JSON object a line, or one YAML document.
     pub fn write_item<M: Message + Name>(&mut self, message: &M) -> Result<(), Failure> {
-        let value = render::message::value(message)?;
+        let shown = render::message::shown(message)?;
         let text = match self.format {
-            Format::Yaml => format!("---\n{}", render::message::yaml(&value)?),
-            _ => format!("{value}\n"),
+            Format::Yaml => format!("---\n{}", render::message::yaml(&shown)?),
+            _ => render::message::json_line(&shown)?,
         };
         Ok(self.terminal.data(&text)?)
     }

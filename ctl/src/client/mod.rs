@@ -243,3 +243,7 @@ fn new_request_id() -> Result<RequestId, CallError> {
     RequestId::new(id)
         .map_err(|error| CallError::Answer(proto::convert::DecodeError::malformed("request_id", error)))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

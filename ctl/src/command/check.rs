@@ -7,8 +7,6 @@ use graph::diagnostic::Diagnostic;
 use graph::link::Linked;
 use graph::manifest::Manifest;
 use model::policy::{Action, PolicySpec};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::cli::Format;
@@ -33,18 +31,6 @@ enum Checked {
     Wrong { kind: &'static str, found: Vec<Diagnostic> },
 }
 
-/// Which of the two manifests a document is: what it names itself.
-#[derive(Deserialize)]
-struct Kind {
-    graph: Option<IgnoredAny>,
-    policy: Option<IgnoredAny>,
-}
-
-fn is_policy(document: &Document) -> bool {
-    serde_saphyr::from_str::<Kind>(&document.text())
-        .is_ok_and(|kind| kind.policy.is_some() && kind.graph.is_none())
-}
-
 /// Checks: the policies first, as the graphs are linked with them.
 pub async fn run(arguments: CheckArguments, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let mut documents = Vec::new();
@@ -52,7 +38,7 @@ pub async fn run(arguments: CheckArguments, session: &mut Session<'_>) -> Result
         documents.push(Document::read(path)?);
     }
     let mut checked: Vec<Option<Checked>> =
-        documents.iter().map(|document| is_policy(document).then(|| check_policy(document))).collect();
+        documents.iter().map(|document| document.is_policy().then(|| check_policy(document))).collect();
     let policies: Vec<CheckedPolicy> = checked
         .iter()
         .filter_map(|checked| match checked {

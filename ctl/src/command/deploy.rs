@@ -44,6 +44,7 @@ pub async fn run(arguments: DeployArguments, session: &mut Session<'_>) -> Resul
     let color = session.terminal.look().color;
     let document = Document::read(&arguments.file)?;
     let manifest = document.graph(color)?;
+    manifest::check_namespace(&document, manifest.key(), &session.namespace)?;
     let files = document
         .read_sources(&manifest::graph_sources(&manifest))
         .map_err(|found| document.refuse(&found, color))?;

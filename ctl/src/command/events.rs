@@ -43,7 +43,7 @@ pub async fn run(arguments: EventsArguments, session: &mut Session<'_>) -> Resul
     };
     let until = session.deadline.map(|deadline| Instant::now() + deadline);
     let request = wire::WatchRequest { subject, after_revision: 0, follow: arguments.follow };
-    let mut watch = Watch { request, last: None, to_skip: 0 };
+    let mut watch = Watch { request, last: None, to_skip: 0, noted: None };
     let followed = watch.follow(session);
     match until {
         None => followed.await?,
@@ -68,6 +68,8 @@ struct Watch {
     last: Option<(u64, usize)>,
     /// Events of that revision that come again.
     to_skip: usize,
+    /// What was said of the last break: once is enough.
+    noted: Option<String>,
 }
 
 impl Watch {
@@ -77,7 +79,11 @@ impl Watch {
                 None if !self.request.follow => return Ok(()),
                 None => {}
                 Some(error) if self.request.follow && matches!(error, CallError::Unreachable { .. }) => {
-                    session.terminal.note(&format!("the events broke off ({error}); trying again"))?;
+                    let note = format!("the events broke off ({error}); trying again");
+                    if self.noted.as_ref() != Some(&note) {
+                        session.terminal.note(&note)?;
+                        self.noted = Some(note);
+                    }
                 }
                 Some(error) => return Err(error.into()),
             }
@@ -110,6 +116,7 @@ impl Watch {
     }
 
     fn show(&mut self, session: &mut Session<'_>, event: &wire::Event) -> Result<(), Failure> {
+        self.noted = None;
         match &mut self.last {
             Some((revision, _)) if *revision == event.revision && self.to_skip > 0 => {
                 self.to_skip -= 1;

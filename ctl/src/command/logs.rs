@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use model::log::{Level, LogLine};
 use proto::weft::log::v1 as wire;
 use tokio::time::Instant;
+use tonic::Code;
 
 use crate::cli::Format;
 use crate::client::{CallError, Services};
@@ -89,7 +90,7 @@ pub async fn run(arguments: LogsArguments, session: &mut Session<'_>) -> Result<
         since_ms,
     };
     let until = session.deadline.map(|deadline| Instant::now() + deadline);
-    let mut tail = Tail { request, last: None, has_shown: false };
+    let mut tail = Tail { request, last: None, has_shown: false, noted: None };
     let followed = tail.follow(session);
     match until {
         None => followed.await?,
@@ -107,6 +108,8 @@ struct Tail {
     request: wire::TailRequest,
     last: Option<Place>,
     has_shown: bool,
+    /// What was said of the last break: once is enough.
+    noted: Option<String>,
 }
 
 /// Where a line stands: an agent counts its lines over one life.
@@ -127,7 +130,11 @@ impl Tail {
             match ended {
                 Ok(()) => {}
                 Err(Ended::Call(error)) if is_passing(&error) => {
-                    session.terminal.note(&format!("the log broke off ({error}); trying again"))?;
+                    let note = format!("the log broke off ({error}); trying again");
+                    if self.noted.as_ref() != Some(&note) {
+                        session.terminal.note(&note)?;
+                        self.noted = Some(note);
+                    }
                 }
                 Err(other) => return Err(Failure::from_tail(other)),
             }
@@ -161,6 +168,7 @@ impl Tail {
         }
         self.last = Some(place);
         self.has_shown = true;
+        self.noted = None;
         match session.format {
             Format::Json | Format::Yaml => session.write_item(&wire)?,
             format => {
@@ -209,23 +217,30 @@ impl Failure {
 fn is_passing(error: &CallError) -> bool {
     match error {
         CallError::Unreachable { .. } => true,
-        CallError::Refused { reason, .. } => {
+        CallError::Refused { reason, code, .. } => {
             matches!(reason.as_deref(), Some("agent_unreachable" | "not_placed"))
+                // The agent went away in the middle, and the control plane passes on how it noticed.
+                || matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
         }
         CallError::Unknown { .. } | CallError::Answer(_) => false,
     }
 }
 
-/// `14:02:11 n1/app INFO order 42 saved request=4b1f`
+/// `14:02:11 n1/app INFO order 42 saved request=4b1f`; further lines of the same message are indented below it.
 fn text(line: &LogLine, is_wide: bool, now_ms: u64) -> String {
     let moment = if is_wide { time::stamp(line.time_ms) } else { time::moment(line.time_ms, now_ms) };
     let who = line.component.as_ref().map_or("agent", |component| component.as_str());
-    let mut text = format!("{moment} {}/{who} {} {}", line.node, line.level.as_str(), printable(&line.message));
+    let mut parts = line.message.trim_end().lines().map(printable);
+    let first = parts.next().unwrap_or_default();
+    let mut text = format!("{moment} {}/{who} {} {first}", line.node, line.level.as_str());
     if let Some(request) = &line.request {
         text.push_str(&format!(" request={}", printable(request)));
     }
     if is_wide {
         text.push_str(&format!(" source={}", line.source.as_str()));
+    }
+    for part in parts.filter(|part| !part.is_empty()) {
+        text.push_str(&format!("\n    {part}"));
     }
     text
 }
@@ -253,6 +268,10 @@ mod tests {
         assert_eq!(
             text(&line, true, 0),
             "2026-11-24T19:30:05.120Z n1/app INFO order 42 \u{fffd}[2Jsaved request=4b1f source=stdout"
+        );
+        let trap = LogLine { message: "it trapped:\n  0: f\n\n  1: g\n".to_owned(), ..line.clone() };
+        assert!(
+            text(&trap, false, 0).ends_with(" n1/app INFO it trapped: request=4b1f\n      0: f\n      1: g")
         );
         let agent = LogLine { component: None, request: None, ..line };
         assert!(text(&agent, true, 0).contains(" n1/agent INFO "));

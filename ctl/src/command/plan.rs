@@ -30,6 +30,7 @@ pub async fn run(arguments: PlanArguments, session: &mut Session<'_>) -> Result<
     let look = session.terminal.look();
     let document = Document::read(&arguments.file)?;
     let manifest = document.graph(look.color)?;
+    manifest::check_namespace(&document, manifest.key(), &session.namespace)?;
     let files = document
         .read_sources(&manifest::graph_sources(&manifest))
         .map_err(|found| document.refuse(&found, look.color))?;

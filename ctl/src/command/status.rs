@@ -1,13 +1,14 @@
 //! `ctl status`: where graphs stand.
 
 use clap::Args;
+use model::id::GraphKey;
 use model::status::GraphStatus;
 use proto::convert::required;
 use proto::weft::graph::v1 as wire;
-use tonic::Streaming;
+use tokio::time::Instant;
 
 use crate::cli::Format;
-use crate::client::{CallError, Services};
+use crate::client::CallError;
 use crate::clock::now_ms;
 use crate::command::list;
 use crate::exit::Exit;
@@ -16,6 +17,7 @@ use crate::lookup;
 use crate::reference::{GraphReference, short};
 use crate::render;
 use crate::session::Session;
+use crate::watch::GraphWatch;
 
 /// Arguments of `status`.
 #[derive(Debug, Args)]
@@ -37,7 +39,7 @@ pub async fn run(arguments: StatusArguments, session: &mut Session<'_>) -> Resul
     }
     let key = reference.key(&session.namespace);
     if arguments.watch {
-        return watch(&key.to_string(), session).await;
+        return watch(&key, session).await;
     }
     let answer = lookup::graph(&session.client, &key, 0).await?;
     let status = required("status", answer.status).map_err(CallError::Answer)?;
@@ -57,41 +59,32 @@ fn show(wire: &wire::GraphStatus, session: &mut Session<'_>) -> Result<Exit, Fai
     Ok(Exit::Done)
 }
 
-/// Each change until the graph is gone or the control plane is; a line or an object each.
-async fn watch(graph: &str, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let call = |services: Services| {
-        let request = wire::WatchRequest { graph: graph.to_owned() };
-        async move { services.graphs().watch(request).await }
-    };
-    let mut statuses: Streaming<wire::GraphStatus> = session.client.stream(call).await?;
-    let patience = session.deadline;
-    let until = patience.map(|patience| tokio::time::Instant::now() + patience);
+/// Each change until the graph is gone; a line or an object each.
+async fn watch(key: &GraphKey, session: &mut Session<'_>) -> Result<Exit, Failure> {
+    let until = session.deadline.map(|deadline| Instant::now() + deadline);
+    let mut watch = GraphWatch::new(key);
+    // The first answer comes at once or not at all; from then on the control plane may be away for a while.
+    lookup::graph(&session.client, key, 0).await?;
     loop {
-        let next = match until {
-            None => statuses.message().await,
-            Some(until) => match tokio::time::timeout_at(until, statuses.message()).await {
-                Ok(next) => next,
+        let next = watch.next(&session.client);
+        let seen = match until {
+            None => next.await?,
+            Some(until) => match tokio::time::timeout_at(until, next).await {
+                Ok(next) => next?,
                 Err(_) => return Ok(Exit::Done),
             },
         };
-        let status = match next {
-            Ok(Some(status)) => status,
-            Ok(None) => {
-                return Err(session.client.error(tonic::Status::unavailable("it ended the watch")).into());
-            }
-            Err(status) => return Err(session.client.error(status).into()),
-        };
         match session.format {
-            Format::Json | Format::Yaml => session.write_item(&status)?,
-            Format::Name => session.terminal.data_line(&status.graph)?,
+            Format::Json | Format::Yaml => session.write_item(&seen.wire)?,
+            Format::Name => session.terminal.data_line(&seen.wire.graph)?,
             Format::Table | Format::Wide => {
-                let read = GraphStatus::try_from(status).map_err(CallError::Answer)?;
+                let status = &seen.status;
                 let time = render::time::moment(now_ms(), now_ms());
-                let state = render::status::sentence(&read.state);
+                let state = render::status::sentence(&status.state);
                 session.terminal.data_line(&format!(
                     "{time} {}@{} {state}",
-                    short(&read.key),
-                    read.revision
+                    short(&status.key),
+                    status.revision
                 ))?;
             }
         }

@@ -6,13 +6,13 @@ use model::linked::Origin;
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
 
-use super::table::Table;
+use super::table::{Table, printable};
 use super::time;
 use crate::reference::short;
 
-/// A state in a few words: `serving`, `compiling (generation 12 answers meanwhile)`.
+/// A state in a few words on one line: `serving`, `compiling (generation 12 answers meanwhile)`.
 pub fn sentence(state: &GraphState) -> String {
-    match state {
+    let text = match state {
         GraphState::Pending { why } if why.is_empty() => "pending".to_owned(),
         GraphState::Pending { why } => format!("pending: {}", why.join("; ")),
         GraphState::Starting { phase, serving: None } => phase.clone(),
@@ -25,7 +25,8 @@ pub fn sentence(state: &GraphState) -> String {
             format!("failed: {failure} (generation {generation} answers meanwhile)")
         }
         GraphState::Unknown { why } => format!("unknown: {why}"),
-    }
+    };
+    printable(&text)
 }
 
 /// Where requests can be sent: one URL for each route.

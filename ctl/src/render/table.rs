@@ -51,7 +51,45 @@ impl Table {
     }
 }
 
-/// Text of others that cannot move the cursor, ring the bell or break a row.
+/// Text of others on one line, which cannot move the cursor, ring the bell or break a row.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let harmless = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(harmless).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(["NAME", "STATE", "WHY"]);
+        table.row(["crm", "serving", ""]);
+        table.row(["billing", "pending", "n1 no: 96Mi free, needs 128Mi; n2 no: it offers no sqlite"]);
+        table
+    }
+
+    #[test]
+    fn columns_are_two_spaces_apart_and_no_cell_is_empty() {
+        insta::assert_snapshot!(table().render(None), @r"
+        NAME     STATE    WHY
+        crm      serving  -
+        billing  pending  n1 no: 96Mi free, needs 128Mi; n2 no: it offers no sqlite
+        ");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal() {
+        let text = table().render(Some(40));
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.contains("sqlite"), "nothing is cut off:\n{text}");
+    }
+
+    #[test]
+    fn text_of_others_stays_in_its_row() {
+        assert_eq!(printable("a\n\u{1b}[2Jb\t\u{7}c"), "a \u{fffd}[2Jb \u{fffd}c");
+    }
 }

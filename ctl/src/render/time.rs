@@ -37,9 +37,9 @@ fn moment_in(time_ms: u64, now_ms: u64, zone: &TimeZone) -> String {
 pub fn age(time_ms: u64, now_ms: u64) -> String {
     let passed = now_ms.saturating_sub(time_ms);
     let (length, unit) = match passed {
-        ..MINUTE_MS => (SECOND_MS, "s"),
-        ..HOUR_MS => (MINUTE_MS, "m"),
-        ..DAY_MS => (HOUR_MS, "h"),
+        0..MINUTE_MS => (SECOND_MS, "s"),
+        MINUTE_MS..HOUR_MS => (MINUTE_MS, "m"),
+        HOUR_MS..DAY_MS => (HOUR_MS, "h"),
         _ => (DAY_MS, "d"),
     };
     format!("{}{unit}", passed / length)
@@ -49,8 +49,8 @@ pub fn age(time_ms: u64, now_ms: u64) -> String {
 pub fn elapsed(duration: std::time::Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
-        ..10 => format!("{:.1}s", duration.as_secs_f64()),
-        ..60 => format!("{seconds}s"),
+        0..10 => format!("{:.1}s", duration.as_secs_f64()),
+        10..60 => format!("{seconds}s"),
         _ => format!("{}m{:02}s", seconds / 60, seconds % 60),
     }
 }

@@ -1,6 +1,14 @@
-//! Runs a command line in this process, and keeps what it wrote.
+//! What tests share: a command line run in this process, and a linked graph to be shown.
 
 use clap::Parser as _;
+use model::digest::Digest;
+use model::graph::{Artifact, CapabilitySpec, Settings};
+use model::id::Generation;
+use model::interface::InterfaceName;
+use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
+use model::name::ComponentName;
+use model::policy::PolicyVersion;
+use model::route::HttpRoute;
 
 use crate::cli::Cli;
 use crate::exit::Exit;
@@ -26,4 +34,73 @@ pub(crate) fn ctl(arguments: &[&str]) -> Ran {
     let exit = runtime.block_on(crate::run(cli.command, &mut session));
     drop(session);
     Ran { exit, stdout: String::from_utf8(stdout).unwrap(), stderr: String::from_utf8(stderr).unwrap() }
+}
+
+#[allow(clippy::unwrap_used, reason = "tests")]
+fn name(text: &str) -> ComponentName {
+    ComponentName::try_from(text.to_owned()).unwrap()
+}
+
+#[allow(clippy::unwrap_used, reason = "tests")]
+fn link(from: &str, interface: &str, to: Target, wiring: LinkOrigin, functions: &[(&str, Verdict)]) -> Link {
+    let function =
+        |(name, verdict): &(&str, Verdict)| Function { name: (*name).to_owned(), verdict: verdict.clone() };
+    Link {
+        from: name(from),
+        interface: interface.parse().unwrap(),
+        to,
+        wiring,
+        functions: functions.iter().map(function).collect(),
+    }
+}
+
+/// An application with a search beside it and a policy in front of its database.
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) fn customers() -> LinkedGraph {
+    const SQLITE: &str = "fermyon:spin/sqlite@2.0.0";
+    const SEARCH: &str = "acme:search/index@1.0.0";
+    let pii = PolicyVersion { name: "pii".parse().unwrap(), generation: Generation(9) };
+    let component = |byte: u8, origin, export: &str| LinkedComponent {
+        artifact: Artifact { digest: Digest::from_bytes([byte; 32]), size: 1 },
+        origin,
+        exports: vec![export.parse::<InterfaceName>().unwrap()],
+        settings: Settings::default(),
+    };
+    let database = || Target::Capability { name: name("crm-db") };
+    let of = |component: &str, export: &str| Target::Component {
+        name: name(component),
+        export: export.parse().unwrap(),
+    };
+    let leased = || Verdict::RemotableWithLease { why: "resource connection".to_owned() };
+    let local = || Verdict::LocalOnly { why: "stream<u8>".to_owned() };
+    LinkedGraph {
+        ingress: vec![HttpRoute {
+            host: Some("crm.localhost".parse().unwrap()),
+            path: "/api".parse().unwrap(),
+            to: name("app"),
+        }],
+        components: [
+            (name("app"), component(0xa1, Origin::Graph, "wasi:http/incoming-handler@0.2.0")),
+            (name("app--pii"), component(0xb2, Origin::Policy(pii.clone()), SQLITE)),
+            (name("search"), component(0xc3, Origin::Graph, SEARCH)),
+        ]
+        .into(),
+        capabilities: [(name("crm-db"), CapabilitySpec::Sqlite { database: "default".to_owned(), seed: None })]
+            .into(),
+        links: vec![
+            link(
+                "app",
+                SEARCH,
+                of("search", SEARCH),
+                LinkOrigin::Inferred,
+                &[("query", Verdict::Remotable), ("snapshot", local())],
+            ),
+            link("app", SQLITE, of("app--pii", SQLITE), LinkOrigin::Explicit, &[("open", leased())]),
+            link("app", "wasi:http/types@0.2.0", Target::Host, LinkOrigin::BuiltIn, &[]),
+            link("app", "wasi:io/streams@0.2.0", Target::Host, LinkOrigin::BuiltIn, &[]),
+            link("app--pii", SQLITE, database(), LinkOrigin::Policy(pii.clone()), &[("open", leased())]),
+            link("search", SQLITE, database(), LinkOrigin::Inferred, &[("open", Verdict::Remotable)]),
+        ],
+        policies: vec![pii],
+    }
 }

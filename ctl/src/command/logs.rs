@@ -218,7 +218,7 @@ fn is_passing(error: &CallError) -> bool {
     match error {
         CallError::Unreachable { .. } => true,
         CallError::Refused { reason, code, .. } => {
-            matches!(reason.as_deref(), Some("agent_unreachable" | "not_placed"))
+            matches!(reason.as_deref(), Some("agent_unreachable" | "not_placed" | "graph_not_here"))
                 // The agent went away in the middle, and the control plane passes on how it noticed.
                 || matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
         }

@@ -169,3 +169,27 @@ pub fn mermaid(graph: &LinkedGraph) -> String {
     }
     text
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::testing::customers;
+
+    fn key() -> GraphKey {
+        "sales/crm".parse().unwrap()
+    }
+
+    #[test]
+    fn a_tree_shows_links_through_their_policies() {
+        insta::assert_snapshot!(tree(&key(), &customers(), false));
+        let wide = tree(&key(), &customers(), true);
+        assert!(wide.contains("node: wasi:http/types@0.2.0, wasi:io/streams@0.2.0"), "{wide}");
+    }
+
+    #[test]
+    fn a_drawing_shows_each_component_where_it_stands() {
+        insta::assert_snapshot!("dot", dot(&key(), &customers()));
+        insta::assert_snapshot!("mermaid", mermaid(&customers()));
+    }
+}

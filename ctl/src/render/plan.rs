@@ -98,3 +98,45 @@ pub fn reach(link: &Link) -> String {
     }
     if leased { "may cross hosts, with a lease".to_owned() } else { "may cross hosts".to_owned() }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use model::id::RevisionNumber;
+
+    use super::*;
+    use crate::testing::customers;
+
+    fn change(kind: ChangeKind, subject: &str, detail: &str) -> Change {
+        Change { kind, subject: subject.to_owned(), detail: detail.to_owned() }
+    }
+
+    fn example(changes: Vec<Change>) -> Plan {
+        Plan {
+            id: "7f3a00112233".to_owned(),
+            key: "sales/crm".parse().unwrap(),
+            base: Some(RevisionNumber(6)),
+            changes,
+            linked: customers(),
+            warnings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_plan_shows_changes_ways_and_how_far_they_reach() {
+        let changes = vec![
+            change(ChangeKind::Change, "component app", "a1a1a1a1a1a1 => 9c1e00112233"),
+            change(ChangeKind::Add, "component search", "c3c3c3c3c3c3"),
+            change(ChangeKind::Remove, "ingress crm.localhost/old", "app"),
+        ];
+        insta::assert_snapshot!("plan", plan(&example(changes), None, false));
+        insta::assert_snapshot!("functions", links(&customers(), true).render(None));
+    }
+
+    #[test]
+    fn a_plan_of_nothing_says_so() {
+        let text = plan(&example(Vec::new()), None, false);
+        assert!(text.starts_with("sales/crm @6: no changes\n"), "{text}");
+        assert!(text.ends_with("plan 7f3a00112233: 0 to add, 0 to change, 0 to remove\n"), "{text}");
+    }
+}

@@ -108,7 +108,7 @@ impl Running {
         let prepared = self.entry(component).await?;
         let found = find(&prepared, interface, function)?;
         let arguments = parse(&found, function, arguments)?;
-        let id: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+        let id = self.host.request_id();
         let Some(_room) = self.host.room(prepared.weight, prepared.deadline).await else {
             return Err(InvokeError::Busy);
         };
@@ -244,7 +244,7 @@ async fn call_function(
     let mut results = vec![Val::Bool(false); found.ty.results().len()];
     until(deadline, async {
         let instance = prepared.instantiate(&mut store).await?;
-        let Some(function) = instance.get_func(&mut store, &found.index) else {
+        let Some(function) = instance.get_func(&mut store, found.index) else {
             wasmtime::bail!("the function is gone from the instance");
         };
         function.call_async(&mut store, arguments, &mut results).await?;

@@ -18,6 +18,7 @@ mod link;
 mod logs;
 mod prepare;
 mod request;
+mod request_id;
 mod running;
 mod seal;
 mod slice;
@@ -47,6 +48,7 @@ pub use self::running::Running;
 use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
+use self::request_id::RequestIds;
 use crate::logs::LogBook;
 
 /// Requests that wait for room in the pool at once; more are refused without waiting.
@@ -103,6 +105,7 @@ struct Parts {
     room: Arc<Semaphore>,
     pool: PoolLimits,
     waiting: Semaphore,
+    ids: RequestIds,
 }
 
 /// The open databases, so that all generations of a graph share one.
@@ -147,6 +150,7 @@ impl Host {
             room: Arc::new(Semaphore::new(config.pool.memories as usize)),
             pool: config.pool,
             waiting: Semaphore::new(WAITING_MAX),
+            ids: RequestIds::new(),
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -164,6 +168,11 @@ impl Host {
     /// How many slices were compiled, rather than loaded, since this host was opened.
     pub fn compiled(&self) -> u64 {
         self.parts.compiled.compiled()
+    }
+
+    /// What the next request is known by.
+    fn request_id(&self) -> Arc<str> {
+        self.parts.ids.next()
     }
 
     /// Room for one instance, if there is some soon enough.

@@ -39,6 +39,7 @@ const FOLDERS: [Folder; 9] = [
         name: "proto",
         ours: &["model"],
         others: Some(&[
+            "http",
             "prost",
             "prost-types",
             "protox",

@@ -24,7 +24,7 @@ const TYPE_KEYWORDS: [&str; 4] = ["struct", "enum", "trait", "type"];
 
 /// What names of times say that are not waited out in the hope that something has happened: the rhythm of a load, the
 /// pause between retries, the random moment of a fault.
-const RHYTHMS: [&str; 3] = ["PACE", "RETRY", "moment"];
+const RHYTHMS: [&str; 4] = ["PACE", "RETRY", "moment", "random"];
 
 /// Every rule that a file of Rust breaks.
 pub fn check(file: &File) -> Vec<Finding> {
@@ -99,7 +99,7 @@ impl Found<'_> {
     fn names(&mut self) {
         const INSTEAD: &str = "name the thing for what it is or does";
         let stem = self.file.name().trim_end_matches(".rs");
-        if stem.split('_').any(|word| is_empty_word(word)) {
+        if stem.split('_').any(is_empty_word) {
             self.add(0, format!("`{stem}` in a file's name says nothing"), INSTEAD);
         }
         let mut places = Vec::new();
@@ -130,21 +130,19 @@ impl Found<'_> {
         }
     }
 
-    /// Tests wait for a condition, never for a time.
+    /// Tests wait for a condition, never for a time: a pause belongs in a loop that looks.
     fn sleeps(&mut self) {
-        let functions = self.source.functions();
+        let loops = self.source.loops();
         let mut places = Vec::new();
         for word in ["sleep", "sleep_until"] {
-            for at in self.source.words(word) {
+            // A test may call something of its own by that name.
+            let is_own = self.source.code.contains(&format!("let {word} ="));
+            for at in self.source.words(word).filter(|_| !is_own) {
                 let Some(arguments) = self.source.code[at + word.len()..].strip_prefix('(') else { continue };
-                // The innermost function is the last that begins before and ends behind.
-                let inside = functions.iter().rfind(|function| function.span.contains(&at));
-                let is_wait = inside.is_some_and(|function| {
-                    function.name.split('_').any(|word| ["until", "poll"].contains(&word))
-                });
-                let argument = arguments.split(')').next().unwrap_or_default();
+                let argument = arguments.split(';').next().unwrap_or_default();
+                let is_look = loops.iter().any(|span| span.contains(&at));
                 let is_rhythm = RHYTHMS.iter().any(|rhythm| argument.contains(rhythm));
-                if self.is_test(at) && !is_wait && !is_rhythm {
+                if self.is_test(at) && !is_look && !is_rhythm {
                     places.push(at);
                 }
             }
@@ -153,8 +151,8 @@ impl Found<'_> {
             self.add(
                 at,
                 "a test waits for a time",
-                "look for the condition until a deadline, in a function named `…until…` or `…poll…`; the rhythm of a \
-                 load or of retries and the moment of a fault are named PACE, RETRY and moment",
+                "look for the condition in a loop with a deadline; the rhythm of a load or of retries and the moment of \
+                 a fault are named PACE, RETRY, moment or random",
             );
         }
     }
@@ -197,8 +195,6 @@ mod tests {
         check(&file).into_iter().map(|finding| format!("{} {}", finding.place, finding.problem)).collect()
     }
 
-    const SLEEP: &str = "tokio::time::sleep(Duration::from_secs(1)).await;";
-
     #[test]
     fn code_that_must_not_be_there_is_found_but_not_in_text() {
         let found = problems("a/src/b.rs", "//! B.\nfn a() { todo!(); dbg!(1) }\n#[ignore]\nfn b() {}\n");
@@ -235,12 +231,16 @@ mod tests {
 
     #[test]
     fn tests_wait_for_conditions() {
-        let body = |name: &str| format!("//! B.\nfn {name}() {{ {SLEEP} }}\n");
-        assert_eq!(problems("a/tests/b.rs", &body("restarts")).len(), 1);
-        assert!(problems("a/tests/b.rs", &body("wait_until")).is_empty());
-        assert!(problems("a/src/b.rs", &body("restarts")).is_empty());
+        const SLEEP: &str = "tokio::time::sleep(Duration::from_secs(1)).await;";
+        let waits = format!("//! B.\nfn restarts() {{ {SLEEP} }}\n");
+        assert_eq!(problems("a/tests/b.rs", &waits).len(), 1);
+        assert!(problems("a/src/b.rs", &waits).is_empty());
         let inside = format!("//! B.\n#[cfg(test)]\nmod tests {{ fn b() {{ {SLEEP} }} }}\n");
         assert_eq!(problems("a/src/b.rs", &inside).len(), 1);
+        let looks = format!("//! B.\nfn b() {{ loop {{ if c() {{ return }} {SLEEP} }} }}\n");
+        assert!(problems("a/tests/b.rs", &looks).is_empty());
+        let own = "//! B.\nfn b() { let sleep = |d| ask(d); sleep(1) }\n";
+        assert!(problems("a/tests/b.rs", own).is_empty());
         let pace = "//! B.\nfn load() { sleep(PACE) }\n";
         assert!(problems("chaos-tests/src/b.rs", pace).is_empty());
     }

@@ -59,14 +59,21 @@ pub fn run(root: &Path, target_dir: &Path) -> anyhow::Result<()> {
     findings.extend(files.iter().flat_map(code::check));
     findings.extend(files.iter().flat_map(text::check));
     findings.extend(documents::check(root, &files, &workspace));
-    findings.extend(packages::check(root)?);
+    // What is found otherwise is shown all the same.
+    findings.extend(packages::check(root).unwrap_or_else(|error| {
+        let instead = "mend that first; `cargo build` brings the lock file up to date";
+        vec![Finding::new("packages", format!("cannot be checked: {error:#}"), instead)]
+    }));
     findings.sort();
 
     for finding in &findings {
         command::say(&finding.to_string());
     }
     match findings.len() {
-        0 => Ok(()),
+        0 => {
+            command::say(&format!("{} files, and every rule holds", files.len()));
+            Ok(())
+        }
         1 => bail!("one rule of this tree is broken, see above"),
         many => bail!("{many} rules of this tree are broken, see above"),
     }

@@ -10,7 +10,7 @@ pub struct Source {
     pub code: String,
 }
 
-/// A block that has a name: a function or a module written in place.
+/// A module written in place.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Block {
     /// Its name.
@@ -43,14 +43,15 @@ impl Source {
         })
     }
 
-    /// Every function with a body.
-    pub fn functions(&self) -> Vec<Block> {
-        self.blocks("fn")
-    }
-
     /// Every module written in place.
     pub fn modules(&self) -> Vec<Block> {
-        self.blocks("mod")
+        self.words("mod")
+            .filter_map(|at| {
+                let name = self.name_behind(at + "mod".len());
+                let body = self.body(at)?;
+                (!name.is_empty()).then_some(Block { name, span: at..body.end })
+            })
+            .collect()
     }
 
     /// Names behind `mod` whose code is in a file of its own, and where they stand.
@@ -64,19 +65,18 @@ impl Source {
             .collect()
     }
 
+    /// Every `loop` and `while`, from its keyword to its closing brace.
+    pub fn loops(&self) -> Vec<Range<usize>> {
+        ["loop", "while"]
+            .into_iter()
+            .flat_map(|keyword| self.words(keyword))
+            .filter_map(|at| Some(at..self.body(at)?.end))
+            .collect()
+    }
+
     /// The parts that are compiled for tests alone.
     pub fn tests(&self) -> Vec<Range<usize>> {
         self.code.match_indices("#[cfg(test)]").filter_map(|(at, _)| Some(at..self.body(at)?.end)).collect()
-    }
-
-    fn blocks(&self, keyword: &'static str) -> Vec<Block> {
-        self.words(keyword)
-            .filter_map(|at| {
-                let name = self.name_behind(at + keyword.len());
-                let body = self.body(at)?;
-                (!name.is_empty()).then_some(Block { name, span: at..body.end })
-            })
-            .collect()
     }
 
     fn name_behind(&self, at: usize) -> String {
@@ -240,14 +240,20 @@ mod tests {
     }
 
     #[test]
-    fn blocks_have_names_and_ends() {
-        let source =
-            Source::new("fn outer(a: [u8; 2]) { fn inner() {} } fn declared(); mod m { fn g() { {} } }");
-        let names: Vec<String> = source.functions().into_iter().map(|block| block.name).collect();
-        assert_eq!(names, ["outer", "inner", "g"]);
-        assert_eq!(source.functions()[0].span, 0..38);
-        assert_eq!(source.modules(), [Block { name: "m".to_owned(), span: 54..77 }]);
-        assert_eq!(Source::new("mod a; mod b {} pub mod c;").module_files().len(), 2);
+    fn modules_are_written_in_place_or_in_files() {
+        let source = Source::new("mod a; pub mod b { fn g(c: [u8; 2]) { {} } mod d; } mod e {}");
+        let names: Vec<String> = source.modules().into_iter().map(|block| block.name).collect();
+        assert_eq!(names, ["b", "e"]);
+        assert_eq!(source.modules()[1], Block { name: "e".to_owned(), span: 52..60 });
+        let files: Vec<String> = source.module_files().into_iter().map(|(_, name)| name).collect();
+        assert_eq!(files, ["a", "d"]);
+    }
+
+    #[test]
+    fn loops_are_found_but_not_counted_ones() {
+        let source = Source::new("fn a() { for b in c { d } while e(f) { g } loop { h } }");
+        let found: Vec<&str> = source.loops().into_iter().map(|span| &source.code[span]).collect();
+        assert_eq!(found, ["loop { h }", "while e(f) { g }"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The provider of a link: pure computation.
+//! The provider of a link.
 
 wit_bindgen::generate!({ world: "back", path: "../../wit", generate_all });
 
@@ -8,6 +8,8 @@ export!(Back);
 
 impl exports::weft::examples::greeter::Guest for Back {
     fn greet(name: String) -> String {
+        let line = format!("back greets {name}\n");
+        let _ = wasi::cli::stdout::get_stdout().blocking_write_and_flush(line.as_bytes());
         format!("hello, {name}")
     }
 

@@ -14,7 +14,12 @@ impl exports::wasi::http::incoming_handler::Guest for Front {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let text = match path {
-            "/greet" => greeter::greet(query.strip_prefix("name=").unwrap_or("world")),
+            "/greet" => {
+                let name = query.strip_prefix("name=").unwrap_or("world");
+                let line = format!("front asks for {name}\n");
+                let _ = wasi::cli::stdout::get_stdout().blocking_write_and_flush(line.as_bytes());
+                greeter::greet(name)
+            }
             "/add" => {
                 let count: u32 = query.strip_prefix("n=").and_then(|n| n.parse().ok()).unwrap_or(1);
                 (0..count).fold(0, |sum, _| greeter::add(sum, 1)).to_string()

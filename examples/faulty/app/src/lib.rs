@@ -15,7 +15,10 @@ struct Faulty;
 
 export!(Faulty);
 
-const HOUR_NS: u64 = 3_600_000_000_000;
+const MILLISECOND_NS: u64 = 1_000_000;
+const HOUR_NS: u64 = 3_600_000 * MILLISECOND_NS;
+/// What a stream of wasi:io takes in one blocking write.
+const WRITE_BYTES: usize = 4_096;
 
 impl exports::wasi::http::incoming_handler::Guest for Faulty {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
@@ -30,6 +33,10 @@ impl exports::wasi::http::incoming_handler::Guest for Faulty {
             "/log" => respond(out, speak()),
             "/config" => respond(out, &settings()),
             "/fetch" => respond(out, &fetch(query.strip_prefix("url=").unwrap_or_default())),
+            "/deep" => respond(out, &format!("{}\n", deep(1))),
+            "/sleep" => respond(out, sleep(number(query, "ms="))),
+            "/big" => stream(out, number(query, "kib=")),
+            "/half" => half(out, number(query, "ms=")),
             _ => respond(out, "ok\n"),
         }
     }
@@ -40,6 +47,22 @@ fn spin() -> ! {
     loop {
         count = std::hint::black_box(count).wrapping_add(1);
     }
+}
+
+/// Recurses until the stack is used up; with little of its own memory in each step, so that the host's stack is.
+fn deep(depth: u64) -> u64 {
+    if std::hint::black_box(depth) == 0 { depth } else { deep(depth + 1).wrapping_mul(31) ^ depth }
+}
+
+/// Says that it has begun, so that others know that its request is under way.
+fn sleep(milliseconds: u64) -> &'static str {
+    log(Level::Info, "faulty", "sleeping");
+    monotonic_clock::subscribe_duration(milliseconds * MILLISECOND_NS).block();
+    "slept\n"
+}
+
+fn number(query: &str, key: &str) -> u64 {
+    query.strip_prefix(key).and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
 fn grow() -> String {
@@ -103,11 +126,41 @@ fn fetch(url: &str) -> String {
 }
 
 fn respond(out: ResponseOutparam, text: &str) {
-    let response = OutgoingResponse::new(Fields::new());
-    let Ok(body) = response.body() else { return };
-    ResponseOutparam::set(out, Ok(response));
+    let Some(body) = begin(out) else { return };
+    write(&body, text.as_bytes());
+    let _ = OutgoingBody::finish(body, None);
+}
+
+/// Answers with so many KiB, whatever the client reads of them.
+fn stream(out: ResponseOutparam, kib: u64) {
+    let Some(body) = begin(out) else { return };
     if let Ok(stream) = body.write() {
-        let _ = stream.blocking_write_and_flush(text.as_bytes());
+        for _ in 0..kib * 1_024 / WRITE_BYTES as u64 {
+            if stream.blocking_write_and_flush(&[b'x'; WRITE_BYTES]).is_err() {
+                return;
+            }
+        }
     }
     let _ = OutgoingBody::finish(body, None);
+}
+
+/// Fails with its answer under way: at once, or when a part of it was sent.
+fn half(out: ResponseOutparam, milliseconds: u64) {
+    let Some(body) = begin(out) else { return };
+    write(&body, b"the first half");
+    monotonic_clock::subscribe_duration(milliseconds * MILLISECOND_NS).block();
+    core::arch::wasm32::unreachable()
+}
+
+fn begin(out: ResponseOutparam) -> Option<OutgoingBody> {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().ok()?;
+    ResponseOutparam::set(out, Ok(response));
+    Some(body)
+}
+
+fn write(body: &OutgoingBody, bytes: &[u8]) {
+    if let Ok(stream) = body.write() {
+        let _ = stream.blocking_write_and_flush(bytes);
+    }
 }

@@ -31,6 +31,17 @@ pub struct EgressLimits {
     pub refused: Vec<SocketAddr>,
 }
 
+impl EgressLimits {
+    /// An unspecified address reaches this node when it is dialled, and is every address of it when it is listened on.
+    fn refuses(&self, address: SocketAddr) -> bool {
+        let ip = address.ip().to_canonical();
+        self.refused.iter().filter(|refused| refused.port() == address.port()).any(|refused| {
+            let refused = refused.ip().to_canonical();
+            refused == ip || ip.is_unspecified() || refused.is_unspecified()
+        })
+    }
+}
+
 /// Dials for all guests of a node.
 pub(crate) struct Client {
     limits: EgressLimits,
@@ -143,7 +154,7 @@ impl Client {
     }
 
     fn may_reach(&self, address: SocketAddr) -> bool {
-        (self.limits.allow_private || is_public(address.ip())) && !self.limits.refused.contains(&address)
+        (self.limits.allow_private || is_public(address.ip())) && !self.limits.refuses(address)
     }
 }
 
@@ -267,6 +278,26 @@ mod tests {
             "2001:0:0:0:0:0:80ff:fffe",
         ] {
             assert!(!is_public(special.parse().unwrap()), "{special}");
+        }
+    }
+
+    #[test]
+    fn refused_ports_are_refused_under_every_address_that_leads_there() {
+        let refused = ["127.0.0.1:7100", "[::1]:7101", "0.0.0.0:7102"].map(|address| address.parse().unwrap());
+        let limits = EgressLimits { allow_private: true, refused: refused.into() };
+        for address in [
+            "127.0.0.1:7100",
+            "[::ffff:127.0.0.1]:7100",
+            "0.0.0.0:7100",
+            "[::]:7100",
+            "[::1]:7101",
+            "127.0.0.1:7102",
+            "10.0.0.7:7102",
+        ] {
+            assert!(limits.refuses(address.parse().unwrap()), "{address}");
+        }
+        for address in ["127.0.0.1:7103", "127.0.0.2:7100", "10.0.0.7:7100"] {
+            assert!(!limits.refuses(address.parse().unwrap()), "{address}");
         }
     }
 

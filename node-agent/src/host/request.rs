@@ -10,10 +10,10 @@ use hyper::body::Incoming;
 use model::log::Level;
 use model::route::HttpRoute;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use wasmtime::component::Resource;
+use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamContext};
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use crate::host::body::{self, Body, GuestBody};
@@ -28,8 +28,14 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("weft-request-id");
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 
 type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
-type Ended = Result<(), CallError>;
 type Guest = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// How the guest ended.
+struct Ended {
+    call: Result<(), CallError>,
+    /// Whether it left a body unfinished, which was cut then.
+    cut: bool,
+}
 
 /// What the client is told where the component gave no response.
 enum Refusal {
@@ -46,7 +52,7 @@ impl Running {
         route: &HttpRoute,
         request: http::Request<Incoming>,
     ) -> http::Response<Body> {
-        let id: Arc<str> = uuid::Uuid::new_v4().to_string().into();
+        let id = self.host.request_id();
         let pass = self.traffic.enter();
         let mut response = match self.answer(route, request, &id, pass).await {
             Ok(response) => response,
@@ -86,6 +92,11 @@ impl Running {
             ended = &mut guest => (receiver.try_recv().ok(), Some(ended)),
         };
         match (answer, ended) {
+            // Nothing of the response was sent yet: a refusal says more than half an answer.
+            (Some(Ok(_)), Some(ended)) if ended.cut => {
+                self.say_ended(&ended, route, id);
+                Err(refusal(&ended))
+            }
             (Some(Ok(response)), ended) => {
                 let guest = match ended {
                     None => Some(body::Running(Some(self.run_on(guest, route, id)))),
@@ -107,14 +118,10 @@ impl Running {
                     None => guest.await,
                 };
                 self.say_ended(&ended, route, id);
-                match ended {
-                    Ok(()) => {
-                        say(Level::Error, "the component returned without a response");
-                        Err(Refusal::Failed)
-                    }
-                    Err(CallError::Deadline) => Err(Refusal::Deadline),
-                    Err(CallError::Trap(_)) => Err(Refusal::Failed),
+                if ended.call.is_ok() {
+                    say(Level::Error, "the component returned without a response");
                 }
+                Err(refusal(&ended))
             }
         }
     }
@@ -124,17 +131,16 @@ impl Running {
         let (log, component, id) = (self.log.clone(), route.to.clone(), id.clone());
         let pass = self.traffic.enter();
         tokio::spawn(async move {
-            let ended = guest.await;
-            if let Err(error) = &ended {
-                log.agent(Some(&component), Some(&id), Level::Error, &reason(error));
+            if let Some(reason) = guest.await.reason() {
+                log.agent(Some(&component), Some(&id), Level::Error, &reason);
             }
             drop(pass);
         })
     }
 
     fn say_ended(&self, ended: &Ended, route: &HttpRoute, id: &str) {
-        if let Err(error) = ended {
-            self.log.agent(Some(&route.to), Some(id), Level::Error, &reason(error));
+        if let Some(reason) = ended.reason() {
+            self.log.agent(Some(&route.to), Some(id), Level::Error, &reason);
         }
     }
 }
@@ -149,7 +155,7 @@ async fn run(
 ) -> Ended {
     let deadline = call.deadline;
     let mut store = prepared.store(call);
-    let ended = until(deadline, async {
+    let call = until(deadline, async {
         let instance = prepared.instantiate(&mut store).await?;
         let incoming = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         let out = store.data_mut().http().new_response_outparam(sender)?;
@@ -159,9 +165,21 @@ async fn run(
         handle.call_async(&mut store, (incoming, out)).await
     })
     .await;
+    let cut = cut_unfinished(&mut store.data_mut().table);
     drop(store);
     drop(room);
-    ended
+    Ended { call, cut }
+}
+
+/// Ends the bodies that the guest has not finished as broken: dropped with their store, they would look complete.
+fn cut_unfinished(table: &mut ResourceTable) -> bool {
+    let mut cut = false;
+    for body in table.iter_mut().filter_map(|entry| entry.downcast_mut::<HostOutgoingBody>()) {
+        let (empty, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+        std::mem::replace(body, empty).abort();
+        cut = true;
+    }
+    cut
 }
 
 /// Guests are promised an authority, which HTTP/1.0 need not send.
@@ -188,11 +206,22 @@ fn respond(
     response.map(|body| Body::guest(GuestBody { body, remaining, guest, _pass: pass }))
 }
 
-/// For the log: the trap and the guest's functions on the stack.
-fn reason(error: &CallError) -> String {
-    match error {
-        CallError::Deadline => "the call's deadline passed; the instance was ended".to_owned(),
-        CallError::Trap(error) => format!("the instance trapped: {error:?}"),
+impl Ended {
+    /// For the log: the trap and the guest's functions on the stack.
+    fn reason(&self) -> Option<String> {
+        match &self.call {
+            Err(CallError::Deadline) => Some("the call's deadline passed; the instance was ended".to_owned()),
+            Err(CallError::Trap(error)) => Some(format!("the instance trapped: {error:?}")),
+            Ok(()) if self.cut => Some("the component returned without finishing its response".to_owned()),
+            Ok(()) => None,
+        }
+    }
+}
+
+fn refusal(ended: &Ended) -> Refusal {
+    match ended.call {
+        Err(CallError::Deadline) => Refusal::Deadline,
+        Ok(()) | Err(CallError::Trap(_)) => Refusal::Failed,
     }
 }
 

@@ -7,10 +7,11 @@ mod routes;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HOST, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -88,16 +89,35 @@ impl Ingress {
     pub async fn serve(self, shutdown: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(self.limits.connections));
-        let mut shutdown = std::pin::pin!(shutdown);
+        let leaving = Arc::new(AtomicBool::new(false));
+        self.accept_until(shutdown, &room, &graceful, &leaving).await;
+        // A connection that is closed while the next request is on its way loses it. So clients are told first: each
+        // answer from now on is the last of its connection. Only connections without a request are closed then.
+        leaving.store(true, Ordering::Release);
+        self.accept_until(tokio::time::sleep(LEAVING), &room, &graceful, &leaving).await;
+        drop(self.listener);
+        if tokio::time::timeout(self.limits.drain, graceful.shutdown()).await.is_err() {
+            tracing::warn!("requests were still under way at the end of the drain time; their connections are cut");
+        }
+    }
+
+    async fn accept_until(
+        &self,
+        end: impl Future<Output = ()>,
+        room: &Arc<Semaphore>,
+        graceful: &GracefulShutdown,
+        leaving: &Arc<AtomicBool>,
+    ) {
+        let mut end = std::pin::pin!(end);
         loop {
             // Both are cancel safe: no connection is taken without room for it.
             let accepted = tokio::select! {
                 biased;
-                () = &mut shutdown => break,
+                () = &mut end => break,
                 accepted = accept(&self.listener, room.clone()) => accepted,
             };
             match accepted {
-                Ok((stream, place)) => self.connection(stream, place, &graceful),
+                Ok((stream, place)) => self.connection(stream, place, graceful, leaving.clone()),
                 Err(error) => {
                     // Out of file descriptors, or a connection that ended in the queue: others may work.
                     tracing::warn!(%error, "a connection cannot be taken");
@@ -105,19 +125,31 @@ impl Ingress {
                 }
             }
         }
-        drop(self.listener);
-        if tokio::time::timeout(self.limits.drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests were still under way at the end of the drain time; their connections are cut");
-        }
     }
 
-    fn connection(&self, stream: TcpStream, place: OwnedSemaphorePermit, graceful: &GracefulShutdown) {
+    fn connection(
+        &self,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        graceful: &GracefulShutdown,
+        leaving: Arc<AtomicBool>,
+    ) {
         // Responses are written whole; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
-        let routes = self.routes.clone();
-        let service = service_fn(move |request| {
-            let routes = routes.clone();
-            async move { Ok::<_, std::convert::Infallible>(answer(&routes, request).await) }
+        // One count of each for the connection, so that requests of different connections touch no common memory.
+        let shared = Arc::new((self.routes.clone(), leaving));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let shared = shared.clone();
+            async move {
+                let (routes, leaving) = &*shared;
+                // HTTP/2 says it by itself, and has no such header.
+                let has_header = request.version() < Version::HTTP_2;
+                let mut response = answer(routes, request).await;
+                if has_header && leaving.load(Ordering::Acquire) {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(response)
+            }
         });
         let limits = self.limits;
         let mut server = auto::Builder::new(TokioExecutor::new());
@@ -149,6 +181,9 @@ impl Ingress {
 
 /// How long to wait after a failed accept; usually file descriptors are short, and come back as requests end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long clients are told that their connections end before idle ones are closed: busy clients have had an answer
+/// by then.
+const LEAVING: Duration = Duration::from_millis(250);
 /// How often a silent HTTP/2 client is asked whether it is there, and how long it may take to say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 

@@ -105,3 +105,88 @@ impl<'a> Unfolding<'a> {
         Ok(self.instances.len() - 1)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests {
+    use model::digest::Digest;
+    use model::graph::{Artifact, Settings};
+    use model::linked::{Link, LinkOrigin, LinkedComponent, Origin};
+
+    use super::*;
+
+    /// A graph of links written `from -> to`, each over an interface named for its target.
+    fn graph(links: &[(&str, &str)]) -> LinkedGraph {
+        let mut linked = LinkedGraph::default();
+        for (from, to) in links {
+            for name in [from, to] {
+                let artifact = Artifact { digest: Digest::from_bytes([0; 32]), size: 1 };
+                let component = LinkedComponent {
+                    artifact,
+                    origin: Origin::Graph,
+                    exports: Vec::new(),
+                    settings: Settings::default(),
+                };
+                linked.components.insert(name.parse().unwrap(), component);
+            }
+            let interface: InterfaceName = format!("test:graph/{to}@1.0.0").parse().unwrap();
+            linked.links.push(Link {
+                from: from.parse().unwrap(),
+                interface: interface.clone(),
+                to: Target::Component { name: to.parse().unwrap(), export: interface },
+                wiring: LinkOrigin::Explicit,
+                functions: Vec::new(),
+            });
+        }
+        linked
+    }
+
+    /// `name(indices of its providers)` for each instance, in order.
+    fn unfolded(links: &[(&str, &str)], root: &str) -> Result<Vec<String>, SliceError> {
+        let slice = slice(&graph(links), &root.parse().unwrap())?;
+        let shown = slice.instances.iter().map(|instance| {
+            let providers = instance.imports.iter().map(|(_, provider)| match provider {
+                Provider::Instance { index, .. } => index.to_string(),
+                Provider::Capability(name) => name.to_string(),
+                Provider::Host => "host".to_owned(),
+            });
+            format!("{}({})", instance.component, providers.collect::<Vec<_>>().join(","))
+        });
+        Ok(shown.collect())
+    }
+
+    #[test]
+    fn providers_come_first_and_each_consumer_has_its_own() {
+        let links = [("app", "proxy"), ("app", "store"), ("proxy", "store")];
+        let expected = ["store()", "proxy(0)", "store()", "app(1,2)"].map(str::to_owned);
+        assert_eq!(unfolded(&links, "app").unwrap(), expected);
+        assert_eq!(unfolded(&links, "proxy").unwrap(), ["store()", "proxy(0)"].map(str::to_owned));
+    }
+
+    #[test]
+    fn several_links_to_one_provider_share_one_instance() {
+        let mut linked = graph(&[("app", "store")]);
+        let mut second = linked.links[0].clone();
+        second.interface = "test:graph/other@1.0.0".parse().unwrap();
+        linked.links.push(second);
+        let slice = slice(&linked, &"app".parse().unwrap()).unwrap();
+        assert_eq!(slice.instances.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_unfolded_is_refused() {
+        let cycle = [("a", "b"), ("b", "c"), ("c", "a")];
+        assert_eq!(unfolded(&cycle, "a"), Err(SliceError::Cycle("a".parse().unwrap())));
+        assert_eq!(unfolded(&cycle, "z"), Err(SliceError::Missing("z".parse().unwrap())));
+        // Each level doubles: nine of them unfold to 511 instances.
+        let names: Vec<String> = (0..9).map(|level| format!("l{level}")).collect();
+        let mut links = Vec::new();
+        for pair in names.windows(2) {
+            let (left, right) = (format!("{}-a", pair[0]), format!("{}-b", pair[0]));
+            links.extend([(pair[0].clone(), left.clone()), (pair[0].clone(), right.clone())]);
+            links.extend([(left, pair[1].clone()), (right, pair[1].clone())]);
+        }
+        let links: Vec<(&str, &str)> = links.iter().map(|(from, to)| (from.as_str(), to.as_str())).collect();
+        assert_eq!(unfolded(&links, "l0"), Err(SliceError::TooLarge { root: "l0".parse().unwrap() }));
+    }
+}

@@ -33,9 +33,12 @@ impl RouteTableHandle {
     }
 }
 
+/// Routes and what answers them, the longest path first.
+type Routes<T> = Vec<(Arc<HttpRoute>, Arc<T>)>;
+
 struct Table<T> {
-    by_host: HashMap<String, Vec<(Arc<HttpRoute>, Arc<T>)>>,
-    any_host: Vec<(Arc<HttpRoute>, Arc<T>)>,
+    by_host: HashMap<String, Routes<T>>,
+    any_host: Routes<T>,
 }
 
 impl<T> Default for Table<T> {
@@ -56,7 +59,7 @@ impl<T> Table<T> {
                 None => table.any_host.push((route, target)),
             }
         }
-        let longest_first = |routes: &mut Vec<(Arc<HttpRoute>, Arc<T>)>| {
+        let longest_first = |routes: &mut Routes<T>| {
             // Stable: of two equal routes the first one stays, whatever the cluster should have refused.
             routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.path.as_str().len()));
         };

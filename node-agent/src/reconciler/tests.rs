@@ -60,7 +60,9 @@ impl Runner for FakeRunner {
         let fate = self.fates.lock().await.recv().await.unwrap();
         let failure = Failure { reason: "told".to_owned(), message: "to fail".to_owned() };
         match fate {
-            Fate::Serves => Ok(Fake { name: format!("{}@{}", graph.key, graph.generation), gate: self.gate.clone() }),
+            Fate::Serves => {
+                Ok(Fake { name: format!("{}@{}", graph.key, graph.generation), gate: self.gate.clone() })
+            }
             Fate::Certain => Err(PrepareError::Certain(failure)),
             Fate::MayHeal => Err(PrepareError::MayHeal(failure)),
         }
@@ -130,7 +132,8 @@ impl Scene {
 
     async fn reported(&mut self, key: &str, is: impl Fn(&GraphReport) -> bool) {
         let key = key.parse().unwrap();
-        let wait = self.report.wait_for(|report| report.graphs.iter().any(|graph| graph.key == key && is(graph)));
+        let wait =
+            self.report.wait_for(|report| report.graphs.iter().any(|graph| graph.key == key && is(graph)));
         timeout(PATIENCE, wait).await.expect("it reports what was expected").unwrap();
     }
 
@@ -181,7 +184,7 @@ async fn a_certain_failure_is_reported_and_not_tried_again_until_another_generat
     scene.end().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn what_may_heal_is_tried_again_after_a_while() {
     let mut scene = Scene::new();
     scene.assign(1, &[("a", 1)]);

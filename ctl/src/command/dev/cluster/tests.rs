@@ -113,7 +113,6 @@ async fn what_dies_is_started_again_and_agents_are_stopped_first() {
         after = timeout(PATIENCE, are_back) => after.unwrap(),
     };
     assert_eq!(after.nodes[1].pid, before.nodes[1].pid, "what lives is left alone");
-    drop(terminal);
     let said = String::from_utf8(errors).unwrap();
     for expected in [
         "n1 died: it was ended by signal 9; its last lines:\n  this is n1",

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType};
 
-pub use self::database::{Database, OpenError, Source};
 use self::database::Lease;
+pub use self::database::{Database, OpenError, Source};
 use crate::host::state::State;
 
 /// As the interface has it.
@@ -74,11 +74,7 @@ struct Connection {
 type Execution<'a> = Box<dyn Future<Output = wasmtime::Result<(Result<QueryResult, Error>,)>> + Send + 'a>;
 
 /// Defines the interface under `name`, with one database behind it.
-pub(crate) fn offer(
-    linker: &mut Linker<State>,
-    name: &str,
-    database: Arc<Database>,
-) -> wasmtime::Result<()> {
+pub(crate) fn offer(linker: &mut Linker<State>, name: &str, database: Arc<Database>) -> wasmtime::Result<()> {
     let mut interface = linker.instance(name)?;
     interface.resource("connection", ResourceType::host::<Connection>(), |mut store, handle| {
         // Dropping the connection rolls back what is open and gives it back to its database.
@@ -138,3 +134,7 @@ impl Drop for CancelOnDrop {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+mod tests;

@@ -43,7 +43,10 @@ fn run(
     let mut prepared = connection.prepare_cached(statement)?;
     let wanted = prepared.parameter_count();
     if parameters.len() != wanted {
-        return Err(Error::Io(format!("the statement has {wanted} parameters, {} are given", parameters.len())));
+        return Err(Error::Io(format!(
+            "the statement has {wanted} parameters, {} are given",
+            parameters.len()
+        )));
     }
     for (index, value) in parameters.into_iter().enumerate() {
         prepared.raw_bind_parameter(index + 1, rusqlite::types::Value::from(value))?;
@@ -69,7 +72,7 @@ fn run(
     }
     drop(found);
     // Read after the steps: SQLite prepares anew where the schema has changed.
-    let columns = prepared.column_names().into_iter().map(str::to_owned).collect();
+    let columns = prepared.column_names().map(str::to_owned).collect();
     Ok(QueryResult { columns, rows })
 }
 

@@ -1,56 +1,124 @@
 //! The invariants of the state, as a list of those that are broken.
 
-use crate::state::{EVENTS_MAX, HISTORY_MAX, REQUESTS_MAX, State};
+use model::graph::Artifact;
+use model::id::GraphKey;
+use model::policy::Action;
+
+use crate::state::{
+    ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, NODES_MAX, POLICIES_MAX, REQUESTS_MAX,
+    State,
+};
 
 /// Every broken invariant, as sentences; empty for a sound state.
 pub fn check(state: &State) -> Vec<String> {
-    let mut broken = Vec::new();
-    let mut must = |holds: bool, sentence: String| {
-        if !holds {
-            broken.push(sentence);
-        }
-    };
+    let mut broken = Broken(Vec::new());
     for (key, record) in &state.graphs {
-        let numbers: Vec<u64> = record.revisions.iter().map(|r| r.number.0).collect();
-        must(!numbers.is_empty(), format!("{key} has no revision"));
-        must(numbers.len() <= HISTORY_MAX, format!("{key} keeps {} revisions", numbers.len()));
-        must(
-            numbers.windows(2).all(|pair| pair[1] == pair[0] + 1),
-            format!("the revisions of {key} are not consecutive: {numbers:?}"),
-        );
-        must(
-            record.generation.0 > 0 && record.generation.0 <= state.revision.0,
-            format!("generation {} of {key} is not a state that was", record.generation),
-        );
-        if let Some(node) = &record.node {
-            must(state.nodes.contains_key(node), format!("{key} is on node {node}, which is not known"));
+        graph(state, key, record, &mut broken);
+    }
+    policies(state, &mut broken);
+    for (name, node) in &state.nodes {
+        broken.unless(node.accepted <= node.assigned_at && node.assigned_at.0 <= state.revision.0, || {
+            format!("node {name} has accepted {} of {} of {}", node.accepted, node.assigned_at, state.revision)
+        });
+        broken.unless(node.description.name == *name, || format!("node {name} is {}", node.description.name));
+    }
+    bounds(state, &mut broken);
+    broken.0
+}
+
+struct Broken(Vec<String>);
+
+impl Broken {
+    fn unless(&mut self, holds: bool, sentence: impl FnOnce() -> String) {
+        if !holds {
+            self.0.push(sentence());
         }
-        for route in &record.linked.ingress {
-            if let Some(by) = state.route_owner(route, key) {
-                must(false, format!("{} leads to {key} and to {by}", route.origin()));
+    }
+}
+
+fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broken) {
+    let numbers: Vec<u64> = record.revisions.iter().map(|r| r.number.0).collect();
+    broken.unless(!numbers.is_empty(), || format!("{key} has no revision"));
+    broken.unless(numbers.len() <= HISTORY_MAX, || format!("{key} keeps {} revisions", numbers.len()));
+    broken.unless(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), || {
+        format!("the revisions of {key} are not consecutive: {numbers:?}")
+    });
+    broken.unless(record.generation.0 > 0 && record.generation.0 <= state.revision.0, || {
+        format!("generation {} of {key} is not a state that was", record.generation)
+    });
+    if let Some(node) = &record.node {
+        broken
+            .unless(state.nodes.contains_key(node), || format!("{key} is on node {node}, which is not known"));
+    }
+    for route in &record.linked.ingress {
+        if let Some(by) = state.route_owner(route, key) {
+            broken.unless(false, || format!("{} leads to {key} and to {by}", route.origin()));
+        }
+    }
+    for artifact in record.linked.artifacts() {
+        stored(state, &artifact, || key.to_string(), broken);
+    }
+    if let Some(seen) = &record.observed {
+        broken.unless(
+            seen.uid == record.uid && seen.desired <= record.generation && record.node.is_some(),
+            || format!("what is observed of {key} is of another graph"),
+        );
+    }
+}
+
+fn policies(state: &State, broken: &mut Broken) {
+    for (name, policy) in &state.policies {
+        broken.unless(policy.current().is_some(), || format!("policy {name} has no version"));
+        broken.unless(policy.versions.len() <= HISTORY_MAX, || {
+            format!("policy {name} keeps {} versions", policy.versions.len())
+        });
+        let generations: Vec<u64> = policy.versions.iter().map(|version| version.generation.0).collect();
+        broken.unless(generations.is_sorted_by(|a, b| a < b), || {
+            format!("the versions of policy {name} are not in order: {generations:?}")
+        });
+        broken.unless(generations.last().is_none_or(|last| *last <= state.policies_at.0), || {
+            format!("policy {name} has changed later than the policies")
+        });
+        for version in &policy.versions {
+            broken.unless(version.spec.name == *name, || format!("policy {name} is {}", version.spec.name));
+            if let Action::Interpose(components) = &version.spec.action {
+                for component in components {
+                    stored(state, &component.artifact, || format!("policy {name}"), broken);
+                }
             }
         }
-        for artifact in record.linked.artifacts() {
-            must(
-                state.artifacts.contains_key(&artifact.digest),
-                format!("{key} needs artifact {}, which is not stored", artifact.digest),
-            );
-        }
-        if let Some(seen) = &record.observed {
-            must(seen.uid == record.uid, format!("what is observed of {key} is of another graph"));
-        }
     }
-    for (name, policy) in &state.policies {
-        must(policy.current().is_some(), format!("policy {name} has no version"));
+}
+
+fn stored(state: &State, artifact: &Artifact, what: impl FnOnce() -> String, broken: &mut Broken) {
+    broken.unless(state.artifacts.contains_key(&artifact.digest), || {
+        format!("{} needs artifact {}, which is not stored", what(), artifact.digest)
+    });
+}
+
+fn bounds(state: &State, broken: &mut Broken) {
+    let counts = [
+        ("graphs", state.graphs.len(), GRAPHS_MAX),
+        ("policies", state.policies.len(), POLICIES_MAX),
+        ("nodes", state.nodes.len(), NODES_MAX),
+        ("artifacts", state.artifacts.len(), ARTIFACTS_MAX),
+        ("events", state.events.len(), EVENTS_MAX),
+        ("requests", state.requests.len(), REQUESTS_MAX),
+    ];
+    for (what, count, most) in counts {
+        broken.unless(count <= most, || format!("{count} {what}"));
     }
-    must(
-        state.requests.len() == state.request_ages.len() && state.requests.len() <= REQUESTS_MAX,
-        format!("{} requests, {} ages", state.requests.len(), state.request_ages.len()),
-    );
-    must(state.events.len() <= EVENTS_MAX, format!("{} events", state.events.len()));
-    must(
-        state.graphs_at <= state.revision && state.policies_at <= state.revision,
-        "a change is later than the state".to_owned(),
-    );
-    broken
+    broken.unless(state.requests.len() == state.request_ages.len(), || {
+        format!("{} requests, {} ages", state.requests.len(), state.request_ages.len())
+    });
+    broken.unless(state.request_ages.iter().all(|(_, id)| state.requests.contains_key(id)), || {
+        "a request has an age and no outcome".to_owned()
+    });
+    broken.unless(state.graphs_at <= state.revision && state.policies_at <= state.revision, || {
+        "a change is later than the state".to_owned()
+    });
+    let of: Vec<u64> = state.events.iter().map(|event| event.revision.0).collect();
+    broken.unless(of.is_sorted() && of.last().is_none_or(|last| *last <= state.revision.0), || {
+        "the events are not in order".to_owned()
+    });
 }

@@ -28,6 +28,8 @@ pub const REQUEST_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 pub const GRAPHS_MAX: usize = 20_000;
 /// Policies in a cluster.
 pub const POLICIES_MAX: usize = 1_000;
+/// Artifacts that are stored: each graph's and policy's kept versions, a few components each.
+pub const ARTIFACTS_MAX: usize = 500_000;
 /// Nodes in a cluster.
 pub const NODES_MAX: usize = 10_000;
 

@@ -43,6 +43,7 @@ const fn not_yet(path: &'static str, help: &'static str) -> Refused {
 #[schemars(title = "policy.yaml")]
 pub struct PolicyFile {
     /// The version of this format: 1.
+    #[schemars(extend("const" = 1))]
     pub version: Placed<u32>,
     /// The policy's name, unique in the cluster.
     pub policy: Placed<String>,

@@ -1,6 +1,8 @@
 //! Graphs: deploy, delete, relink, place.
 
+use model::graph::Artifact;
 use model::id::{Generation, GraphKey};
+use model::linked::LinkedGraph;
 use model::node::NodeState;
 
 use crate::command::{DeleteGraph, Deploy, DeployOrigin, Place, Relink};
@@ -24,18 +26,10 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
             found: number,
         });
     }
-    let missing = deploy.linked.artifacts().find(|a| !state.artifacts.contains_key(&a.digest));
-    if let Some(artifact) = missing {
-        return Err(Refusal::NotFound { what: format!("artifact {}", artifact.digest) });
-    }
     if found.is_none() && state.graphs.len() >= GRAPHS_MAX {
         return Err(Refusal::Exhausted { what: "graphs".to_owned(), bound: GRAPHS_MAX as u64 });
     }
-    for route in &deploy.linked.ingress {
-        if let Some(by) = state.route_owner(route, &deploy.key) {
-            return Err(Refusal::RouteTaken { route: route.origin(), by: by.clone() });
-        }
-    }
+    admit(state, &deploy.key, &deploy.linked)?;
     if let Some(record) = found
         && deploy.origin == DeployOrigin::Deploy
         && record.linked == deploy.linked
@@ -49,6 +43,25 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
         });
     }
     Ok(commit_revision(state, deploy))
+}
+
+/// Whether a linked graph can be run in this state: its artifacts are stored, its routes are its own.
+fn admit(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), Refusal> {
+    stored(state, linked.artifacts())?;
+    for route in &linked.ingress {
+        if let Some(by) = state.route_owner(route, key) {
+            return Err(Refusal::RouteTaken { route: route.origin(), by: by.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the bytes of all these are stored.
+pub(super) fn stored(state: &State, mut artifacts: impl Iterator<Item = Artifact>) -> Result<(), Refusal> {
+    match artifacts.find(|artifact| !state.artifacts.contains_key(&artifact.digest)) {
+        Some(artifact) => Err(Refusal::NotFound { what: format!("artifact {}", artifact.digest) }),
+        None => Ok(()),
+    }
 }
 
 fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
@@ -131,6 +144,7 @@ pub(super) fn relink(state: &mut State, relink: &Relink) -> Result<Outcome, Refu
     if record.linked == relink.linked {
         return Ok(state.done());
     }
+    admit(state, &relink.key, &relink.linked)?;
     let mut record = record.clone();
     let at = state.advance();
     record.generation = at.into();

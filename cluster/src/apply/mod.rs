@@ -11,7 +11,7 @@ use model::id::{Generation, StateRevision};
 
 use crate::command::{Body, Command, RequestTag};
 use crate::outcome::{Outcome, Refusal};
-use crate::state::{EVENTS_MAX, REQUEST_KEPT_MS, REQUESTS_MAX, RequestRecord, State};
+use crate::state::{ARTIFACTS_MAX, EVENTS_MAX, REQUEST_KEPT_MS, REQUESTS_MAX, RequestRecord, State};
 
 impl State {
     /// Applies one command. Total: every command has an outcome, and a refused one has changed nothing.
@@ -47,10 +47,17 @@ impl State {
             Body::PutPolicy(put) => policy::put(self, put),
             Body::DeletePolicy(delete) => policy::delete(self, delete),
             Body::PutArtifact(artifact) => {
-                if !self.artifacts.contains_key(&artifact.digest) {
-                    self.advance();
-                    self.artifacts.insert(artifact.digest, *artifact);
+                if self.artifacts.contains_key(&artifact.digest) {
+                    return Ok(self.done());
                 }
+                if self.artifacts.len() >= ARTIFACTS_MAX {
+                    return Err(Refusal::Exhausted {
+                        what: "artifacts".to_owned(),
+                        bound: ARTIFACTS_MAX as u64,
+                    });
+                }
+                self.advance();
+                self.artifacts.insert(artifact.digest, *artifact);
                 Ok(self.done())
             }
             Body::RegisterNode(description) => node::register(self, description),
@@ -107,10 +114,11 @@ impl State {
         self.request_ages.push_back((self.now_ms, tag.id.clone()));
     }
 
+    /// Leaves room for one more.
     fn forget_old_requests(&mut self) {
         while let Some((time_ms, _)) = self.request_ages.front() {
             let old = self.now_ms.saturating_sub(*time_ms) > REQUEST_KEPT_MS;
-            if !old && self.request_ages.len() <= REQUESTS_MAX {
+            if !old && self.request_ages.len() < REQUESTS_MAX {
                 return;
             }
             if let Some((_, id)) = self.request_ages.pop_front() {
@@ -119,6 +127,3 @@ impl State {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -82,6 +82,10 @@ pub(super) fn record_report(state: &mut State, report: &Report) -> Result<Outcom
     if report.accepted < node.accepted {
         return Err(Refusal::Stale { what: format!("the assignment of node {}", report.node) });
     }
+    if report.accepted > node.assigned_at {
+        let what = format!("assignment {} of node {}", report.accepted, report.node);
+        return Err(Refusal::NotFound { what });
+    }
     let accepted_moved = report.accepted > node.accepted;
     let news: Vec<GraphReport> =
         report.graphs.iter().filter(|seen| is_news(state, &report.node, seen)).cloned().collect();
@@ -103,6 +107,7 @@ fn is_news(state: &State, node: &NodeName, seen: &GraphReport) -> bool {
         record.uid == seen.uid
             && record.node.as_ref() == Some(node)
             && record.observed.as_ref() != Some(seen)
+            && seen.desired <= record.generation
             && record.observed.as_ref().is_none_or(|known| known.desired <= seen.desired)
     })
 }

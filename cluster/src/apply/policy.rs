@@ -2,7 +2,9 @@
 
 use model::id::{Generation, StateRevision};
 use model::name::PolicyName;
+use model::policy::Action;
 
+use super::graph;
 use crate::command::{DeletePolicy, PutPolicy};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{HISTORY_MAX, POLICIES_MAX, PolicyRecord, PolicyVersionRecord, State};
@@ -32,6 +34,9 @@ pub(super) fn put(state: &mut State, put: &PutPolicy) -> Result<Outcome, Refusal
     }
     if known.is_none() && state.policies.len() >= POLICIES_MAX {
         return Err(Refusal::Exhausted { what: "policies".to_owned(), bound: POLICIES_MAX as u64 });
+    }
+    if let Action::Interpose(components) = &put.spec.action {
+        graph::stored(state, components.iter().map(|component| component.artifact))?;
     }
     let mut record = known.cloned().unwrap_or_else(|| PolicyRecord { versions: imbl::Vector::new() });
     let at = state.advance();

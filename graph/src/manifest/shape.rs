@@ -14,6 +14,7 @@ use crate::document::Placed;
 #[schemars(title = "graph.yaml")]
 pub struct GraphFile {
     /// The version of this format: 1.
+    #[schemars(extend("const" = 1))]
     pub version: Placed<u32>,
     /// The graph's name, unique in its namespace.
     pub graph: Placed<String>,

@@ -1,0 +1,12 @@
+//! The cluster as a value: what each command does to it, and what no sequence of commands can do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod bounds;
+mod graphs;
+mod nodes;
+mod policies;
+mod random;
+mod requests;
+mod schedule;
+mod support;
+mod views;

@@ -1,0 +1,288 @@
+//! Sequences of commands, sensible and not: the state stays sound, members agree, and refusals change nothing.
+
+use cluster::command::{
+    Body, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Place, PutPolicy, Relink, RequestTag,
+};
+use cluster::state::REQUEST_KEPT_MS;
+use cluster::{Command, State};
+use model::id::{Generation, RevisionNumber, StateRevision};
+use model::linked::LinkedGraph;
+use model::node::NodeState;
+use model::report::{Failure, GraphReport, Progress, Report};
+use proptest::collection::vec;
+use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
+use proptest::test_runner::TestCaseResult;
+
+use crate::support::{artifact, key, linked, linked_at, linked_with_database, name, node, policy, spec, tag};
+
+/// One thing that someone asks for. Numbers choose among few, so that commands meet.
+#[derive(Debug, Clone)]
+struct Asked {
+    what: u8,
+    /// Which graph, policy or node.
+    which: u8,
+    /// Which artifact, revision or node besides.
+    other: u8,
+    /// Whether it was decided from the state as it is, or from an older one.
+    is_fresh: bool,
+    /// A request id, of few.
+    request: Option<u8>,
+    /// How much later than the last one.
+    after_ms: u64,
+}
+
+fn asked() -> impl Strategy<Value = Asked> {
+    let request = proptest::option::weighted(0.3, 0_u8..6);
+    let after = proptest::prop_oneof![8 => 0..1_000_u64, 1 => 0..200_000_000_u64];
+    (any::<u8>(), 0_u8..4, 0_u8..8, proptest::bool::weighted(0.85), request, after).prop_map(
+        |(what, which, other, is_fresh, request, after_ms)| Asked {
+            what,
+            which,
+            other,
+            is_fresh,
+            request,
+            after_ms,
+        },
+    )
+}
+
+impl Asked {
+    fn graph(&self) -> String {
+        format!("sales/g{}", self.which)
+    }
+
+    fn linked(&self) -> LinkedGraph {
+        match self.other {
+            0..4 => linked(self.other),
+            4 => linked_with_database(1, Some(2)),
+            5 => linked_at(1, "crm.example.com"),
+            6 => linked_at(2, "hr.example.com"),
+            _ => linked(200),
+        }
+    }
+
+    /// Revisions of the state as they are, or as they were.
+    fn at(&self, revision: StateRevision) -> StateRevision {
+        if self.is_fresh { revision } else { StateRevision(revision.0.saturating_sub(1)) }
+    }
+
+    fn body(&self, state: &State) -> Body {
+        let key = key(&self.graph());
+        let record = state.graphs.get(&key);
+        let number = record.map(cluster::state::GraphRecord::number);
+        let uid = match record {
+            Some(record) if self.is_fresh => record.uid.clone(),
+            _ => format!("uid-{}", state.revision).try_into().unwrap(),
+        };
+        match self.what % 14 {
+            0..4 => Body::Deploy(Box::new(Deploy {
+                uid,
+                manifest: format!("graph: {}", self.other),
+                spec: spec(),
+                linked: self.linked(),
+                policies_at: self.at(state.policies_at),
+                base: if self.is_fresh { number } else { Some(RevisionNumber(1)) },
+                origin: if self.what < 200 {
+                    DeployOrigin::Deploy
+                } else {
+                    DeployOrigin::Rollback { to: RevisionNumber(1) }
+                },
+                key,
+            })),
+            4 => Body::DeleteGraph(DeleteGraph { key, expected: if self.is_fresh { None } else { number } }),
+            5 => Body::Relink(Box::new(Relink {
+                key,
+                uid,
+                revision: number.unwrap_or_default(),
+                policies_at: self.at(state.policies_at),
+                linked: self.linked(),
+            })),
+            6 => Body::PutPolicy(Box::new(PutPolicy {
+                manifest: String::new(),
+                spec: policy(&format!("p{}", self.which), if self.other == 7 { 200 } else { self.other }),
+                graphs_at: self.at(state.graphs_at),
+                policies_at: self.at(state.policies_at),
+            })),
+            7 => Body::DeletePolicy(DeletePolicy {
+                name: format!("p{}", self.which).parse().unwrap(),
+                graphs_at: self.at(state.graphs_at),
+                policies_at: self.at(state.policies_at),
+            }),
+            8 => Body::PutArtifact(artifact(self.other)),
+            9 => {
+                let mut description = node(&format!("n{}", self.which));
+                description.version = format!("0.{}.0", self.other % 2);
+                if !self.is_fresh {
+                    description.uid = "another".to_owned().try_into().unwrap();
+                }
+                Body::RegisterNode(description)
+            }
+            10 => Body::SetNodeState {
+                node: name(&format!("n{}", self.which)),
+                state: if self.other.is_multiple_of(2) { NodeState::Down } else { NodeState::Ready },
+                why: String::new(),
+            },
+            11 => {
+                let mut places = cluster::schedule(state);
+                places.extend(record.map(|record| Place {
+                    key: key.clone(),
+                    uid,
+                    generation: record.generation,
+                    node: name(&format!("n{}", self.other)),
+                }));
+                Body::Place(places)
+            }
+            12 => Body::RecordReport(self.report(state)),
+            _ => Body::InitCluster { cluster: format!("c{}", self.which).try_into().unwrap() },
+        }
+    }
+
+    fn report(&self, state: &State) -> Report {
+        let node = name(&format!("n{}", self.which));
+        let on_it = state.graphs.iter().filter(|(_, graph)| graph.node.as_ref() == Some(&node));
+        let graphs = on_it.map(|(key, graph)| GraphReport {
+            key: key.clone(),
+            uid: graph.uid.clone(),
+            serving: self.other.is_multiple_of(2).then_some(graph.generation),
+            desired: if self.is_fresh { graph.generation } else { Generation(graph.generation.0 + 1) },
+            progress: match self.other {
+                0..3 => Progress::Serving,
+                3 => Progress::Failed(Failure { reason: "start_failed".to_owned(), message: String::new() }),
+                _ => Progress::Compiling,
+            },
+        });
+        let assigned = state.nodes.get(&node).map(|node| node.assigned_at).unwrap_or_default();
+        let accepted = match self.other {
+            6 => Generation(assigned.0 + 1),
+            7 => Generation(assigned.0.saturating_sub(1)),
+            _ => assigned,
+        };
+        Report { node: node.clone(), accepted, graphs: graphs.collect() }
+    }
+
+    fn tag(&self) -> Option<RequestTag> {
+        let id = self.request?;
+        Some(tag(&format!("r{id}"), &format!("{}-{}", self.what % 14, self.which)))
+    }
+}
+
+/// Applies all, on two members; gives the commands as the log has them.
+fn run(all: &[Asked]) -> Result<(State, Vec<Command>), proptest::test_runner::TestCaseError> {
+    let mut state = State::default();
+    let mut log = Vec::new();
+    let mut now_ms = 0;
+    for asked in all {
+        now_ms += asked.after_ms;
+        let command = Command { now_ms, request: asked.tag(), body: asked.body(&state) };
+        let before = state.clone();
+        let known = command.request.as_ref().filter(|tag| is_known(&before, tag, now_ms));
+        let outcome = state.apply(&command);
+        prop_assert_eq!(cluster::check(&state), Vec::<String>::new(), "{:?} after {:?}", outcome, command);
+        is_lawful(&before, &state, &outcome, known.is_some())?;
+        log.push(command);
+    }
+    Ok((state, log))
+}
+
+/// Whether a request was applied within the last day.
+fn is_known(state: &State, tag: &RequestTag, now_ms: u64) -> bool {
+    let mut ages = state.request_ages.iter();
+    ages.any(|(time_ms, id)| *id == tag.id && now_ms - time_ms <= REQUEST_KEPT_MS)
+}
+
+/// What holds of every step.
+fn is_lawful(before: &State, after: &State, outcome: &cluster::Outcome, was_known: bool) -> TestCaseResult {
+    prop_assert!(after.revision.0 - before.revision.0 <= 1, "one command, one revision");
+    prop_assert!(after.now_ms >= before.now_ms);
+    let is_refused = matches!(outcome, cluster::Outcome::Refused(_));
+    if is_refused || after.revision == before.revision {
+        prop_assert_eq!(&after.graphs, &before.graphs);
+        prop_assert_eq!(&after.policies, &before.policies);
+        prop_assert_eq!(&after.nodes, &before.nodes);
+        prop_assert_eq!(&after.artifacts, &before.artifacts);
+        prop_assert_eq!(&after.events, &before.events);
+        prop_assert_eq!(after.revision, before.revision);
+    }
+    if was_known {
+        prop_assert_eq!(after.revision, before.revision, "applied once");
+    }
+    // Nodes never see a generation go back.
+    for (name, node) in &after.nodes {
+        if let Some(known) = before.nodes.get(name) {
+            prop_assert!(node.assigned_at >= known.assigned_at);
+            prop_assert!(node.accepted >= known.accepted);
+        }
+        let (then, now) = (cluster::view::assignment(before, name), cluster::view::assignment(after, name));
+        if let (Some(then), Some(now)) = (then, now) {
+            prop_assert!(then.graphs == now.graphs || then.generation < now.generation, "{name}");
+        }
+    }
+    for (key, graph) in &after.graphs {
+        if let Some(known) = before.graphs.get(key) {
+            prop_assert!(graph.generation >= known.generation);
+            prop_assert!(graph.uid == known.uid);
+        } else {
+            prop_assert_eq!(graph.generation.0, after.revision.0, "a new graph has a new generation");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_state_stays_sound(all in vec(asked(), 1..120)) {
+        let (state, log) = run(&all)?;
+        // Another member reaches the same state from the same log.
+        let mut member = State::default();
+        log.iter().for_each(|command| drop(member.apply(command)));
+        prop_assert_eq!(&member, &state);
+        // And one that starts from a snapshot of it.
+        let text = serde_json::to_string(&state).unwrap();
+        let restored: State = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(&restored, &state);
+        prop_assert_eq!(serde_json::to_string(&restored).unwrap(), text);
+    }
+
+    #[test]
+    fn a_planned_state_plans_to_nothing(all in vec(asked(), 1..80)) {
+        let (mut state, _) = run(&all)?;
+        let places = cluster::schedule(&state);
+        prop_assert_eq!(&places, &cluster::schedule(&state), "twice the same");
+        for place in &places {
+            prop_assert_eq!(state.nodes[&place.node].state, NodeState::Ready);
+            prop_assert!(state.graphs[&place.key].node.is_none());
+        }
+        if !places.is_empty() {
+            let body = Body::Place(places);
+            let outcome = state.apply(&Command { now_ms: state.now_ms, request: None, body });
+            prop_assert!(!matches!(outcome, cluster::Outcome::Refused(_)), "{outcome:?}");
+        }
+        prop_assert_eq!(cluster::schedule(&state), vec![]);
+        for record in state.graphs.values().filter(|record| record.node.is_none()) {
+            let why = cluster::schedule::explain(&state, record);
+            prop_assert!(why.iter().all(|line| !line.contains("fits")), "{why:?}");
+        }
+    }
+}
+
+/// The commands are of use only if many of them are done.
+#[test]
+fn most_commands_meet_something() {
+    use proptest::strategy::ValueTree as _;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let (mut revisions, mut graphs, mut observed, mut policies) = (0, 0, 0, 0);
+    for _ in 0..50 {
+        let all = vec(asked(), 120..121).new_tree(&mut runner).unwrap().current();
+        let (state, _) = run(&all).unwrap();
+        revisions += state.revision.0;
+        graphs += state.graphs.len();
+        observed += state.graphs.values().filter(|graph| graph.observed.is_some()).count();
+        policies += state.policies.len();
+    }
+    assert!(
+        revisions > 1_000 && graphs > 50 && observed > 5 && policies > 10,
+        "{revisions} {graphs} {observed} {policies}"
+    );
+}

@@ -2,16 +2,24 @@
 //!
 //! `artifacts/<hex>` is complete and verified; `artifacts/partial/<hex>` is an upload under way, which survives a
 //! restart and is gone on from its length. Bytes are verified before they get their name, so that a name is proof.
+//! Bytes that are found to have rotted since are set aside as `artifacts/<hex>.damaged`, and can be uploaded again.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use model::digest::Digest;
 use model::graph::{ARTIFACT_MAX, Artifact};
 use sha2::{Digest as _, Sha256};
+
+use crate::durable;
+
+/// Uploads that may be unfinished: each holds up to an artifact's size on disk. The one that was left alone for longest
+/// makes room for a new one.
+const PARTIAL_MAX: usize = 64;
 
 /// The store; a cheap handle.
 #[derive(Debug, Clone)]
@@ -43,8 +51,31 @@ pub enum ArtifactError {
         /// The announced size.
         size: u64,
     },
+    /// The artifact that is stored under this digest has another size.
+    #[error("{digest} is stored and has {stored} bytes, not {announced}")]
+    Size {
+        /// The artifact.
+        digest: Digest,
+        /// Its size.
+        stored: u64,
+        /// What was announced.
+        announced: u64,
+    },
+    /// A reader asked for bytes behind the end.
+    #[error("{digest} has {size} bytes, none at {offset}")]
+    BeyondEnd {
+        /// The artifact.
+        digest: Digest,
+        /// Its size.
+        size: u64,
+        /// Where it was to be read from.
+        offset: u64,
+    },
+    /// Too many uploads at one time.
+    #[error("{PARTIAL_MAX} artifacts are being uploaded, which is as many as may be: ask again in a moment")]
+    TooMany,
     /// The bytes are not those of the digest.
-    #[error("the bytes have digest {found}, not {wanted}: what was stored of them is thrown away")]
+    #[error("the bytes have digest {found}, not {wanted}: they are not kept")]
     Mismatch {
         /// The announced digest.
         wanted: Digest,
@@ -76,7 +107,7 @@ impl ArtifactStore {
     pub fn open(data_dir: &Path) -> Result<Self, ArtifactError> {
         let folder = data_dir.join("artifacts");
         let partial = folder.join("partial");
-        fs::create_dir_all(&partial).map_err(disk(&partial))?;
+        durable::create_folder(&partial).map_err(disk(&partial))?;
         Ok(Self { folder: Arc::new(folder), uploading: Arc::default() })
     }
 
@@ -96,14 +127,22 @@ impl ArtifactStore {
         Err(fs::metadata(self.partial_path(digest)).map_or(0, |found| found.len()))
     }
 
-    /// Goes on with an upload at `offset`.
-    pub fn upload(&self, artifact: Artifact, offset: u64) -> Result<Upload, ArtifactError> {
+    /// Goes on with an upload at `offset`; `None` if the artifact is complete already.
+    pub fn upload(&self, artifact: Artifact, offset: u64) -> Result<Option<Upload>, ArtifactError> {
         if artifact.size > ARTIFACT_MAX.0 {
             return Err(ArtifactError::TooLarge { size: artifact.size });
         }
         let digest = artifact.digest;
         let claim = Claim::take(self, digest).ok_or(ArtifactError::Busy(digest))?;
+        match self.stat(&digest) {
+            Ok(stored) if stored == artifact.size => return Ok(None),
+            Ok(stored) => return Err(ArtifactError::Size { digest, stored, announced: artifact.size }),
+            Err(_) => {}
+        }
         let path = self.partial_path(&digest);
+        if !path.try_exists().map_err(disk(&path))? {
+            self.make_room()?;
+        }
         let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -120,7 +159,27 @@ impl ArtifactStore {
             let stored = if stored > artifact.size { 0 } else { stored };
             return Err(ArtifactError::Offset { digest, stored });
         }
-        Ok(Upload { store: self.clone(), artifact, file, stored, _claim: claim })
+        Ok(Some(Upload { store: self.clone(), artifact, file, stored, _claim: claim }))
+    }
+
+    /// Removes the unfinished upload that was left alone for longest, if there are as many as may be.
+    fn make_room(&self) -> Result<(), ArtifactError> {
+        let folder = self.folder.join("partial");
+        let mut found: Vec<(SystemTime, PathBuf)> = Vec::new();
+        for entry in fs::read_dir(&folder).map_err(disk(&folder))? {
+            let entry = entry.map_err(disk(&folder))?;
+            // One that was finished meanwhile is no longer there.
+            let Ok(changed) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+            found.push((changed, entry.path()));
+        }
+        if found.len() < PARTIAL_MAX {
+            return Ok(());
+        }
+        let claimed = self.uploading.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let claimed: BTreeSet<PathBuf> = claimed.iter().map(|digest| self.partial_path(digest)).collect();
+        let abandoned = found.into_iter().filter(|(_, path)| !claimed.contains(path)).min();
+        let (_, path) = abandoned.ok_or(ArtifactError::TooMany)?;
+        fs::remove_file(&path).map_err(disk(&path))
     }
 
     /// The bytes of a complete artifact, verified.
@@ -134,15 +193,26 @@ impl ArtifactStore {
             Err(error) => return Err(disk(&path)(error)),
         };
         let found = Digest::from_bytes(Sha256::digest(&bytes).into());
-        if found == *digest { Ok(bytes) } else { Err(ArtifactError::Mismatch { wanted: *digest, found }) }
+        if found == *digest {
+            return Ok(bytes);
+        }
+        tracing::error!(%digest, %found, "a stored artifact has rotted: it is set aside and must be uploaded again");
+        fs::rename(&path, path.with_extension("damaged")).map_err(disk(&path))?;
+        Err(ArtifactError::Mismatch { wanted: *digest, found })
     }
 
     /// A complete artifact, opened for reading from `offset` on, and its size.
     pub fn open_at(&self, digest: &Digest, offset: u64) -> Result<(File, u64), ArtifactError> {
         let path = self.path(digest);
-        let mut file = File::open(&path).map_err(|_| ArtifactError::Missing(*digest))?;
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ArtifactError::Missing(*digest),
+            _ => disk(&path)(error),
+        })?;
         let size = file.metadata().map_err(disk(&path))?.len();
-        file.seek(SeekFrom::Start(offset.min(size))).map_err(disk(&path))?;
+        if offset > size {
+            return Err(ArtifactError::BeyondEnd { digest: *digest, size, offset });
+        }
+        file.seek(SeekFrom::Start(offset)).map_err(disk(&path))?;
         Ok((file, size))
     }
 }
@@ -190,7 +260,7 @@ impl Upload {
         let path = self.store.path(&self.artifact.digest);
         fs::rename(&partial, &path).map_err(disk(&path))?;
         let folder = self.store.folder.as_path();
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(disk(folder))?;
+        durable::sync_folder(folder).map_err(disk(folder))?;
         Ok(true)
     }
 }
@@ -238,12 +308,16 @@ mod tests {
         Artifact { digest: Digest::from_bytes(Sha256::digest(bytes).into()), size: bytes.len() as u64 }
     }
 
+    fn begin(store: &ArtifactStore, artifact: Artifact, offset: u64) -> Upload {
+        store.upload(artifact, offset).unwrap().unwrap()
+    }
+
     #[test]
     fn an_upload_goes_on_where_it_was_cut() {
         let folder = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(folder.path()).unwrap();
         let artifact = artifact(b"hello world");
-        let mut upload = store.upload(artifact, 0).unwrap();
+        let mut upload = begin(&store, artifact, 0);
         upload.append(b"hello").unwrap();
         assert!(matches!(store.upload(artifact, 0), Err(ArtifactError::Busy(_))));
         drop(upload);
@@ -251,11 +325,14 @@ mod tests {
         let store = ArtifactStore::open(folder.path()).unwrap();
         assert_eq!(store.stat(&artifact.digest), Err(5));
         assert!(matches!(store.upload(artifact, 0), Err(ArtifactError::Offset { stored: 5, .. })));
-        let mut upload = store.upload(artifact, 5).unwrap();
+        let mut upload = begin(&store, artifact, 5);
         upload.append(b" world").unwrap();
         assert!(upload.finish().unwrap());
         assert_eq!(store.stat(&artifact.digest), Ok(11));
         assert_eq!(store.read(&artifact.digest).unwrap(), b"hello world");
+        assert!(store.upload(artifact, 0).unwrap().is_none());
+        let other = Artifact { size: 12, ..artifact };
+        assert!(matches!(store.upload(other, 0), Err(ArtifactError::Size { stored: 11, announced: 12, .. })));
     }
 
     #[test]
@@ -263,13 +340,47 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = ArtifactStore::open(folder.path()).unwrap();
         let artifact = artifact(b"hello");
-        let mut upload = store.upload(artifact, 0).unwrap();
+        let mut upload = begin(&store, artifact, 0);
         upload.append(b"hullo").unwrap();
         assert!(matches!(upload.finish(), Err(ArtifactError::Mismatch { .. })));
         assert_eq!(store.stat(&artifact.digest), Err(0));
-        let mut upload = store.upload(artifact, 0).unwrap();
+        let mut upload = begin(&store, artifact, 0);
         assert!(matches!(upload.append(b"hello!"), Err(ArtifactError::TooLong { size: 5 })));
         let huge = Artifact { size: ARTIFACT_MAX.0 + 1, ..artifact };
         assert!(matches!(store.upload(huge, 0), Err(ArtifactError::TooLarge { .. })));
+    }
+
+    #[test]
+    fn rotten_bytes_are_never_given_out_and_can_be_uploaded_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        let artifact = artifact(b"hello");
+        let upload = |store: &ArtifactStore| {
+            let mut upload = begin(store, artifact, 0);
+            upload.append(b"hello").unwrap();
+            assert!(upload.finish().unwrap());
+        };
+        upload(&store);
+        fs::write(store.path(&artifact.digest), b"hallo").unwrap();
+        assert!(matches!(store.read(&artifact.digest), Err(ArtifactError::Mismatch { .. })));
+        assert_eq!(store.stat(&artifact.digest), Err(0));
+        upload(&store);
+        assert_eq!(store.read(&artifact.digest).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn abandoned_uploads_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        let numbered = |number: usize| artifact(format!("artifact {number}").as_bytes());
+        let first = begin(&store, numbered(0), 0);
+        for number in 1..PARTIAL_MAX {
+            drop(begin(&store, numbered(number), 0));
+        }
+        let last = begin(&store, numbered(PARTIAL_MAX), 0);
+        let left = fs::read_dir(folder.path().join("artifacts/partial")).unwrap().count();
+        assert_eq!(left, PARTIAL_MAX);
+        assert!(store.partial_path(&first.artifact.digest).exists(), "an upload under way is never taken away");
+        assert!(store.partial_path(&last.artifact.digest).exists());
     }
 }

@@ -97,8 +97,9 @@ impl Linker {
         let spec = manifest.resolve(artifacts)?;
         let mut unread = Vec::new();
         for source in manifest.sources() {
-            let read = artifacts.get(&source.path).map(|artifact| self.type_of(&artifact.digest));
-            if let Some(Err((reason, message))) = read {
+            let Some(artifact) = artifacts.get(&source.path) else { continue };
+            let read = self.stored(artifact).and_then(|()| self.type_of(&artifact.digest));
+            if let Err((reason, message)) = read {
                 let diagnostic = Diagnostic::error(reason, source.field.clone(), message);
                 unread.push(diagnostic.at(source.span.clone(), "this component"));
             }
@@ -155,20 +156,26 @@ impl Linker {
         Ok(found)
     }
 
+    /// Refuses an artifact that is not stored, or not with this size: nodes would wait for bytes that never come.
+    fn stored(&self, artifact: &Artifact) -> Result<(), (&'static str, String)> {
+        let Artifact { digest, size } = artifact;
+        match self.artifacts.stat(digest) {
+            Ok(stored) if stored == *size => Ok(()),
+            Ok(stored) => Err(("artifact_size", format!("artifact {digest} has {stored} bytes, not {size}"))),
+            Err(_) => Err(("missing_artifact", format!("artifact {digest} is not stored"))),
+        }
+    }
+
     /// The sources whose artifacts are missing or no components, all of them.
     fn unreadable(&self, manifest: &Manifest, artifacts: &BTreeMap<String, Artifact>) -> Vec<Diagnostic> {
         let mut unread = Vec::new();
         for source in manifest.sources() {
             let Some(artifact) = artifacts.get(&source.path) else { continue };
-            let problem = match source.kind {
-                SourceKind::Component => self.type_of(&artifact.digest).err(),
-                SourceKind::Script => self
-                    .artifacts
-                    .stat(&artifact.digest)
-                    .err()
-                    .map(|_| ("missing_artifact", format!("artifact {} is not stored", artifact.digest))),
-            };
-            if let Some((reason, message)) = problem {
+            let problem = self.stored(artifact).and_then(|()| match source.kind {
+                SourceKind::Component => self.type_of(&artifact.digest).map(drop),
+                SourceKind::Script => Ok(()),
+            });
+            if let Err((reason, message)) = problem {
                 let diagnostic = Diagnostic::error(reason, source.field.clone(), message);
                 unread.push(diagnostic.at(source.span.clone(), "this source"));
             }

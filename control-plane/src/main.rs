@@ -10,7 +10,10 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    start_logging(config.log_format);
+    if let Err(error) = start_logging(config.log_format) {
+        // There is no log yet to say it in.
+        clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("WEFT_LOG: {error}\n")).exit();
+    }
     if let Err(error) = config.check() {
         return fail(&error);
     }
@@ -26,13 +29,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WEFT_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=warn"));
+fn start_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = match std::env::var("WEFT_LOG") {
+        Ok(filter) => EnvFilter::builder().parse(filter)?,
+        Err(_) => EnvFilter::new("info,openraft=warn"),
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.with_ansi(false).init(),
         LogFormat::Json => log.json().init(),
     }
+    Ok(())
 }
 
 /// The whole chain of an error, once.

@@ -18,8 +18,8 @@ use proto::weft::policy::v1::policies_server::PoliciesServer;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::server::TcpIncoming;
 use tonic::server::NamedService;
+use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
@@ -89,13 +89,6 @@ pub enum ServerError {
 
 /// Runs the control plane until `shutdown` resolves.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-    let ready = config.data_dir.join("ready.json");
-    // Of an earlier run, which listened elsewhere.
-    if let Err(source) = std::fs::remove_file(&ready)
-        && source.kind() != io::ErrorKind::NotFound
-    {
-        return Err(ServerError::File { path: ready, source });
-    }
     let raft = Handle::open(RaftConfig {
         data_dir: config.data_dir.clone(),
         node_id: NODE_ID,
@@ -107,6 +100,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         log_max_bytes: raft::LOG_MAX_BYTES,
     })
     .await?;
+    let ready = config.data_dir.join("ready.json");
+    forget_ready(&ready)?;
     initialise(&raft).await?;
     let artifacts = ArtifactStore::open(&config.data_dir)?;
     let linker = Linker::new(artifacts.clone());
@@ -139,6 +134,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     tasks.wait().await;
     raft.shutdown().await;
     served
+}
+
+/// Removes what an earlier run said, which listened elsewhere. Not before this run has the data directory for itself.
+fn forget_ready(path: &Path) -> Result<(), ServerError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(ServerError::File { path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Gives a new cluster its identity.

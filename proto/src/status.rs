@@ -10,13 +10,26 @@ use crate::weft::graph::v1::Diagnostics;
 pub const DOMAIN: &str = "weft";
 /// The key of the diagnostics in the binary metadata of a status.
 const DIAGNOSTICS_KEY: &str = "weft-diagnostics-bin";
-/// Diagnostics travel as metadata: stay below the usual bound of 16 KiB for a header list.
-const DIAGNOSTICS_MAX_BYTES: usize = 8 << 10;
+/// Diagnostics and messages travel as headers, of which a client takes 16 KiB in all; beyond that it sees a broken
+/// connection in place of the reason. Diagnostics grow by a third on the way.
+const DIAGNOSTICS_MAX_BYTES: usize = 7 << 10;
+/// A message travels twice, and each of its bytes may become three.
+const MESSAGE_MAX_BYTES: usize = 1 << 10;
 
-/// A status with a stable `reason` that programs can act on.
+/// A status with a stable `reason` that programs can act on. The message is a sentence: a longer text is cut.
 pub fn refuse(code: Code, reason: &str, message: impl Into<String>) -> Status {
-    let details = ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::<String, String>::new());
+    let mut message = message.into();
+    shorten(&mut message, MESSAGE_MAX_BYTES);
+    let details =
+        ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::<String, String>::new());
     Status::with_error_details(code, message, details)
+}
+
+fn shorten(text: &mut String, most: usize) {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most - '…'.len_utf8()));
+        text.push('…');
+    }
 }
 
 /// A status with the diagnostics of a manifest; those that do not fit are left out, the first ones stay.
@@ -24,11 +37,17 @@ pub fn refuse_manifest(code: Code, reason: &str, message: impl Into<String>, mut
     while found.encoded_len() > DIAGNOSTICS_MAX_BYTES && found.diagnostics.len() > 1 {
         found.diagnostics.pop();
     }
-    let mut status = refuse(code, reason, message);
-    if found.encoded_len() <= DIAGNOSTICS_MAX_BYTES {
-        let value = tonic::metadata::MetadataValue::from_bytes(&found.encode_to_vec());
-        status.metadata_mut().insert_bin(DIAGNOSTICS_KEY, value);
+    if found.encoded_len() > DIAGNOSTICS_MAX_BYTES
+        && let Some(only) = found.diagnostics.first_mut()
+    {
+        // One that shows two long types: its beginning says which.
+        for text in [&mut only.message, &mut only.help, &mut only.label, &mut only.field] {
+            shorten(text, DIAGNOSTICS_MAX_BYTES / 5);
+        }
     }
+    let mut status = refuse(code, reason, message);
+    let value = tonic::metadata::MetadataValue::from_bytes(&found.encode_to_vec());
+    status.metadata_mut().insert_bin(DIAGNOSTICS_KEY, value);
     status
 }
 
@@ -41,4 +60,44 @@ pub fn reason(status: &Status) -> Option<String> {
 pub fn diagnostics(status: &Status) -> Option<Diagnostics> {
     let bytes = status.metadata().get_bin(DIAGNOSTICS_KEY)?.to_bytes().ok()?;
     Diagnostics::decode(bytes).ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::weft::graph::v1::Diagnostic;
+
+    /// What HTTP/2 counts of a header list, and what clients take of it.
+    const HEADERS_MAX_BYTES: usize = 16 << 10;
+
+    fn size(status: &Status) -> usize {
+        let mut headers = http::HeaderMap::new();
+        status.add_header(&mut headers).unwrap();
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
+    }
+
+    fn diagnostic(message: String) -> Diagnostic {
+        Diagnostic { reason: "interface_mismatch".to_owned(), message, ..Diagnostic::default() }
+    }
+
+    #[test]
+    fn a_refusal_fits_into_the_headers_of_any_client() {
+        let long = "ü".repeat(100_000);
+        let many = Diagnostics { diagnostics: vec![diagnostic("a mistake".repeat(20)); 500] };
+        let one = Diagnostics {
+            diagnostics: vec![Diagnostic {
+                help: long.clone(),
+                field: long.clone(),
+                ..diagnostic(long.clone())
+            }],
+        };
+        for found in [many, one] {
+            let status = refuse_manifest(Code::InvalidArgument, "interface_mismatch", long.clone(), found);
+            assert!(size(&status) < HEADERS_MAX_BYTES - 1_000, "{}", size(&status));
+            let shown = diagnostics(&status).unwrap();
+            assert_eq!(shown.diagnostics[0].reason, "interface_mismatch");
+            assert_eq!(reason(&status).as_deref(), Some("interface_mismatch"));
+        }
+    }
 }

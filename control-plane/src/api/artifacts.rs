@@ -1,24 +1,25 @@
 //! `weft.artifact.v1.Artifacts`.
 
-use std::io::Read as _;
-use std::pin::Pin;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::time::Duration;
 
 use cluster::command::Body;
-use futures::Stream;
+use futures::stream;
 use model::digest::Digest;
 use model::graph::Artifact;
 use proto::CHUNK_MAX_BYTES;
 use proto::convert::{parse, required};
 use proto::status::refuse;
 use proto::weft::artifact::v1 as wire;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::mutation::{blocking, propose};
-use super::{Context, refusal};
+use super::{Answers, Context, refusal, transport_errors, until_stopped};
 
-/// Chunks of a download that wait for a slow reader.
-const CHUNKS_AHEAD: usize = 4;
+/// How long an upload may be silent: longer than any network is gone for a moment, short enough that a client that died
+/// does not keep others from uploading the same artifact.
+const CHUNK_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -63,13 +64,17 @@ impl wire::artifacts_server::Artifacts for Artifacts {
         request: Request<Streaming<wire::PutRequest>>,
     ) -> Result<Response<wire::PutResponse>, Status> {
         let mut chunks = request.into_inner();
-        let first =
-            chunks.message().await?.ok_or_else(|| refuse(Code::InvalidArgument, "empty", "an empty upload"))?;
+        let first = next_message(&mut chunks)
+            .await?
+            .ok_or_else(|| refuse(Code::InvalidArgument, "empty", "an empty upload"))?;
         let header = required("header", first.header)?;
         let artifact = Artifact { digest: parse("header.digest", &header.digest)?, size: header.size };
         let store = self.context.artifacts.clone();
         let upload = blocking(move || store.upload(artifact, header.offset)).await?;
-        let mut upload = upload.map_err(|error| refusal::artifact(&error))?;
+        let Some(mut upload) = upload.map_err(|error| refusal::artifact(&error))? else {
+            self.record(artifact).await?;
+            return Ok(Response::new(wire::PutResponse { complete: true, offset: artifact.size }));
+        };
         let mut chunk = first.chunk;
         loop {
             if chunk.len() > CHUNK_MAX_BYTES {
@@ -84,8 +89,8 @@ impl wire::artifacts_server::Artifacts for Artifacts {
             .await?;
             appended.map_err(|error| refusal::artifact(&error))?;
             upload = returned;
-            match chunks.message().await? {
-                Some(next) => chunk = next.chunk,
+            match next_chunk(&mut chunks).await? {
+                Some(next) => chunk = next,
                 None => break,
             }
         }
@@ -98,29 +103,46 @@ impl wire::artifacts_server::Artifacts for Artifacts {
         Ok(Response::new(wire::PutResponse { complete, offset }))
     }
 
-    type GetStream = Pin<Box<dyn Stream<Item = Result<wire::GetResponse, Status>> + Send>>;
+    type GetStream = Answers<wire::GetResponse>;
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         let request = request.into_inner();
         let digest: Digest = parse("digest", &request.digest)?;
         let store = self.context.artifacts.clone();
         let opened = blocking(move || store.open_at(&digest, request.offset)).await?;
-        let (mut file, size) = opened.map_err(|error| refusal::artifact(&error))?;
-        let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
-        tokio::task::spawn_blocking(move || {
-            let mut buffer = vec![0; CHUNK_MAX_BYTES];
-            loop {
-                let item = match file.read(&mut buffer) {
-                    Ok(0) => return,
-                    Ok(count) => Ok(wire::GetResponse { chunk: buffer[..count].to_vec(), size }),
-                    Err(error) => Err(Status::data_loss(error.to_string())),
-                };
-                let is_last = item.is_err();
-                if sender.blocking_send(item).is_err() || is_last {
-                    return;
-                }
-            }
+        let (file, size) = opened.map_err(|error| refusal::artifact(&error))?;
+        // Read as the client takes it: one that is slow, or never reads, costs a file handle and no thread.
+        let chunks = stream::try_unfold(file, move |file| async move {
+            let (file, read) = blocking(move || read_chunk(file)).await?;
+            let chunk = read.map_err(|error| refuse(Code::Internal, "disk", error.to_string()))?;
+            Ok((!chunk.is_empty()).then_some((wire::GetResponse { chunk, size }, file)))
         });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(Response::new(until_stopped(chunks, &self.context.stop)))
+    }
+}
+
+fn read_chunk(file: File) -> (File, io::Result<Vec<u8>>) {
+    let mut chunk = Vec::with_capacity(CHUNK_MAX_BYTES);
+    let read = (&file).take(CHUNK_MAX_BYTES as u64).read_to_end(&mut chunk);
+    (file, read.map(|_| chunk))
+}
+
+async fn next_message(chunks: &mut Streaming<wire::PutRequest>) -> Result<Option<wire::PutRequest>, Status> {
+    match tokio::time::timeout(CHUNK_PATIENCE, chunks.message()).await {
+        Ok(message) => message.map_err(transport_errors::in_stream),
+        Err(_) => {
+            let message = format!("nothing came for {} s: what is stored is kept", CHUNK_PATIENCE.as_secs());
+            Err(refuse(Code::DeadlineExceeded, "upload_silent", message))
+        }
+    }
+}
+
+/// The bytes of the next message; a message without any would let an upload go on for ever without coming further.
+async fn next_chunk(chunks: &mut Streaming<wire::PutRequest>) -> Result<Option<Vec<u8>>, Status> {
+    match next_message(chunks).await? {
+        Some(message) if message.chunk.is_empty() => {
+            Err(refuse(Code::InvalidArgument, "missing_field", "chunk: required behind the first message"))
+        }
+        message => Ok(message.map(|message| message.chunk)),
     }
 }

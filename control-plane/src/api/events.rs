@@ -1,18 +1,17 @@
 //! `weft.event.v1.Events`.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use cluster::State;
-use futures::{Stream, stream};
+use futures::stream;
 use model::event::Event;
 use proto::status::refuse;
 use proto::weft::event::v1 as wire;
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
-use super::{Context, refusal};
+use super::{Answers, Context, refusal, until_stopped};
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -39,11 +38,23 @@ struct Watcher {
     after: u64,
     follow: bool,
     waiting: VecDeque<Event>,
+    /// Set once it cannot be told everything: said behind what is waiting.
+    missed: Option<Status>,
+}
+
+/// The refusal of a watcher that has seen everything up to `after`, if some of what came then may be gone.
+fn compacted(state: &State, after: u64) -> Option<Status> {
+    let oldest = state.events.front().map_or(0, |event| event.revision.0);
+    // One revision may bring several events, of which the first may be gone.
+    let some_are_gone = state.events.len() >= cluster::state::EVENTS_MAX && after < oldest;
+    some_are_gone.then(|| {
+        let message = format!("the oldest kept events are those of revision {oldest}: begin again from there");
+        refuse(Code::OutOfRange, "compacted", message)
+    })
 }
 
 impl Watcher {
-    fn collect(&mut self) {
-        let state = self.states.borrow_and_update().clone();
+    fn take_news(&mut self, state: &State) {
         let news = state.events.iter().filter(|event| event.revision.0 > self.after);
         self.waiting.extend(news.filter(|event| is_about(event, &self.subject)).cloned());
         self.after = self.after.max(state.revision.0);
@@ -54,26 +65,33 @@ impl Watcher {
             if let Some(event) = self.waiting.pop_front() {
                 return Some((Ok(event.into()), self));
             }
+            if let Some(missed) = self.missed.take() {
+                self.follow = false;
+                return Some((Err(missed), self));
+            }
             if !self.follow || self.states.changed().await.is_err() {
                 return None;
             }
-            self.collect();
+            let state = self.states.borrow_and_update().clone();
+            // A slow reader may find that events came and went meanwhile: it is told, never silently skipped.
+            self.missed = compacted(&state, self.after);
+            if self.missed.is_none() {
+                self.take_news(&state);
+            }
         }
     }
 }
 
 #[tonic::async_trait]
 impl wire::events_server::Events for Events {
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<wire::Event, Status>> + Send>>;
+    type WatchStream = Answers<wire::Event>;
 
     async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let request = request.into_inner();
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let oldest = state.events.front().map_or(0, |event| event.revision.0);
-        let some_are_gone = state.events.len() >= cluster::state::EVENTS_MAX;
-        if request.after_revision != 0 && some_are_gone && request.after_revision + 1 < oldest {
-            let message = format!("the oldest kept event is of revision {oldest}: start there");
-            return Err(refuse(Code::OutOfRange, "compacted", message));
+        // 0 asks for all that are kept, however many are gone.
+        if request.after_revision != 0 {
+            compacted(&state, request.after_revision).map_or(Ok(()), Err)?;
         }
         if request.after_revision > state.revision.0 {
             let message = format!("the state is at revision {}", state.revision);
@@ -85,8 +103,10 @@ impl wire::events_server::Events for Events {
             after: request.after_revision,
             follow: request.follow,
             waiting: VecDeque::new(),
+            missed: None,
         };
-        watcher.collect();
-        Ok(Response::new(Box::pin(stream::unfold(watcher, Watcher::next))))
+        let state = watcher.states.borrow_and_update().clone();
+        watcher.take_news(&state);
+        Ok(Response::new(until_stopped(stream::unfold(watcher, Watcher::next), &self.context.stop)))
     }
 }

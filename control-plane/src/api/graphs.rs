@@ -1,16 +1,15 @@
 //! `weft.graph.v1.Graphs`.
 
 use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag};
 use cluster::outcome::Refusal;
 use cluster::state::RevisionRecord;
 use cluster::{Outcome, State, view};
-use futures::{Stream, StreamExt as _};
+use futures::StreamExt as _;
 use graph::diagnostic::nearest;
-use model::graph::Artifact;
+use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::name::NamespaceName;
 use model::plan::Plan;
@@ -21,9 +20,12 @@ use sha2::{Digest as _, Sha256};
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
-use super::mutation::{TRIES_MAX, blocking, known, propose, tag};
-use super::{Context, logs, refusal};
+use super::mutation::{TRIES_MAX, known, propose, tag};
+use super::{Answers, Context, logs, refusal, until_stopped};
 use crate::linking::CheckedGraph;
+
+/// What an agent may take beyond the deadline of a call to say that it has passed.
+const INVOKE_MARGIN: Duration = Duration::from_secs(5);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ impl Graphs {
         artifacts: BTreeMap<String, Artifact>,
     ) -> Result<Planned, Status> {
         let linker = self.context.linker.clone();
-        blocking(move || {
+        let plan = move || {
             let checked = linker
                 .check_graph(&manifest, &artifacts, &state)
                 .map_err(|refused| refusal::manifest(&refused))?;
@@ -65,8 +67,8 @@ impl Graphs {
             let plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
-        })
-        .await?
+        };
+        self.context.checks.run(plan).await?
     }
 
     async fn commit(
@@ -137,6 +139,10 @@ pub(super) fn not_found(state: &State, key: &GraphKey) -> Status {
     refuse(Code::NotFound, "not_found", format!("there is no graph {key}{hint}"))
 }
 
+fn deleted(key: &GraphKey) -> Status {
+    refuse(Code::NotFound, "not_found", format!("graph {key} was deleted"))
+}
+
 fn revision_of<'a>(state: &'a State, key: &GraphKey, number: u64) -> Result<&'a RevisionRecord, Status> {
     let record = state.graphs.get(key).ok_or_else(|| not_found(state, key))?;
     let found = match number {
@@ -164,8 +170,6 @@ fn sources_of(revision: &RevisionRecord) -> Result<BTreeMap<String, Artifact>, S
     }
     Ok(sources)
 }
-
-type StatusStream = Pin<Box<dyn Stream<Item = Result<wire::GraphStatus, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl wire::graphs_server::Graphs for Graphs {
@@ -238,7 +242,8 @@ impl wire::graphs_server::Graphs for Graphs {
                 to => to,
             };
             let revision = revision_of(&state, &key, to)?;
-            let (manifest, sources) = (revision.manifest.clone(), sources_of(revision)?);
+            let (manifest, kept) = (revision.manifest.clone(), revision.clone());
+            let sources = self.context.checks.run(move || sources_of(&kept)).await??;
             let origin = DeployOrigin::Rollback { to: revision.number };
             let planned = self.plan_on(state.clone(), manifest.clone(), sources).await?;
             match self.commit(tag.clone(), &state, planned, manifest, origin).await? {
@@ -315,20 +320,19 @@ impl wire::graphs_server::Graphs for Graphs {
         Ok(Response::new(wire::HistoryResponse { revisions }))
     }
 
-    type WatchStream = StatusStream;
+    type WatchStream = Answers<wire::GraphStatus>;
 
-    async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<StatusStream>, Status> {
+    async fn watch(&self, request: Request<wire::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let key: GraphKey = parse("graph", &request.into_inner().graph)?;
         let state = self.state().await?;
-        if !state.graphs.contains_key(&key) {
-            return Err(not_found(&state, &key));
-        }
+        let uid = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?.uid.clone();
         let states = tokio_stream::wrappers::WatchStream::new(self.context.raft.changes());
         let mut last = None;
         let statuses = states.filter_map(move |state| {
-            let status = view::status(&state, &key);
+            // Another graph of that name, made meanwhile, is not the one that is watched.
+            let status = view::status(&state, &key).filter(|status| status.uid == uid);
             let news = match status {
-                None => Some(Err(not_found(&state, &key))),
+                None => Some(Err(deleted(&key))),
                 Some(status) => {
                     // Changes of other graphs move the state's revision only.
                     let compared = model::status::GraphStatus {
@@ -347,7 +351,7 @@ impl wire::graphs_server::Graphs for Graphs {
             let now = std::mem::replace(over, item.is_err());
             std::future::ready((!now).then_some(item))
         });
-        Ok(Response::new(Box::pin(ended)))
+        Ok(Response::new(until_stopped(ended, &self.context.stop)))
     }
 
     async fn invoke(
@@ -367,8 +371,15 @@ impl wire::graphs_server::Graphs for Graphs {
             arguments: request.arguments,
             deadline_ms: request.deadline_ms,
         };
+        let deadline = match request.deadline_ms {
+            0 => DEADLINE_MAX,
+            wanted => Duration::from_millis(wanted).min(DEADLINE_MAX),
+        };
+        let mut asked = Request::new(asked);
+        asked.set_timeout(deadline + INVOKE_MARGIN);
         let mut agent = proto::weft::agent::v1::agent_client::AgentClient::new(channel);
-        let answer = agent.invoke(asked).await?.into_inner();
+        let answered = agent.invoke(asked).await;
+        let answer = answered.map_err(|status| logs::from_agent(&node, status))?.into_inner();
         let elapsed_us = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         let node = node.to_string();
         Ok(Response::new(wire::InvokeResponse { result: answer.result, node, elapsed_us }))

@@ -1,10 +1,9 @@
 //! `weft.log.v1.Logs`: passes on what the agent of a graph's node says.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use cluster::State;
-use futures::Stream;
+use futures::TryStreamExt as _;
 use model::id::GraphKey;
 use model::name::NodeName;
 use proto::convert::parse;
@@ -13,10 +12,13 @@ use proto::weft::log::v1 as wire;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
-use super::{Context, graphs, refusal};
+use super::{Answers, Context, graphs, refusal, until_stopped};
 
 /// How long an agent may take to accept a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
+/// A connection whose agent does not answer is closed after these two: a log may be followed for days.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -39,26 +41,41 @@ pub(super) async fn agent_of(state: &State, key: &GraphKey) -> Result<(NodeName,
         let message = format!("{key} is on no node yet: see `ctl why {key}`");
         return Err(refuse(Code::FailedPrecondition, "not_placed", message));
     };
-    let address = &node.description.api_address;
-    let unreachable = |error: tonic::transport::Error| {
-        let message = format!("the agent of node {} cannot be reached: {error}", node.description.name);
-        refuse(Code::Unavailable, "agent_unreachable", message)
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(unreachable)?;
-    let channel = endpoint.connect_timeout(CONNECT_PATIENCE).connect().await.map_err(unreachable)?;
-    Ok((node.description.name.clone(), channel))
+    let name = &node.description.name;
+    let unreachable = |error: tonic::transport::Error| unreachable(name, &error);
+    let endpoint = Endpoint::from_shared(format!("http://{}", node.description.api_address))
+        .map_err(unreachable)?
+        .connect_timeout(CONNECT_PATIENCE)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_PATIENCE);
+    Ok((name.clone(), endpoint.connect().await.map_err(unreachable)?))
+}
+
+fn unreachable(node: &NodeName, error: &dyn std::fmt::Display) -> Status {
+    let message = format!("the agent of node {node} cannot be reached: {error}");
+    refuse(Code::Unavailable, "agent_unreachable", message)
+}
+
+/// What an agent answered, or, where the way to it broke, that it did.
+pub(super) fn from_agent(node: &NodeName, status: Status) -> Status {
+    match std::error::Error::source(&status) {
+        Some(_) => unreachable(node, &status.message()),
+        None => status,
+    }
 }
 
 #[tonic::async_trait]
 impl wire::logs_server::Logs for Logs {
-    type TailStream = Pin<Box<dyn Stream<Item = Result<wire::LogLine, Status>> + Send>>;
+    type TailStream = Answers<wire::LogLine>;
 
     async fn tail(&self, request: Request<wire::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         let request = request.into_inner();
         let key: GraphKey = parse("graph", &request.graph)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let (_, channel) = agent_of(&state, &key).await?;
-        let lines = wire::logs_client::LogsClient::new(channel).tail(request).await?;
-        Ok(Response::new(Box::pin(lines.into_inner())))
+        let (node, channel) = agent_of(&state, &key).await?;
+        let tailed = wire::logs_client::LogsClient::new(channel).tail(request).await;
+        let lines = tailed.map_err(|status| from_agent(&node, status))?.into_inner();
+        let lines = lines.map_err(move |status| from_agent(&node, status));
+        Ok(Response::new(until_stopped(lines, &self.context.stop)))
     }
 }

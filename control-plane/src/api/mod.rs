@@ -8,12 +8,26 @@ mod mutation;
 pub mod nodes;
 pub mod policies;
 mod refusal;
+pub mod transport_errors;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt as _, stream};
+use proto::status::refuse;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status};
 
 use crate::artifacts::ArtifactStore;
 use crate::leader::liveness::Liveness;
 use crate::leader::relink::Relinker;
 use crate::linking::Linker;
 use crate::raft::Handle;
+
+/// Manifests that are checked and linked at one time: each may read artifacts of 64 MiB, and all of them wait for the
+/// same processors.
+const CHECKS_AT_ONCE: usize = 4;
 
 /// What handlers work with; a cheap handle.
 #[derive(Debug, Clone)]
@@ -28,4 +42,46 @@ pub struct Context {
     pub relinker: Relinker,
     /// Who is heard of.
     pub liveness: Liveness,
+    /// The sessions of agents.
+    pub sessions: nodes::Sessions,
+    /// The right to check or link manifests.
+    pub checks: Checks,
+    /// Set when the member stops.
+    pub stop: CancellationToken,
+}
+
+/// The right to check or link manifests, which few may do at one time; a cheap handle.
+#[derive(Debug, Clone)]
+pub struct Checks(Arc<Semaphore>);
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(CHECKS_AT_ONCE)))
+    }
+}
+
+impl Checks {
+    /// Runs work that reads and checks much away from the async workers, in its turn.
+    async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+        // The semaphore is never closed.
+        let _turn = self.0.acquire().await.map_err(|error| Status::internal(error.to_string()))?;
+        mutation::blocking(work).await
+    }
+}
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Ends a stream when the member stops, and says so: streams of watchers do not end by themselves.
+fn until_stopped<T: Send + 'static>(
+    answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    stop: &CancellationToken,
+) -> Answers<T> {
+    let stopped = stop.clone();
+    let last = stream::once(async move { stopped.is_cancelled().then(|| Err(stopping())) });
+    let last = last.filter_map(std::future::ready);
+    Box::pin(answers.take_until(stop.clone().cancelled_owned()).chain(last))
+}
+
+fn stopping() -> Status {
+    refuse(Code::Unavailable, "member_stopped", "this control plane stops: ask again in a moment")
 }

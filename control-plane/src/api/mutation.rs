@@ -4,8 +4,8 @@ use cluster::command::{Body, RequestTag};
 use cluster::outcome::Refusal;
 use cluster::{Command, Outcome, State};
 use model::id::RequestId;
-use prost::Message;
-use proto::convert::read;
+use prost::{Message, Name};
+use proto::convert::{DecodeError, read};
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
@@ -15,11 +15,17 @@ use crate::clock::now_ms;
 /// How often a mutation is decided again when the state it was decided from has changed.
 pub(super) const TRIES_MAX: usize = 5;
 
-/// The tag of a request: its id, and a digest of everything else in it.
-pub(super) fn tag(request_id: &str, request_without_id: &impl Message) -> Result<RequestTag, Status> {
+/// The tag of a request: its id, and a digest of what it asks for: its type, and everything in it but the id.
+pub(super) fn tag<M: Message + Name>(request_id: &str, request_without_id: &M) -> Result<RequestTag, Status> {
+    if request_id.is_empty() {
+        return Err(DecodeError::missing("request_id").into());
+    }
     let id: RequestId = read("request_id", request_id.to_owned())?;
-    let fingerprint = hex::encode(&Sha256::digest(request_without_id.encode_to_vec())[..16]);
-    Ok(RequestTag { id, fingerprint })
+    let mut hash = Sha256::new();
+    hash.update(M::full_name());
+    hash.update([0]);
+    hash.update(request_without_id.encode_to_vec());
+    Ok(RequestTag { id, fingerprint: hex::encode(&hash.finalize()[..16]) })
 }
 
 /// What became of this request, if it was applied before.

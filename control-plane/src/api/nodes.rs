@@ -1,26 +1,36 @@
 //! `weft.node.v1.Nodes`: a task for each agent's stream, and what people see of nodes.
 
-use std::pin::Pin;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use cluster::command::Body;
 use cluster::state::NodeRecord;
 use cluster::{State, view};
-use futures::Stream;
 use model::id::Generation;
 use model::name::NodeName;
-use model::node::NodeDescription;
-use model::report::Report;
+use model::node::{NodeDescription, NodeState};
+use model::report::{Failure, GraphReport, Progress, Report};
 use proto::convert::{parse, required};
 use proto::status::refuse;
 use proto::weft::node::v1 as wire;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::mutation::propose;
-use super::{Context, refusal};
+use super::{Answers, Context, refusal, stopping, transport_errors};
 
+/// The largest report: ten thousand graphs of which each has failed with a long reason.
+pub const REPORT_MAX_BYTES: usize = 32 << 20;
+/// How long an agent may take to say who it is, or to take a message that waits for it.
+const AGENT_PATIENCE: Duration = Duration::from_secs(10);
+/// Graphs of a report in one command: far below the bound of a command's size.
+const NEWS_MAX: usize = 100;
+/// The longest reason for a failure that is kept: it is shown to people, and there is one for each graph.
+const FAILURE_MAX_BYTES: usize = 2 << 10;
 /// Messages that wait for a slow agent: an assignment is the full picture, so that few are ever needed.
 const MESSAGES_AHEAD: usize = 4;
 
@@ -37,18 +47,42 @@ impl Nodes {
     }
 }
 
+/// The latest session of each node: a newer one ends it. A cheap handle.
+#[derive(Debug, Clone, Default)]
+pub struct Sessions(Arc<Mutex<BTreeMap<NodeName, CancellationToken>>>);
+
+impl Sessions {
+    /// Begins a session of a node: ends the one before, and says when this one must end.
+    fn begin(&self, node: &NodeName) -> CancellationToken {
+        let ended = CancellationToken::new();
+        // One entry for each node that ever registered, of which the state bounds the number.
+        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(before) = sessions.insert(node.clone(), ended.clone()) {
+            before.cancel();
+        }
+        ended
+    }
+}
+
 type ToAgent = Result<wire::ToAgent, Status>;
+
+async fn within<T>(work: impl Future<Output = T>, what: &str) -> Result<T, Status> {
+    tokio::time::timeout(AGENT_PATIENCE, work).await.map_err(|_| {
+        let message = format!("{what} within {} s", AGENT_PATIENCE.as_secs());
+        refuse(Code::DeadlineExceeded, "agent_silent", message)
+    })
+}
 
 #[tonic::async_trait]
 impl wire::nodes_server::Nodes for Nodes {
-    type SessionStream = Pin<Box<dyn Stream<Item = ToAgent> + Send>>;
+    type SessionStream = Answers<wire::ToAgent>;
 
     async fn session(
         &self,
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut incoming = request.into_inner();
-        let first = incoming.message().await?.and_then(|message| message.message);
+        let first = within(incoming.message(), "no hello came").await??.and_then(|message| message.message);
         let Some(wire::from_agent::Message::Hello(hello)) = first else {
             return Err(refuse(
                 Code::InvalidArgument,
@@ -58,9 +92,11 @@ impl wire::nodes_server::Nodes for Nodes {
         };
         let node = NodeDescription::try_from(hello)?;
         let name = node.name.clone();
-        self.context.liveness.touch(&name);
         let registered = propose(&self.context, None, Body::RegisterNode(node)).await?;
         registered.map_err(|refused| refusal::outcome(&refused))?;
+        // Only now: another node under this name must not keep it alive.
+        self.context.liveness.touch(&name);
+        let ended = self.context.sessions.begin(&name);
         let state = self.context.raft.state();
         let interval = self.context.liveness.heartbeat_interval();
         let welcome = wire::ToAgent {
@@ -72,8 +108,7 @@ impl wire::nodes_server::Nodes for Nodes {
         let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD);
         // The channel is new and empty.
         let _ = sender.try_send(Ok(welcome));
-        let session =
-            Session { context: self.context.clone(), name, sent: None, reported: None, outgoing: sender };
+        let session = Session { context: self.context.clone(), name, sent: None, outgoing: sender, ended };
         tokio::spawn(session.run(incoming, self.context.raft.changes()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -115,48 +150,57 @@ struct Session {
     name: NodeName,
     /// The generation that was sent last.
     sent: Option<Generation>,
-    /// The report that was recorded last.
-    reported: Option<Report>,
     outgoing: mpsc::Sender<ToAgent>,
+    /// Set once a newer session of the node has begun.
+    ended: CancellationToken,
 }
 
 impl Session {
-    async fn run(mut self, mut incoming: Streaming<wire::FromAgent>, mut states: watch::Receiver<Arc<State>>) {
+    async fn run(mut self, incoming: Streaming<wire::FromAgent>, states: watch::Receiver<Arc<State>>) {
+        let Err(status) = self.serve(incoming, states).await else { return };
+        tracing::info!(node = %self.name, %status, "an agent's session ended");
+        // The agent may be gone already, or be the reason for which it ends.
+        let _ = tokio::time::timeout(AGENT_PATIENCE, self.outgoing.send(Err(status))).await;
+    }
+
+    /// Runs until the agent hangs up, or something ends the session.
+    async fn serve(
+        &mut self,
+        mut incoming: Streaming<wire::FromAgent>,
+        mut states: watch::Receiver<Arc<State>>,
+    ) -> Result<(), Status> {
+        let stop = self.context.stop.clone();
         loop {
             let state = states.borrow_and_update().clone();
-            if !self.send_assignment(&state).await {
-                return;
-            }
+            self.send_assignment(&state).await?;
             tokio::select! {
+                () = stop.cancelled() => return Err(stopping()),
+                () = self.ended.cancelled() => return Err(superseded(&self.name)),
                 // Cancel safe: a change that was not taken is seen by the next call.
-                changed = states.changed() => if changed.is_err() { return },
+                changed = states.changed() => if changed.is_err() { return Err(stopping()) },
                 // Cancel safe: a message is taken whole or not at all.
-                message = incoming.message() => match message {
-                    Ok(Some(message)) => if let Err(status) = self.take(message).await {
-                        // The agent may be gone already.
-                        let _ = self.outgoing.send(Err(status)).await;
-                        return;
-                    },
-                    Ok(None) => return,
-                    Err(status) => {
-                        tracing::info!(node = %self.name, %status, "an agent's session ended");
-                        return;
-                    }
+                message = incoming.message() => match message.map_err(transport_errors::in_stream)? {
+                    Some(message) => self.take(message).await?,
+                    None => return Ok(()),
                 },
             }
         }
     }
 
-    /// Sends the full picture if it has changed; `false` if the agent is gone.
-    async fn send_assignment(&mut self, state: &State) -> bool {
-        let Some(assigned) = state.nodes.get(&self.name).map(|record| record.assigned_at) else { return true };
+    /// Sends the full picture if it has changed.
+    async fn send_assignment(&mut self, state: &State) -> Result<(), Status> {
+        let Some(assigned) = state.nodes.get(&self.name).map(|record| record.assigned_at) else {
+            return Ok(());
+        };
         if self.sent == Some(assigned) {
-            return true;
+            return Ok(());
         }
-        let Some(assignment) = view::assignment(state, &self.name) else { return true };
+        let Some(assignment) = view::assignment(state, &self.name) else { return Ok(()) };
         self.sent = Some(assigned);
         let message = Some(wire::to_agent::Message::Assignment(assignment.into()));
-        self.outgoing.send(Ok(wire::ToAgent { message })).await.is_ok()
+        // An agent that is gone ends the session by its own side of the stream.
+        let _ = within(self.outgoing.send(Ok(wire::ToAgent { message })), "no assignment was taken").await?;
+        Ok(())
     }
 
     async fn take(&mut self, message: wire::FromAgent) -> Result<(), Status> {
@@ -171,32 +215,72 @@ impl Session {
             return Err(refuse(Code::PermissionDenied, "node_identity", message));
         }
         self.context.liveness.touch(&self.name);
-        if self.reported.as_ref() == Some(&report) && self.is_ready() {
+        self.return_if_given_up().await?;
+        self.record(shortened(report)).await
+    }
+
+    /// A node that was given up while its session lived on is heard again.
+    async fn return_if_given_up(&self) -> Result<(), Status> {
+        let state = self.context.raft.state();
+        let Some(record) = state.nodes.get(&self.name) else { return Ok(()) };
+        if record.state == NodeState::Ready {
             return Ok(());
         }
-        self.record(report).await
+        let done = propose(&self.context, None, Body::RegisterNode(record.description.clone())).await?;
+        done.map(drop).map_err(|refused| refusal::outcome(&refused))
     }
 
-    fn is_ready(&self) -> bool {
+    /// Brings what is new in a report to the log, in parts that fit.
+    async fn record(&self, report: Report) -> Result<(), Status> {
         let state = self.context.raft.state();
-        state.nodes.get(&self.name).is_some_and(|record| record.state == model::node::NodeState::Ready)
-    }
-
-    async fn record(&mut self, report: Report) -> Result<(), Status> {
-        if !self.is_ready() {
-            // It was given up while its session lived on: it is heard again.
-            let description =
-                self.context.raft.state().nodes.get(&self.name).map(|node| node.description.clone());
-            if let Some(description) = description {
-                let done = propose(&self.context, None, Body::RegisterNode(description)).await?;
-                done.map_err(|refused| refusal::outcome(&refused))?;
+        let moved = state.nodes.get(&self.name).is_some_and(|record| record.accepted != report.accepted);
+        let news: Vec<GraphReport> =
+            report.graphs.into_iter().filter(|seen| is_news(&state, &self.name, seen)).collect();
+        let mut parts: Vec<Vec<GraphReport>> = news.chunks(NEWS_MAX).map(<[GraphReport]>::to_vec).collect();
+        if parts.is_empty() && moved {
+            parts.push(Vec::new());
+        }
+        for graphs in parts {
+            let part = Report { node: report.node.clone(), accepted: report.accepted, graphs };
+            if let Err(refused) = propose(&self.context, None, Body::RecordReport(part)).await? {
+                // An older report than the one that is known: a newer one follows.
+                tracing::debug!(node = %self.name, %refused, "a report was not recorded");
+                return Ok(());
             }
         }
-        match propose(&self.context, None, Body::RecordReport(report.clone())).await? {
-            Ok(_) => self.reported = Some(report),
-            // An older report than the one that is known: a newer one follows.
-            Err(refused) => tracing::debug!(node = %self.name, %refused, "a report was not recorded"),
-        }
         Ok(())
+    }
+}
+
+fn superseded(node: &NodeName) -> Status {
+    let message =
+        format!("a newer session of node {node} has begun: two agents with its data directory may run");
+    refuse(Code::Aborted, "session_superseded", message)
+}
+
+/// Whether the state would change by what is said of a graph; `apply` decides again.
+fn is_news(state: &State, node: &NodeName, seen: &GraphReport) -> bool {
+    state.graphs.get(&seen.key).is_some_and(|record| {
+        record.uid == seen.uid && record.node.as_ref() == Some(node) && record.observed.as_ref() != Some(seen)
+    })
+}
+
+/// The report with every reason cut to the bytes that are kept.
+fn shortened(mut report: Report) -> Report {
+    for graph in &mut report.graphs {
+        if let Progress::Failed(Failure { reason, message }) | Progress::Retrying(Failure { reason, message }) =
+            &mut graph.progress
+        {
+            shorten(reason);
+            shorten(message);
+        }
+    }
+    report
+}
+
+fn shorten(text: &mut String) {
+    if text.len() > FAILURE_MAX_BYTES {
+        text.truncate(text.floor_char_boundary(FAILURE_MAX_BYTES));
+        text.push('…');
     }
 }

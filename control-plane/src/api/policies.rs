@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cluster::command::{Body, DeletePolicy, PutPolicy, RequestTag};
 use cluster::outcome::Refusal;
+use cluster::state::PolicyVersionRecord;
 use cluster::{Outcome, State};
 use graph::plan::{is_own, way};
 use model::graph::Artifact;
@@ -16,9 +17,12 @@ use proto::status::refuse;
 use proto::weft::policy::v1 as wire;
 use tonic::{Code, Request, Response, Status};
 
-use super::mutation::{TRIES_MAX, blocking, known, propose, tag};
+use super::mutation::{TRIES_MAX, known, propose, tag};
 use super::{Context, refusal};
+use crate::clock::now_ms;
+use crate::leader::relink::relinking;
 use crate::linking::{Effect, policies_with};
+use crate::raft;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -38,7 +42,7 @@ impl Policies {
 
     async fn check(&self, manifest: &str, artifacts: BTreeMap<String, Artifact>) -> Result<PolicySpec, Status> {
         let (linker, manifest) = (self.context.linker.clone(), manifest.to_owned());
-        let checked = blocking(move || linker.check_policy(&manifest, &artifacts)).await?;
+        let checked = self.context.checks.run(move || linker.check_policy(&manifest, &artifacts)).await?;
         checked.map(|checked| checked.spec).map_err(|refused| refusal::manifest(&refused))
     }
 
@@ -49,7 +53,12 @@ impl Policies {
         spec: Option<PolicySpec>,
     ) -> Result<Vec<Effect>, Status> {
         let (linker, state) = (self.context.linker.clone(), state.clone());
-        blocking(move || linker.effects(&state, &policies_with(&state, &name, spec.as_ref()))).await
+        let effects = move || {
+            let mut effects = linker.effects(&state, &policies_with(&state, &name, spec.as_ref()));
+            effects.iter_mut().for_each(|effect| refuse_unwritable(&state, effect));
+            effects
+        };
+        self.context.checks.run(effects).await
     }
 
     /// Commits a version of a policy, unless some graph could not be linked with it.
@@ -81,7 +90,7 @@ impl Policies {
         for _ in 0..TRIES_MAX {
             let state = self.state().await?;
             let outcome = match known(&state, &tag)? {
-                Some(outcome) => outcome,
+                Some(outcome) => return self.answer(None, name, &outcome).await,
                 None => {
                     let effects = self.effects(&state, name.clone(), spec.clone()).await?;
                     refuse_unlinkable(name, &effects)?;
@@ -92,15 +101,16 @@ impl Policies {
                     }
                 }
             };
-            return self.answer(&state, name, &outcome).await;
+            return self.answer(Some(&state), name, &outcome).await;
         }
         Err(refuse(Code::Aborted, "stale", "graphs and policies change too often at this moment: try again"))
     }
 
-    /// Links the graphs again and says which ones changed.
+    /// Links the graphs again and says which ones the policy concerns: those it stood on `before`, if that is known, or
+    /// stands on now.
     async fn answer(
         &self,
-        before: &State,
+        before: Option<&State>,
         name: &PolicyName,
         outcome: &Outcome,
     ) -> Result<Response<wire::ApplyResponse>, Status> {
@@ -108,30 +118,43 @@ impl Policies {
             Outcome::PolicyPut { generation, unchanged, .. } => (*generation, *unchanged),
             _ => (Generation::default(), false),
         };
-        self.context.relinker.pass().await;
+        let warnings = self.context.relinker.pass().await.map_err(|error| {
+            let message = format!(
+                "the change is committed, but not every graph is linked again yet: {error}. Asking again with the same \
+                 request id goes on from there"
+            );
+            refuse(Code::Unavailable, "relink_pending", message)
+        })?;
         let after = self.context.raft.state();
-        let is_concerned = |key: &GraphKey, generation: Generation| {
-            let changed = before.graphs.get(key).is_none_or(|record| record.generation != generation);
+        let is_concerned = |key: &GraphKey| {
             let stands = |state: &State| {
                 let record = state.graphs.get(key);
                 record.is_some_and(|record| record.linked.policies.iter().any(|policy| policy.name == *name))
             };
-            changed && (stands(before) || stands(&after))
+            let generation = |state: &State| state.graphs.get(key).map(|record| record.generation);
+            match before {
+                Some(before) => generation(before) != generation(&after) && (stands(before) || stands(&after)),
+                // A request that is repeated: what it changed is no longer known, what it wants to be in force is.
+                None => stands(&after),
+            }
         };
         let relinked = after
             .graphs
             .iter()
-            .filter(|(key, record)| is_concerned(key, record.generation))
+            .filter(|(key, _)| is_concerned(key))
             .map(|(key, record)| wire::Relinked { graph: key.to_string(), generation: record.generation.0 })
             .collect();
         let name = name.to_string();
-        Ok(Response::new(wire::ApplyResponse {
-            name,
-            generation: generation.0,
-            unchanged,
-            relinked,
-            warnings: Vec::new(),
-        }))
+        Ok(Response::new(wire::ApplyResponse { name, generation: generation.0, unchanged, relinked, warnings }))
+    }
+}
+
+/// A graph that could be linked and not written down would stay without the policy: it is refused before.
+fn refuse_unwritable(state: &State, effect: &mut Effect) {
+    let (Some(record), Ok(linked)) = (state.graphs.get(&effect.key), &effect.linked) else { return };
+    let command = relinking(&effect.key, record, state.policies_at, linked.clone(), now_ms());
+    if let Err(error) = raft::check_size(&command) {
+        effect.linked = Err(vec![error.to_string()]);
     }
 }
 
@@ -174,29 +197,32 @@ fn describe(state: &State, effect: &Effect) -> wire::GraphEffect {
     wire::GraphEffect { graph: effect.key.to_string(), lines }
 }
 
-fn links_of(state: &State, name: &PolicyName) -> Vec<String> {
-    let mut links = Vec::new();
+/// The links that each policy stands on, as sentences.
+fn links_by_policy(state: &State) -> BTreeMap<PolicyName, Vec<String>> {
+    let mut links: BTreeMap<PolicyName, Vec<String>> = BTreeMap::new();
     for (key, record) in &state.graphs {
+        if record.linked.policies.is_empty() {
+            continue;
+        }
         for link in record.linked.links.iter().filter(|link| is_own(&record.linked, link)) {
             let way = way(&record.linked, link);
-            if way.contains(&format!("[{name}]")) {
-                links.push(format!("{key} {way} ({})", link.interface));
+            for policy in &record.linked.policies {
+                if way.contains(&format!("[{}]", policy.name)) {
+                    let sentence = format!("{key} {way} ({})", link.interface);
+                    links.entry(policy.name.clone()).or_default().push(sentence);
+                }
             }
         }
     }
     links
 }
 
-fn summary(
-    state: &State,
-    spec: &PolicySpec,
-    generation: Generation,
-    applied_at_ms: u64,
-) -> wire::PolicySummary {
+fn summary(version: &PolicyVersionRecord, links: Option<&Vec<String>>) -> wire::PolicySummary {
+    let spec = &version.spec;
     wire::PolicySummary {
         name: spec.name.to_string(),
-        generation: generation.0,
-        applied_at_ms,
+        generation: version.generation.0,
+        applied_at_ms: version.applied_at_ms,
         mode: match &spec.action {
             Action::Deny(_) => format!("{} (deny)", spec.mode),
             Action::Interpose(_) => spec.mode.to_string(),
@@ -205,7 +231,7 @@ fn summary(
         phase: spec.order.phase.to_string(),
         priority: spec.order.priority,
         mandatory: spec.mandatory,
-        links: u32::try_from(links_of(state, &spec.name).len()).unwrap_or(u32::MAX),
+        links: links.map_or(0, |links| u32::try_from(links.len()).unwrap_or(u32::MAX)),
     }
 }
 
@@ -241,6 +267,11 @@ impl wire::policies_server::Policies for Policies {
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
         let tag = tag(&request_id, &request)?;
+        if let Some(outcome) = known(&*self.state().await?, &tag)?
+            && let Outcome::PolicyPut { name, .. } = &outcome
+        {
+            return self.answer(None, name, &outcome).await;
+        }
         let spec = self.check(&request.manifest, read_artifacts(request.artifacts)?).await?;
         self.put(tag, request.manifest, spec).await
     }
@@ -258,19 +289,23 @@ impl wire::policies_server::Policies for Policies {
             let message = format!("policy {name} has no version {}", request.generation);
             return Err(refuse(Code::NotFound, "not_found", message));
         };
+        let shown = state.clone();
+        let links = self.context.checks.run(move || links_by_policy(&shown)).await?;
+        let links = links.get(&name);
         Ok(Response::new(wire::GetResponse {
-            policy: Some(summary(&state, &version.spec, version.generation, version.applied_at_ms)),
+            policy: Some(summary(version, links)),
             manifest: version.manifest.clone(),
             generations: record.versions.iter().rev().map(|version| version.generation.0).collect(),
-            links: links_of(&state, &name),
+            links: links.cloned().unwrap_or_default(),
         }))
     }
 
     async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
         let state = self.state().await?;
+        let shown = state.clone();
+        let links = self.context.checks.run(move || links_by_policy(&shown)).await?;
         let current = state.policies.values().filter_map(|record| record.current());
-        let policies =
-            current.map(|version| summary(&state, &version.spec, version.generation, version.applied_at_ms));
+        let policies = current.map(|version| summary(version, links.get(&version.spec.name)));
         Ok(Response::new(wire::ListResponse { policies: policies.collect() }))
     }
 
@@ -305,6 +340,9 @@ impl wire::policies_server::Policies for Policies {
         let tag = tag(&request_id, &request)?;
         let name: PolicyName = parse("name", &request.name)?;
         let state = self.state().await?;
+        if let Some(outcome) = known(&state, &tag)? {
+            return self.answer(None, &name, &outcome).await;
+        }
         let record = state.policies.get(&name).ok_or_else(|| not_found(&state, &name))?;
         let version = match request.to_generation {
             0 => record.versions.iter().rev().nth(1),

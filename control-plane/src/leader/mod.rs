@@ -38,7 +38,11 @@ pub fn start(
     let relinker = relinker.clone();
     tasks.spawn(on_change(stop.clone(), raft.changes(), move |_| {
         let relinker = relinker.clone();
-        async move { relinker.pass().await }
+        async move {
+            if let Err(error) = relinker.pass().await {
+                tracing::warn!(%error, "not every graph was linked again yet");
+            }
+        }
     }));
     tasks.spawn(liveness.clone().run(stop.clone(), raft.clone()));
 }

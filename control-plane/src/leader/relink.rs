@@ -1,70 +1,120 @@
 //! Links graphs again after the policies have changed.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cluster::command::{Body, Relink};
+use cluster::state::GraphRecord;
 use cluster::{Command, Outcome};
-use model::id::StateRevision;
+use model::id::{GraphKey, StateRevision};
+use model::linked::LinkedGraph;
 use tokio::sync::Mutex;
 
 use crate::clock::now_ms;
-use crate::linking::{Linker, policies_in_force};
-use crate::raft::Handle;
+use crate::linking::{Effect, Linker, policies_in_force};
+use crate::raft::{Handle, ProposeError};
+
+/// How long graphs that could not be linked are left alone: their artifacts may be uploaded again meanwhile, and each
+/// pass links every graph.
+const RETRY_BROKEN_AFTER: Duration = Duration::from_secs(60);
+
+/// How often a pass begins anew because a graph changed under it.
+const TRIES_MAX: usize = 5;
 
 /// Links graphs again; a cheap handle.
 #[derive(Debug, Clone)]
 pub struct Relinker {
     raft: Handle,
     linker: Linker,
-    /// The policies that every graph was seen linked with. One pass at a time.
-    done_at: Arc<Mutex<Option<StateRevision>>>,
+    /// One pass at a time.
+    done: Arc<Mutex<Option<Done>>>,
+}
+
+/// The last pass that brought everything it could to the log.
+#[derive(Debug)]
+struct Done {
+    policies_at: StateRevision,
+    /// The graphs that could not be linked, as sentences.
+    broken: Vec<String>,
+    when: Instant,
+}
+
+/// Why a pass could not be finished: the next one goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum RelinkError {
+    /// Linking itself came to an end.
+    #[error("linking was broken off")]
+    Lost,
+    /// The state moved on.
+    #[error("{0} changed meanwhile")]
+    Stale(GraphKey),
+    /// The log.
+    #[error("{0}")]
+    Propose(#[from] ProposeError),
+}
+
+/// The command that gives a graph its new linked form.
+pub fn relinking(
+    key: &GraphKey,
+    record: &GraphRecord,
+    policies_at: StateRevision,
+    linked: LinkedGraph,
+    now_ms: u64,
+) -> Command {
+    let (key, uid, revision) = (key.clone(), record.uid.clone(), record.number());
+    let body = Body::Relink(Box::new(Relink { key, uid, revision, policies_at, linked }));
+    Command { now_ms, request: None, body }
 }
 
 impl Relinker {
     /// A relinker.
     pub fn new(raft: Handle, linker: Linker) -> Self {
-        Self { raft, linker, done_at: Arc::default() }
+        Self { raft, linker, done: Arc::default() }
     }
 
-    /// One pass: after it, every graph of the state it saw is linked with the policies of that state.
-    pub async fn pass(&self) {
-        let mut done_at = self.done_at.lock().await;
+    /// After it, every graph of the state it saw is linked with the policies of that state, but for those that cannot
+    /// be, which come back as sentences and stay as they are linked.
+    pub async fn pass(&self) -> Result<Vec<String>, RelinkError> {
+        let mut tries = 1..TRIES_MAX;
+        loop {
+            match self.try_pass().await {
+                // A deploy came between: it brought its own linked form, or is linked at the next try.
+                Err(RelinkError::Stale(_)) if tries.next().is_some() => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn try_pass(&self) -> Result<Vec<String>, RelinkError> {
+        let mut done = self.done.lock().await;
         let state = self.raft.state();
-        if *done_at == Some(state.policies_at) {
-            return;
+        if let Some(done) = done.as_ref().filter(|done| done.policies_at == state.policies_at)
+            && (done.broken.is_empty() || done.when.elapsed() < RETRY_BROKEN_AFTER)
+        {
+            return Ok(done.broken.clone());
         }
         let (linker, seen) = (self.linker.clone(), state.clone());
         let effects = tokio::task::spawn_blocking(move || linker.effects(&seen, &policies_in_force(&seen)));
-        let Ok(effects) = effects.await else { return };
-        let mut all = true;
-        for effect in effects {
-            let Some(record) = state.graphs.get(&effect.key) else { continue };
-            let linked = match effect.linked {
+        let mut broken = Vec::new();
+        for Effect { key, linked } in effects.await.map_err(|_| RelinkError::Lost)? {
+            let Some(record) = state.graphs.get(&key) else { continue };
+            let linked = match linked {
                 Ok(linked) => linked,
                 Err(why) => {
                     // Policies are checked against every graph before they are committed, and graphs against every
                     // policy, so this means lost artifacts: the graph stays as it is linked, and it is said aloud.
-                    tracing::error!(graph = %effect.key, why = why.join("; "), "a graph cannot be linked again");
+                    let why = format!("{key} cannot be linked again: {}", why.join("; "));
+                    tracing::error!("{why}");
+                    broken.push(why);
                     continue;
                 }
             };
-            let body = Body::Relink(Box::new(Relink {
-                key: effect.key,
-                uid: record.uid.clone(),
-                revision: record.number(),
-                policies_at: state.policies_at,
-                linked,
-            }));
-            match self.raft.propose(Command { now_ms: now_ms(), request: None, body }).await {
-                Ok(committed) => all &= !matches!(committed.outcome, Outcome::Refused(_)),
-                Err(error) => {
-                    tracing::warn!(%error, "a graph was not linked again yet");
-                    all = false;
-                }
+            let command = relinking(&key, record, state.policies_at, linked, now_ms());
+            if let Outcome::Refused(_) = self.raft.propose(command).await?.outcome {
+                return Err(RelinkError::Stale(key));
             }
         }
-        if all {
-            *done_at = Some(state.policies_at);
-        }
+        *done = Some(Done { policies_at: state.policies_at, broken: broken.clone(), when: Instant::now() });
+        Ok(broken)
     }
 }

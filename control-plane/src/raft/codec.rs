@@ -4,7 +4,7 @@
 //! is large: one type is its schema, and a dump of the log can be read by people.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write};
 
 use cluster::{Command, State};
 use openraft::impls::BasicNode;
@@ -18,8 +18,9 @@ use super::types::{
 const FEATURE_LEVEL: u32 = 1;
 /// Bodies above this are compressed.
 const COMPRESS_ABOVE_BYTES: usize = 4 << 10;
-/// No command is longer when unpacked: a graph has at most 1 MiB of manifest, and its linked form.
-const COMMAND_MAX_BYTES: u64 = 16 << 20;
+/// No command is longer when unpacked: a graph has at most 1 MiB of manifest, and its linked form. It holds for what is
+/// written as for what is read: an entry that could be committed and not read would stop every member for good.
+pub const UNPACKED_MAX_BYTES: usize = 16 << 20;
 /// No state is longer when unpacked: the quota on live bytes with room for the form.
 const STATE_MAX_BYTES: u64 = 4 << 30;
 const ZSTD_LEVEL: i32 = 3;
@@ -163,11 +164,49 @@ pub fn decode_entry(bytes: &[u8]) -> io::Result<Entry> {
     Ok(Entry { log_id: log_id_from_wire(&id), payload })
 }
 
-pub fn encode_command(command: &Command) -> io::Result<Payload> {
-    let body = serde_json::to_vec(command).map_err(wrong)?;
-    let compressed = body.len() > COMPRESS_ABOVE_BYTES;
-    let body = if compressed { zstd::encode_all(&body[..], ZSTD_LEVEL)? } else { body };
+/// Why a command cannot be an entry.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It has more than [`UNPACKED_MAX_BYTES`].
+    #[error("more than {UNPACKED_MAX_BYTES} bytes")]
+    TooLong,
+    /// It would not be read as what was written.
+    #[error("it cannot be read back")]
+    Unreadable(#[source] io::Error),
+}
+
+/// Encodes a command, and makes sure that it can be read.
+pub fn encode_command(command: &Command) -> Result<Payload, CommandError> {
+    let mut text = Bounded(Vec::new());
+    serde_json::to_writer(&mut text, command).map_err(|error| match error.classify() {
+        serde_json::error::Category::Io => CommandError::TooLong,
+        _ => CommandError::Unreadable(wrong(error)),
+    })?;
+    let text = text.0;
+    let read: Result<Command, _> = serde_json::from_slice(&text);
+    if let Some(error) = read.err() {
+        return Err(CommandError::Unreadable(wrong(error)));
+    }
+    let compressed = text.len() > COMPRESS_ABOVE_BYTES;
+    let packed = if compressed { zstd::encode_all(&text[..], ZSTD_LEVEL) } else { Ok(text) };
+    let body = packed.map_err(CommandError::Unreadable)?;
     Ok(Payload(WireEnvelope { feature_level: FEATURE_LEVEL, compressed, body }.encode_to_vec()))
+}
+
+/// Takes [`UNPACKED_MAX_BYTES`] and refuses more, before there is memory for it.
+struct Bounded(Vec<u8>);
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > UNPACKED_MAX_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// An error here stops the member: a command that it cannot read must not be skipped.
@@ -179,7 +218,8 @@ pub fn decode_command(payload: &Payload) -> io::Result<Command> {
             envelope.feature_level
         )));
     }
-    let body = if envelope.compressed { unpack(&envelope.body, COMMAND_MAX_BYTES)? } else { envelope.body };
+    let body =
+        if envelope.compressed { unpack(&envelope.body, UNPACKED_MAX_BYTES as u64)? } else { envelope.body };
     serde_json::from_slice(&body).map_err(wrong)
 }
 

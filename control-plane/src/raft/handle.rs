@@ -12,13 +12,15 @@ use openraft::impls::BasicNode;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, SnapshotPolicy};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
-use super::codec;
+use super::codec::{self, CommandError};
+use super::compaction;
 use super::disk::{self, DiskError, Kind, Write};
 use super::log_store::LogStore;
 use super::state_machine::StateMachine;
 use super::transport::NoPeers;
-use super::types::TypeConfig;
+use super::types::{Payload, TypeConfig};
 
 /// The longest encoded command: larger ones would delay heartbeats.
 pub const COMMAND_MAX_BYTES: usize = 256 << 10;
@@ -44,6 +46,8 @@ pub struct RaftConfig {
     pub storage: Kind,
     /// Whether a new cluster may be made in an empty directory.
     pub init: bool,
+    /// Bytes of commands after which the log is replaced by a snapshot.
+    pub log_max_bytes: usize,
 }
 
 /// Why a member cannot start.
@@ -77,11 +81,16 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum ProposeError {
     /// It is too large; nothing was done.
-    #[error("the change has {size} bytes, at most {COMMAND_MAX_BYTES} fit into one: make the manifest smaller")]
+    #[error(
+        "the change has {size} bytes or more, and at most {COMMAND_MAX_BYTES} fit into one: make the manifest smaller"
+    )]
     TooLarge {
-        /// Its encoded size in bytes.
+        /// Its encoded size in bytes, or where counting ended.
         size: usize,
     },
+    /// The log cannot carry it; nothing was done.
+    #[error("the change cannot be written down: {0}")]
+    Unreadable(String),
     /// Another member leads; nothing was done.
     #[error("this member does not lead")]
     NotLeader {
@@ -118,6 +127,7 @@ pub struct Committed {
 pub struct Handle {
     raft: Raft<TypeConfig, StateMachine>,
     states: watch::Receiver<Arc<State>>,
+    compaction: Arc<JoinHandle<()>>,
 }
 
 impl Handle {
@@ -131,8 +141,9 @@ impl Handle {
         };
         let failed = |error: &dyn std::fmt::Display| OpenError::Start(error.to_string());
         let settings = Arc::new(settings().map_err(|error| failed(&error))?);
-        let raft =
-            Raft::new(config.node_id, settings, NoPeers, log, machine).await.map_err(|error| failed(&error))?;
+        let raft = Raft::new(config.node_id, settings, NoPeers, log.clone(), machine)
+            .await
+            .map_err(|error| failed(&error))?;
         let initialised = raft.is_initialized().await.map_err(|error| failed(&error))?;
         if !initialised {
             if !config.init && is_new {
@@ -145,7 +156,8 @@ impl Handle {
             .current_leader(config.node_id, "start")
             .await
             .map_err(|error| failed(&error))?;
-        let handle = Self { raft, states };
+        let compaction = tokio::spawn(compaction::run(raft.clone(), log, config.log_max_bytes));
+        let handle = Self { raft, states, compaction: Arc::new(compaction) };
         handle.read().await.map_err(|error| failed(&error))?;
         Ok(handle)
     }
@@ -153,10 +165,7 @@ impl Handle {
     /// Proposes a command and waits until it is applied.
     pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
         let stopped = |error: &dyn std::fmt::Display| ProposeError::Stopped(error.to_string());
-        let payload = codec::encode_command(&command).map_err(|error| stopped(&error))?;
-        if payload.0.len() > COMMAND_MAX_BYTES {
-            return Err(ProposeError::TooLarge { size: payload.0.len() });
-        }
+        let payload = fitting(&command)?;
         let written = tokio::time::timeout(PATIENCE, self.raft.client_write(payload)).await;
         match written.map_err(|_| ProposeError::Unknown)? {
             Ok(written) => match written.data {
@@ -191,8 +200,20 @@ impl Handle {
         self.states.clone()
     }
 
+    /// Why the member has stopped by itself, once it has: a disk that refused a write, an entry it cannot read.
+    pub async fn stopped(&self) -> String {
+        match self.raft.wait(None).metrics(|metrics| metrics.running_state.is_err(), "stop").await {
+            Ok(metrics) => match metrics.running_state {
+                Err(fatal) => fatal.to_string(),
+                Ok(()) => "consensus has ended".to_owned(),
+            },
+            Err(error) => error.to_string(),
+        }
+    }
+
     /// Stops the member after what is under way.
     pub async fn shutdown(&self) {
+        self.compaction.abort();
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop in order");
         }
@@ -203,6 +224,20 @@ impl std::fmt::Debug for Handle {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Handle").finish_non_exhaustive()
     }
+}
+
+/// Refuses a command that would not fit into one entry of the log.
+pub fn check_size(command: &Command) -> Result<(), ProposeError> {
+    fitting(command).map(drop)
+}
+
+fn fitting(command: &Command) -> Result<Payload, ProposeError> {
+    let payload = codec::encode_command(command).map_err(|error| match error {
+        CommandError::TooLong => ProposeError::TooLarge { size: codec::UNPACKED_MAX_BYTES },
+        CommandError::Unreadable(why) => ProposeError::Unreadable(why.to_string()),
+    })?;
+    let size = payload.0.len();
+    if size > COMMAND_MAX_BYTES { Err(ProposeError::TooLarge { size }) } else { Ok(payload) }
 }
 
 /// Chosen so that the lease of a lost leader and an election fit into about a second.
@@ -229,6 +264,10 @@ fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
     let log = LogStore::open(raft, &path("raft"))?;
     let state = disk::open(config.storage, &config.data_dir, "state")?;
     let (machine, states) = StateMachine::open(state, &path("state"))?;
+    if log.purged() > machine.applied() {
+        let what = "it has no snapshot of what was removed from the log".to_owned();
+        return Err(DiskError::Damaged { path: path("state"), what }.into());
+    }
     Ok((log, machine, states, is_new))
 }
 

@@ -11,7 +11,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::codec;
 use super::disk::{Disk, DiskError, Write, Writer};
-use super::types::{Entry, LogId, TypeConfig, Vote};
+use super::types::{Entry, EntryPayload, LogId, TypeConfig, Vote};
 
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
@@ -27,6 +27,8 @@ pub struct LogStore {
 #[derive(Debug, Default)]
 struct Tail {
     entries: BTreeMap<u64, Entry>,
+    /// The sum of [`weight`] over the entries.
+    bytes: usize,
     purged: Option<LogId>,
     vote: Option<Vote>,
     committed: Option<LogId>,
@@ -58,12 +60,22 @@ impl LogStore {
             if entry.log_id.index != *index {
                 return Err(damaged(format!("entry {} is stored as {index}", entry.log_id.index)));
             }
-            tail.entries.insert(*index, entry);
+            tail.put(entry);
         }
         tail.verify().map_err(damaged)?;
         let disk =
             Writer::start("raft", disk).map_err(|source| DiskError::Io { path: path.to_owned(), source })?;
         Ok(Self { tail: Arc::new(RwLock::new(tail)), disk: Arc::new(disk) })
+    }
+
+    /// How much memory the commands in the log take.
+    pub fn bytes(&self) -> usize {
+        self.read(|tail| tail.bytes)
+    }
+
+    /// The last entry that was removed behind a snapshot.
+    pub fn purged(&self) -> Option<LogId> {
+        self.read(|tail| tail.purged)
     }
 
     fn read<T>(&self, of: impl FnOnce(&Tail) -> T) -> T {
@@ -76,8 +88,36 @@ impl LogStore {
     }
 }
 
+fn weight(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(payload) => payload.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 impl Tail {
+    fn put(&mut self, entry: Entry) {
+        self.bytes += weight(&entry);
+        let before = self.entries.insert(entry.log_id.index, entry);
+        self.bytes -= before.as_ref().map_or(0, weight);
+    }
+
+    /// Keeps the entries from `from` on, or those before it.
+    fn split(&mut self, from: u64, keep_later: bool) {
+        let later = self.entries.split_off(&from);
+        let dropped = if keep_later { std::mem::replace(&mut self.entries, later) } else { later };
+        self.bytes -= dropped.values().map(weight).sum::<usize>();
+    }
+
+    fn last(&self) -> Option<LogId> {
+        self.entries.last_key_value().map(|(_, entry)| entry.log_id).or(self.purged)
+    }
+
     fn verify(&self) -> Result<(), String> {
+        // The hint is written behind the entry that it names.
+        if let Some(committed) = self.committed.filter(|committed| Some(*committed) > self.last()) {
+            return Err(format!("entry {} was committed and is missing", committed.index));
+        }
         let Some((first, _)) = self.entries.first_key_value() else { return Ok(()) };
         let expected = self.purged.as_ref().map_or(0, |purged| purged.index + 1);
         if *first != expected {
@@ -114,10 +154,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
-        Ok(self.read(|tail| LogState {
-            last_purged_log_id: tail.purged,
-            last_log_id: tail.entries.last_key_value().map(|(_, entry)| entry.log_id).or(tail.purged),
-        }))
+        Ok(self.read(|tail| LogState { last_purged_log_id: tail.purged, last_log_id: tail.last() }))
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -142,10 +179,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
-        Ok(self.read(|tail| {
-            let last = tail.entries.last_key_value().map(|(_, entry)| entry.log_id).or(tail.purged);
-            tail.committed.min(last)
-        }))
+        Ok(self.read(|tail| tail.committed.min(tail.last())))
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> io::Result<()>
@@ -158,23 +192,21 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .iter()
             .map(|entry| Write::Append { index: entry.log_id.index, bytes: codec::encode_entry(entry) })
             .collect();
-        self.change(|tail| {
-            tail.entries.extend(entries.into_iter().map(|entry| (entry.log_id.index, entry)));
-        });
+        self.change(|tail| entries.into_iter().for_each(|entry| tail.put(entry)));
         self.disk.write(writes, Box::new(move |result| callback.io_completed(result)));
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let from = last.map_or(0, |last| last.index + 1);
-        self.change(|tail| drop(tail.entries.split_off(&from)));
+        self.change(|tail| tail.split(from, false));
         self.disk.write_and_wait(vec![Write::TruncateFrom(from)]).await
     }
 
     async fn purge(&mut self, to: LogId) -> io::Result<()> {
         self.change(|tail| {
             tail.purged = Some(to);
-            tail.entries = tail.entries.split_off(&(to.index + 1));
+            tail.split(to.index + 1, true);
         });
         let purged = Write::Put { key: PURGED, bytes: codec::encode_log_id(&to) };
         self.disk.write_and_wait(vec![purged, Write::PurgeTo(to.index)]).await

@@ -3,6 +3,7 @@
 //! [`Handle`] is the front door: propose a command, read the state, follow its changes.
 
 mod codec;
+mod compaction;
 pub mod disk;
 mod handle;
 mod log_store;
@@ -10,4 +11,5 @@ mod state_machine;
 mod transport;
 mod types;
 
-pub use handle::{Committed, Handle, OpenError, ProposeError, RaftConfig, ReadError};
+pub use compaction::LOG_MAX_BYTES;
+pub use handle::{Committed, Handle, OpenError, ProposeError, RaftConfig, ReadError, check_size};

@@ -60,6 +60,11 @@ impl StateMachine {
         Ok((machine, receiver))
     }
 
+    /// The last entry that the snapshot holds, before anything else is applied.
+    pub const fn applied(&self) -> Option<LogId> {
+        self.applied
+    }
+
     fn publish(&self) {
         self.published.send_replace(Arc::new(self.state.clone()));
     }

@@ -8,12 +8,18 @@ mod sled;
 mod wal;
 mod writer;
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 pub use sled::SledDisk;
 pub use wal::WalDisk;
 pub use writer::{Done, Writer};
+
+/// How long an earlier owner of a disk may take to give it back: a process that was just killed, a member that stops.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// What one commit changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +62,8 @@ pub trait Disk: Send + 'static {
     /// Reads and verifies everything.
     fn load(&mut self) -> Result<Loaded, DiskError>;
 
-    /// Does all of `writes`, in order. They survive a power cut once this has returned `Ok`.
+    /// Does all of `writes`, in order. They survive a power cut once this has returned `Ok`; before that, a power cut
+    /// leaves the first few of them, or none.
     ///
     /// After an error the disk must not be used again: what is on it is unknown until it is opened anew.
     fn commit(&mut self, writes: &[Write]) -> io::Result<()>;
@@ -74,6 +81,13 @@ pub enum Kind {
 /// Opens, or makes, the disk `name` below `folder`.
 pub fn open(kind: Kind, folder: &Path, name: &str) -> Result<Box<dyn Disk>, DiskError> {
     let folder = folder.join(name);
+    let (other, found) = match kind {
+        Kind::Sled => ("log", "plain files (--storage wal)"),
+        Kind::Wal => ("db", "sled (--storage sled)"),
+    };
+    if folder.join(other).exists() {
+        return Err(DiskError::OtherKind { path: folder, found });
+    }
     Ok(match kind {
         Kind::Sled => Box::new(SledDisk::open(&folder)?),
         Kind::Wal => Box::new(WalDisk::open(&folder)?),
@@ -101,6 +115,20 @@ pub enum DiskError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another process has it.
+    #[error("{path} is in use: another control plane runs on this data directory, and only one may")]
+    Locked {
+        /// Where.
+        path: PathBuf,
+    },
+    /// It was made by the other implementation.
+    #[error("{path} was made with {found}: start with that, or take another data directory")]
+    OtherKind {
+        /// Where.
+        path: PathBuf,
+        /// What made it.
+        found: &'static str,
+    },
     /// What is on the disk is not what was written. A member with such a disk must not vote again under its id.
     #[error(
         "{path} is damaged: {what}. This member must not start from it: set the data directory aside and let the \
@@ -114,23 +142,20 @@ pub enum DiskError {
     },
 }
 
-/// Makes a folder and makes its entry in its parent durable.
-pub(crate) fn create_durable_folder(folder: &Path) -> Result<(), DiskError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| DiskError::Io { path, source }
-    };
-    std::fs::create_dir_all(folder).map_err(failed(folder))?;
-    sync_folder(folder).map_err(failed(folder))?;
-    if let Some(parent) = folder.parent() {
-        sync_folder(parent).map_err(failed(parent))?;
+/// Locks a file, making it if it is missing, for as long as the file is held; waits for an earlier owner to give it
+/// back.
+fn lock(path: &Path) -> Result<File, DiskError> {
+    let failed = |source| DiskError::Io { path: path.to_owned(), source };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_RETRY),
+            Err(TryLockError::WouldBlock) => return Err(DiskError::Locked { path: path.to_owned() }),
+        }
     }
-    Ok(())
-}
-
-/// Makes the entries of a folder durable.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    std::fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! A disk on sled 0.34.7, made durable.
 //!
 //! `sled::Db::flush` ends in `sync_file_range`, which does not survive a power cut; the barrier is an `fdatasync` of
-//! sled's `db` file behind it. `conf` and the folders are synced once, when they are made. Segments are large and
-//! values small, so that sled never writes a page to a blob file, which it would never sync.
+//! sled's `db` file behind it. `conf` and the folders are synced once, when they are made, under another name: a power
+//! cut leaves no half-made database. Segments are large and values small, so that sled never writes a page to a blob
+//! file, which it would never sync.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Disk, DiskError, Loaded, Write, create_durable_folder, record, sync_folder};
+use super::{Disk, DiskError, LOCK_PATIENCE, LOCK_RETRY, Loaded, Write, lock, record};
+use crate::durable;
 
 /// Large enough that no page goes to a blob file with values of [`PART_MAX_BYTES`].
 const SEGMENT_BYTES: usize = 8 << 20;
@@ -20,9 +22,6 @@ const SEGMENT_BYTES: usize = 8 << 20;
 const PART_MAX_BYTES: usize = 64 << 10;
 /// What sled may keep in memory; the tail of the log is kept by the log store.
 const CACHE_BYTES: u64 = 64 << 20;
-/// How long an earlier owner may take to give the database back.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const LOCK_RETRY: Duration = Duration::from_millis(20);
 const MANIFEST: &[u8] = b"manifest";
 
 /// The disk.
@@ -46,31 +45,15 @@ fn broken(error: ::sled::Error) -> io::Error {
 impl SledDisk {
     /// Opens, or makes, the database in `folder`.
     pub fn open(folder: &Path) -> Result<Self, DiskError> {
-        create_durable_folder(folder)?;
-        let io_failed = |source| DiskError::Io { path: folder.to_owned(), source };
-        let open = || -> Result<_, ::sled::Error> {
-            let db = ::sled::Config::new()
-                .path(folder)
-                .flush_every_ms(None)
-                .segment_size(SEGMENT_BYTES)
-                .cache_capacity(CACHE_BYTES)
-                .mode(::sled::Mode::HighThroughput)
-                .open()?;
-            let log = db.open_tree("log")?;
-            let values = db.open_tree("values")?;
-            let snapshots = db.open_tree("snapshots")?;
-            db.flush()?;
-            Ok((db, log, values, snapshots))
-        };
-        let (db, log, values, snapshots) = open_unlocked(open).map_err(|error| match error {
-            ::sled::Error::Io(source) => io_failed(source),
-            other => damaged(folder, format!("sled says: {other}")),
-        })?;
-        for name in ["db", "conf"] {
-            File::open(folder.join(name)).and_then(|file| file.sync_all()).map_err(io_failed)?;
+        let failed = |source| DiskError::Io { path: folder.to_owned(), source };
+        if !folder.try_exists().map_err(failed)? {
+            make(folder)?;
         }
-        sync_folder(folder).map_err(io_failed)?;
-        let barrier = File::open(folder.join("db")).map_err(io_failed)?;
+        remove_unfinished(folder)?;
+        let (db, [log, values, snapshots]) = open_unlocked(folder)?;
+        // A run that was killed may have left what is read here and not yet durable.
+        sync_made(folder).and_then(|()| durable::create_folder(folder)).map_err(failed)?;
+        let barrier = File::open(folder.join("db")).map_err(failed)?;
         Ok(Self { folder: folder.to_owned(), db, log, values, snapshots, barrier })
     }
 
@@ -96,8 +79,8 @@ impl SledDisk {
 
     fn put_snapshot(&self, bytes: &[u8]) -> io::Result<()> {
         let before = self.snapshots.get(MANIFEST).map_err(broken)?;
-        let old = before.as_deref().and_then(|sealed| Manifest::decode(sealed).ok());
-        let id = old.as_ref().map_or(0, |manifest| manifest.id + 1);
+        let old = before.as_deref().map(Manifest::decode).transpose().map_err(io::Error::other)?;
+        let id = old.map_or(0, |manifest| manifest.id + 1);
         let mut count = 0;
         for part in bytes.chunks(PART_MAX_BYTES) {
             self.snapshots.insert(part_key(id, count), record::seal(part)).map_err(broken)?;
@@ -108,10 +91,16 @@ impl SledDisk {
         let manifest = Manifest { id, count, digest: Sha256::digest(bytes).into() };
         self.snapshots.insert(MANIFEST, manifest.encode()).map_err(broken)?;
         self.sync()?;
-        for number in 0..old.as_ref().map_or(0, |manifest| manifest.count) {
-            self.snapshots.remove(part_key(id - 1, number)).map_err(broken)?;
+        // Those of the snapshot before, and of one that a crash cut off.
+        let (own, next) = (part_key(id, 0), part_key(id, count));
+        let mut dead = ::sled::Batch::default();
+        for key in self.snapshots.iter().keys() {
+            let key = key.map_err(broken)?;
+            if key != MANIFEST && !(&own[..]..&next[..]).contains(&&key[..]) {
+                dead.remove(key);
+            }
         }
-        Ok(())
+        self.snapshots.apply_batch(dead).map_err(broken)
     }
 
     /// The durability barrier.
@@ -131,10 +120,16 @@ impl SledDisk {
             found += 1;
         }
         if found > 0 {
-            sync_folder(&folder)?;
+            durable::sync_folder(&folder)?;
             tracing::error!(found, folder = %folder.display(), "sled wrote blob files; they were synced");
         }
         Ok(())
+    }
+
+    /// Parts of snapshots that are stored, whether they are named or not.
+    #[cfg(test)]
+    pub(super) fn snapshot_parts(&self) -> usize {
+        self.snapshots.len().saturating_sub(1)
     }
 
     fn load_entries(&self) -> Result<Vec<(u64, Vec<u8>)>, String> {
@@ -237,19 +232,76 @@ impl Disk for SledDisk {
     }
 }
 
+type Opened = (::sled::Db, [::sled::Tree; 3]);
+
+fn open_database(folder: &Path) -> Result<Opened, ::sled::Error> {
+    let db = ::sled::Config::new()
+        .path(folder)
+        .flush_every_ms(None)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(CACHE_BYTES)
+        .mode(::sled::Mode::HighThroughput)
+        .open()?;
+    let trees = [db.open_tree("log")?, db.open_tree("values")?, db.open_tree("snapshots")?];
+    db.flush()?;
+    Ok((db, trees))
+}
+
 /// Opens once the lock of an earlier owner is gone: sled gives it back a moment after its last handle.
-fn open_unlocked<T>(open: impl Fn() -> Result<T, ::sled::Error>) -> Result<T, ::sled::Error> {
+fn open_unlocked(folder: &Path) -> Result<Opened, DiskError> {
     let deadline = Instant::now() + LOCK_PATIENCE;
     loop {
-        match open() {
-            Err(::sled::Error::Io(error))
-                if error.to_string().contains("could not acquire lock") && Instant::now() < deadline =>
-            {
+        match open_database(folder) {
+            Ok(opened) => return Ok(opened),
+            Err(::sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
+                if Instant::now() >= deadline {
+                    return Err(DiskError::Locked { path: folder.to_owned() });
+                }
                 std::thread::sleep(LOCK_RETRY);
             }
-            other => return other,
+            Err(::sled::Error::Io(source)) => return Err(DiskError::Io { path: folder.to_owned(), source }),
+            Err(other) => return Err(damaged(folder, format!("sled says: {other}"))),
         }
     }
+}
+
+/// Makes the database under another name and renames it once all of it is durable.
+fn make(folder: &Path) -> Result<(), DiskError> {
+    let failed = |source| DiskError::Io { path: folder.to_owned(), source };
+    let unfinished = folder.with_extension("unfinished");
+    if unfinished.try_exists().map_err(failed)? {
+        fs::remove_dir_all(&unfinished).map_err(failed)?;
+    }
+    durable::create_folder(&unfinished).map_err(failed)?;
+    drop(open_unlocked(&unfinished)?);
+    // sled is done with its files once its lock is free.
+    drop(lock(&unfinished.join("db"))?);
+    sync_made(&unfinished).map_err(failed)?;
+    fs::rename(&unfinished, folder).map_err(failed)?;
+    durable::create_folder(folder).map_err(failed)
+}
+
+/// Removes what a kill or a power cut left of a checkpoint that sled was writing as it opened. sled means to pass over
+/// such files and looks for another ending, so it would take one for its newest and refuse to open.
+fn remove_unfinished(folder: &Path) -> Result<(), DiskError> {
+    let failed = |source| DiskError::Io { path: folder.to_owned(), source };
+    // Not while another process writes one.
+    let _lock = lock(&folder.join("db"))?;
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "generating") {
+            fs::remove_file(&path).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes durable what sled makes without syncing it.
+fn sync_made(folder: &Path) -> io::Result<()> {
+    for name in ["db", "conf"] {
+        File::open(folder.join(name))?.sync_all()?;
+    }
+    durable::create_folder(&folder.join("blobs"))
 }
 
 fn damaged(folder: &Path, what: String) -> DiskError {
@@ -274,6 +326,7 @@ fn part_key(id: u64, number: u32) -> [u8; 12] {
 }
 
 /// Names the parts of a complete snapshot.
+#[derive(Clone, Copy)]
 struct Manifest {
     id: u64,
     count: u32,

@@ -1,19 +1,30 @@
 //! A disk of plain files: the control for sled, and the way out.
 //!
-//! `log` is a sequence of frames, each with a length, a checksum and one write; it is rewritten when most of it is
-//! dead. `snapshot` is one frame. Files are made whole under another name, synced and renamed.
+//! `log` begins with a salt; behind it stands one block for each commit, with its number, a checksum over the salt and
+//! all of it, and its writes. Block n is written once block n - 1 is durable, which is how damage is told from a power
+//! cut: a broken block that a later one stands behind was acknowledged, a broken last one never was. The salt keeps
+//! bytes that a client chose from passing for a block. `log` is rewritten when most of it is dead; `snapshot` is one
+//! record.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::{Disk, DiskError, Loaded, Write, create_durable_folder, record, sync_folder};
+use uuid::Uuid;
+
+use super::{Disk, DiskError, Loaded, Write, lock, record};
+use crate::durable;
 
 /// The log is rewritten once it is this long and its live part is less than a quarter.
 const REWRITE_BYTES: u64 = 16 << 20;
-/// No frame is longer: a length beyond it is damage, not a frame.
-const FRAME_MAX_BYTES: usize = 64 << 20;
+
+const FILE_MAGIC: &[u8; 8] = b"weftlog1";
+const BLOCK_MAGIC: &[u8; 4] = b"WBLK";
+/// Magic, salt, checksum: a salt that rotted would make every block look like one that was never finished.
+const PREAMBLE_BYTES: usize = 28;
+/// Magic, number, length, checksum.
+const HEADER_BYTES: usize = 24;
 
 const APPEND: u8 = 1;
 const TRUNCATE: u8 = 2;
@@ -24,28 +35,39 @@ const PUT: u8 = 4;
 pub struct WalDisk {
     folder: PathBuf,
     log: File,
+    /// The checksum of the salt, which that of every block goes on from.
+    salt: u32,
+    /// The number of the last block.
+    blocks: u64,
     length: u64,
     entries: BTreeMap<u64, Vec<u8>>,
     values: BTreeMap<String, Vec<u8>>,
     live_bytes: u64,
+    /// Keeps a second process out as long as this one lives.
+    _lock: File,
 }
 
 impl WalDisk {
     /// Opens, or makes, the files in `folder`.
     pub fn open(folder: &Path) -> Result<Self, DiskError> {
-        create_durable_folder(folder)?;
+        durable::create_folder(folder).map_err(|source| DiskError::Io { path: folder.to_owned(), source })?;
+        let lock = lock(&folder.join("lock"))?;
         let path = folder.join("log");
         let failed = |source| DiskError::Io { path: path.clone(), source };
-        let log = OpenOptions::new().create(true).append(true).read(true).open(&path).map_err(failed)?;
-        log.sync_all().map_err(failed)?;
-        sync_folder(folder).map_err(failed)?;
+        if !path.try_exists().map_err(failed)? {
+            durable::replace(&path, &preamble().0).map_err(failed)?;
+        }
+        let log = OpenOptions::new().append(true).read(true).open(&path).map_err(failed)?;
         let mut disk = Self {
             folder: folder.to_owned(),
             log,
+            salt: 0,
+            blocks: 0,
             length: 0,
             entries: BTreeMap::new(),
             values: BTreeMap::new(),
             live_bytes: 0,
+            _lock: lock,
         };
         disk.replay(&path)?;
         Ok(disk)
@@ -53,38 +75,53 @@ impl WalDisk {
 
     fn replay(&mut self, path: &Path) -> Result<(), DiskError> {
         let failed = |source| DiskError::Io { path: path.to_owned(), source };
-        let damaged = |what| DiskError::Damaged { path: path.to_owned(), what };
+        let damaged = |what: String| DiskError::Damaged { path: path.to_owned(), what };
         let bytes = fs::read(path).map_err(failed)?;
-        let mut rest = &bytes[..];
+        let (start, mut rest) = bytes
+            .split_at_checked(PREAMBLE_BYTES)
+            .filter(|(start, _)| start.starts_with(FILE_MAGIC))
+            .ok_or_else(|| damaged("it does not begin as a log of this format".to_owned()))?;
+        self.salt = salt_of(start).ok_or_else(|| damaged("its first bytes are broken".to_owned()))?;
         while !rest.is_empty() {
-            match take_frame(rest) {
-                Ok((frame, after)) => {
-                    self.replay_write(frame).map_err(damaged)?;
-                    rest = after;
+            let Some((body, after)) = take_block(rest, self.salt, |number| number == self.blocks + 1) else {
+                if has_later_block(rest, self.salt, self.blocks + 1) {
+                    return Err(damaged(format!("block {} is broken", self.blocks + 1)));
                 }
-                // An unfinished last write was never acknowledged: it is cut off. A broken frame with sound ones
-                // behind it is damage to what was acknowledged.
-                Err(what) if has_frame_behind(rest) => return Err(damaged(what)),
-                Err(_) => break,
-            }
+                break;
+            };
+            self.replay_block(body).map_err(damaged)?;
+            self.blocks += 1;
+            rest = after;
         }
         self.length = (bytes.len() - rest.len()) as u64;
         if !rest.is_empty() {
+            // The unfinished last block was never acknowledged.
             self.log.set_len(self.length).map_err(failed)?;
-            self.log.sync_all().map_err(failed)?;
+        }
+        // A run that was killed may have left blocks that are read here and not yet durable.
+        self.log.sync_all().map_err(failed)
+    }
+
+    fn replay_block(&mut self, mut body: &[u8]) -> Result<(), String> {
+        while !body.is_empty() {
+            let (length, rest) = body.split_at_checked(4).ok_or("a write is too short")?;
+            let length = u32::from_be_bytes(length.try_into().map_err(|_| "a write is too short")?) as usize;
+            let (write, rest) = rest.split_at_checked(length).ok_or("a write is too short")?;
+            self.replay_write(write)?;
+            body = rest;
         }
         Ok(())
     }
 
-    fn replay_write(&mut self, frame: &[u8]) -> Result<(), String> {
-        let (kind, body) = frame.split_first().ok_or("an empty frame")?;
+    fn replay_write(&mut self, write: &[u8]) -> Result<(), String> {
+        let (kind, body) = write.split_first().ok_or("an empty write")?;
         let number = |bytes: &[u8]| -> Result<u64, String> {
-            let bytes: [u8; 8] = bytes.try_into().map_err(|_| "a frame has a wrong length".to_owned())?;
+            let bytes: [u8; 8] = bytes.try_into().map_err(|_| "a write has a wrong length".to_owned())?;
             Ok(u64::from_be_bytes(bytes))
         };
         match *kind {
             APPEND => {
-                let (index, bytes) = body.split_at_checked(8).ok_or("a frame is too short")?;
+                let (index, bytes) = body.split_at_checked(8).ok_or("a write is too short")?;
                 let index = number(index)?;
                 if let Some((last, _)) = self.entries.last_key_value().filter(|(last, _)| **last + 1 != index) {
                     return Err(format!("the log goes from {last} to {index}"));
@@ -94,11 +131,11 @@ impl WalDisk {
             TRUNCATE => self.truncate(number(body)?),
             PURGE => self.purge(number(body)?),
             PUT => {
-                let (length, rest) = body.split_first().ok_or("a frame is too short")?;
-                let (key, bytes) = rest.split_at_checked(usize::from(*length)).ok_or("a frame is too short")?;
+                let (length, rest) = body.split_first().ok_or("a write is too short")?;
+                let (key, bytes) = rest.split_at_checked(usize::from(*length)).ok_or("a write is too short")?;
                 self.values.insert(String::from_utf8_lossy(key).into_owned(), bytes.to_vec());
             }
-            other => return Err(format!("a frame of unknown kind {other}")),
+            other => return Err(format!("a write of unknown kind {other}")),
         }
         Ok(())
     }
@@ -121,16 +158,33 @@ impl WalDisk {
         }
     }
 
+    fn write_block(&mut self, body: &[u8]) -> io::Result<()> {
+        if body.is_empty() {
+            return Ok(());
+        }
+        let block = block(self.salt, self.blocks + 1, body);
+        self.log.write_all(&block)?;
+        self.log.sync_data()?;
+        self.blocks += 1;
+        self.length += block.len() as u64;
+        Ok(())
+    }
+
     fn rewrite(&mut self) -> io::Result<()> {
-        let mut bytes = Vec::new();
+        let (mut bytes, salt) = preamble();
+        let mut body = Vec::new();
         for (key, value) in &self.values {
-            frame(&mut bytes, &encode_put(key, value));
+            push(&mut body, &encode_put(key, value))?;
         }
         for (index, entry) in &self.entries {
-            frame(&mut bytes, &encode_append(*index, entry));
+            push(&mut body, &encode_append(*index, entry))?;
         }
-        write_whole(&self.folder, "log", &bytes)?;
-        self.log = OpenOptions::new().append(true).read(true).open(self.folder.join("log"))?;
+        bytes.extend_from_slice(&block(salt, 1, &body));
+        let path = self.folder.join("log");
+        durable::replace(&path, &bytes)?;
+        self.log = OpenOptions::new().append(true).read(true).open(path)?;
+        self.salt = salt;
+        self.blocks = 1;
         self.length = bytes.len() as u64;
         Ok(())
     }
@@ -156,40 +210,54 @@ impl Disk for WalDisk {
     }
 
     fn commit(&mut self, writes: &[Write]) -> io::Result<()> {
-        let mut bytes = Vec::new();
+        let mut body = Vec::new();
         for write in writes {
             match write {
                 Write::Append { index, bytes: entry } => {
-                    frame(&mut bytes, &encode_append(*index, entry));
+                    push(&mut body, &encode_append(*index, entry))?;
                     self.insert(*index, entry.clone());
                 }
                 Write::TruncateFrom(from) => {
-                    frame(&mut bytes, &encode_number(TRUNCATE, *from));
+                    push(&mut body, &encode_number(TRUNCATE, *from))?;
                     self.truncate(*from);
                 }
                 Write::PurgeTo(to) => {
-                    frame(&mut bytes, &encode_number(PURGE, *to));
+                    push(&mut body, &encode_number(PURGE, *to))?;
                     self.purge(*to);
                 }
                 Write::Put { key, bytes: value } => {
-                    frame(&mut bytes, &encode_put(key, value));
+                    push(&mut body, &encode_put(key, value))?;
                     self.values.insert((*key).to_owned(), value.clone());
                 }
                 Write::Snapshot(snapshot) => {
-                    write_whole(&self.folder, "snapshot", &record::seal(snapshot))?;
+                    // In order: what stands before it is durable first.
+                    self.write_block(&std::mem::take(&mut body))?;
+                    durable::replace(&self.folder.join("snapshot"), &record::seal(snapshot))?;
                 }
             }
         }
-        if !bytes.is_empty() {
-            self.log.write_all(&bytes)?;
-            self.log.sync_data()?;
-            self.length += bytes.len() as u64;
-        }
+        self.write_block(&body)?;
         if self.length > REWRITE_BYTES && self.live_bytes < self.length / 4 {
             self.rewrite()?;
         }
         Ok(())
     }
+}
+
+/// The first bytes of a new log, and their checksum, which those of the blocks go on from.
+fn preamble() -> (Vec<u8>, u32) {
+    let mut bytes = FILE_MAGIC.to_vec();
+    bytes.extend_from_slice(Uuid::new_v4().as_bytes());
+    let salt = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&salt.to_be_bytes());
+    (bytes, salt)
+}
+
+/// The checksum of a preamble, if it is sound.
+fn salt_of(preamble: &[u8]) -> Option<u32> {
+    let (start, checksum) = preamble.split_last_chunk::<4>()?;
+    let salt = crc32c::crc32c(start);
+    (*checksum == salt.to_be_bytes()).then_some(salt)
 }
 
 fn encode_append(index: u64, entry: &[u8]) -> Vec<u8> {
@@ -213,34 +281,39 @@ fn encode_put(key: &str, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn frame(out: &mut Vec<u8>, bytes: &[u8]) {
-    let sealed = record::seal(bytes);
-    // Entries are bounded far below 4 GiB before they get here.
-    let length = u32::try_from(sealed.len()).unwrap_or(u32::MAX);
-    out.extend_from_slice(&length.to_be_bytes());
-    out.extend_from_slice(&sealed);
+fn push(body: &mut Vec<u8>, write: &[u8]) -> io::Result<()> {
+    let length = u32::try_from(write.len())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a write of 4 GiB or more"))?;
+    body.extend_from_slice(&length.to_be_bytes());
+    body.extend_from_slice(write);
+    Ok(())
 }
 
-fn take_frame(bytes: &[u8]) -> Result<(&[u8], &[u8]), String> {
-    let (length, rest) = bytes.split_at_checked(4).ok_or("a frame's length is cut")?;
-    let length = u32::from_be_bytes([length[0], length[1], length[2], length[3]]) as usize;
-    if length > FRAME_MAX_BYTES {
-        return Err(format!("a frame of {length} bytes"));
+fn block(salt: u32, number: u64, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len());
+    bytes.extend_from_slice(BLOCK_MAGIC);
+    bytes.extend_from_slice(&number.to_be_bytes());
+    bytes.extend_from_slice(&(body.len() as u64).to_be_bytes());
+    let checksum = crc32c::crc32c_append(crc32c::crc32c_append(salt, &bytes), body);
+    bytes.extend_from_slice(&checksum.to_be_bytes());
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// The body of a sound block at the start of `bytes` whose number is wanted, and what stands behind it.
+fn take_block(bytes: &[u8], salt: u32, wanted: impl FnOnce(u64) -> bool) -> Option<(&[u8], &[u8])> {
+    let (header, rest) = bytes.split_at_checked(HEADER_BYTES)?;
+    let number = u64::from_be_bytes(header[4..12].try_into().ok()?);
+    if !header.starts_with(BLOCK_MAGIC) || !wanted(number) {
+        return None;
     }
-    let (sealed, rest) = rest.split_at_checked(length).ok_or("a frame is cut")?;
-    Ok((record::open(sealed)?, rest))
+    let length = usize::try_from(u64::from_be_bytes(header[12..20].try_into().ok()?)).ok()?;
+    let (body, rest) = rest.split_at_checked(length)?;
+    let checksum = crc32c::crc32c_append(crc32c::crc32c_append(salt, &header[..20]), body);
+    (header[20..] == checksum.to_be_bytes()).then_some((body, rest))
 }
 
-/// Whether a sound frame starts anywhere behind the first byte.
-fn has_frame_behind(bytes: &[u8]) -> bool {
-    (1..bytes.len()).any(|start| matches!(take_frame(&bytes[start..]), Ok((frame, _)) if !frame.is_empty()))
-}
-
-fn write_whole(folder: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let partial = folder.join(format!("{name}.partial"));
-    let mut file = File::create(&partial)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&partial, folder.join(name))?;
-    sync_folder(folder)
+/// Whether a sound block with a number above `broken` starts anywhere behind the first byte.
+fn has_later_block(bytes: &[u8], salt: u32, broken: u64) -> bool {
+    (1..bytes.len()).any(|start| take_block(&bytes[start..], salt, |number| number > broken).is_some())
 }

@@ -1,6 +1,7 @@
 //! The thread that owns a disk: group commit, answers in order, and a full stop at the first error.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -82,7 +83,10 @@ fn run(mut disk: impl Disk, queue: &Receiver<Request>) {
         for request in &mut group {
             writes.append(&mut request.writes);
         }
-        match disk.commit(&writes) {
+        // A panic of the disk is an error like any other: whoever waits must hear of it.
+        let committed = catch_unwind(AssertUnwindSafe(|| disk.commit(&writes)))
+            .unwrap_or_else(|_| Err(io::Error::other("the disk's code panicked")));
+        match committed {
             Ok(()) => group.into_iter().for_each(|request| (request.done)(Ok(()))),
             Err(error) => return stop(group, queue, &error),
         }

@@ -8,11 +8,12 @@ use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::*;
+use crate::raft::LOG_MAX_BYTES;
 
 const KINDS: [Kind; 2] = [Kind::Sled, Kind::Wal];
 
 fn config(folder: &Path, storage: Kind) -> RaftConfig {
-    RaftConfig { data_dir: folder.to_owned(), node_id: 1, storage, init: true }
+    RaftConfig { data_dir: folder.to_owned(), node_id: 1, storage, init: true, log_max_bytes: LOG_MAX_BYTES }
 }
 
 fn put(number: u8) -> Command {
@@ -115,4 +116,81 @@ async fn a_command_that_is_too_large_is_refused_whole() {
     let refused = handle.propose(Command { now_ms: 1, request: None, body }).await;
     assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
     handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_unpacks_to_too_much_is_refused_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = Handle::open(config(folder.path(), Kind::Wal)).await.unwrap();
+    // It would be a few kilobytes in the log, and no member could ever read it.
+    let why = "a".repeat(codec::UNPACKED_MAX_BYTES);
+    let body = Body::SetNodeState { node: "n1".parse().unwrap(), state: model::node::NodeState::Down, why };
+    let refused = handle.propose(Command { now_ms: 1, request: None, body }).await;
+    assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
+    handle.propose(put(1)).await.unwrap();
+    handle.shutdown().await;
+}
+
+/// Proposes numbered artifacts, many at one time.
+async fn propose_many(handle: &Handle, count: u64) {
+    let tasks: Vec<_> = (0..64)
+        .map(|first| {
+            let handle = handle.clone();
+            tokio::spawn(async move {
+                for number in (first..count).step_by(64) {
+                    let mut digest = [0; 32];
+                    digest[..8].copy_from_slice(&number.to_be_bytes());
+                    let artifact = Artifact { digest: Digest::from_bytes(digest), size: number };
+                    let body = Body::PutArtifact(artifact);
+                    handle.propose(Command { now_ms: number, request: None, body }).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_replaced_by_a_snapshot_after_so_many_entries() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let handle = Handle::open(config(folder.path(), kind)).await.unwrap();
+        propose_many(&handle, SNAPSHOT_AFTER_ENTRIES + KEPT_ENTRIES).await;
+        let purged = |metrics: &openraft::RaftMetrics<TypeConfig>| metrics.purged.is_some();
+        let metrics = handle.raft.wait(Some(START_PATIENCE)).metrics(purged, "purge").await.unwrap();
+        assert!(metrics.snapshot > metrics.purged, "{metrics:?}");
+        let before = handle.read().await.unwrap();
+        handle.shutdown().await;
+        drop(handle);
+        let handle = Handle::open(config(folder.path(), kind)).await.unwrap();
+        assert_eq!(handle.read().await.unwrap(), before, "{kind:?}");
+        handle.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_replaced_by_a_snapshot_after_so_many_bytes() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let small = || RaftConfig { log_max_bytes: 10_000, ..config(folder.path(), kind) };
+        let handle = Handle::open(small()).await.unwrap();
+        propose_many(&handle, 200).await;
+        let purged = |metrics: &openraft::RaftMetrics<TypeConfig>| metrics.purged.is_some();
+        handle.raft.wait(Some(START_PATIENCE)).metrics(purged, "purge").await.unwrap();
+        propose_many(&handle, 210).await;
+        let before = handle.read().await.unwrap();
+        handle.shutdown().await;
+        drop(handle);
+        let handle = Handle::open(small()).await.unwrap();
+        assert_eq!(handle.read().await.unwrap(), before, "{kind:?}");
+        handle.shutdown().await;
+        drop(handle);
+
+        // What was removed from the log is in the snapshot only: without that, nothing is pretended.
+        std::fs::remove_dir_all(folder.path().join("state")).unwrap();
+        let refused = Handle::open(small()).await.unwrap_err();
+        assert!(matches!(refused, OpenError::Disk(DiskError::Damaged { .. })), "{kind:?}: {refused}");
+    }
 }

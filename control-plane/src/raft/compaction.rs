@@ -1,0 +1,42 @@
+//! Keeps the log short by its size: openraft counts entries only, and these are held in memory.
+
+use std::time::Duration;
+
+use openraft::Raft;
+
+use super::log_store::LogStore;
+use super::state_machine::StateMachine;
+use super::types::TypeConfig;
+
+/// A log with more bytes of commands is replaced by a snapshot. Ten thousand entries, after which openraft makes one by
+/// itself, are 2.5 GiB at worst.
+pub const LOG_MAX_BYTES: usize = 64 << 20;
+/// How often the size is looked at: at the speed of a disk, little more than the bound gathers meanwhile.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs until consensus stops.
+pub async fn run(raft: Raft<TypeConfig, StateMachine>, log: LogStore, max_bytes: usize) {
+    loop {
+        tokio::time::sleep(CHECK_EVERY).await;
+        if log.bytes() > max_bytes && compact(&raft).await.is_none() {
+            return;
+        }
+    }
+}
+
+/// Makes a snapshot and removes what it holds from the log; `None` if consensus has stopped.
+async fn compact(raft: &Raft<TypeConfig, StateMachine>) -> Option<()> {
+    let applied = raft.wait(None).metrics(|m| m.last_applied.is_some(), "applied").await.ok()?.last_applied;
+    raft.trigger().snapshot().await.ok()?;
+    let made = raft.wait(None).metrics(|m| m.snapshot >= applied, "snapshot").await.ok()?;
+    let index = made.snapshot?.index;
+    raft.trigger().purge_log(index).await.ok()?;
+    let purged = |index: u64| {
+        move |m: &openraft::RaftMetrics<TypeConfig>| {
+            m.purged.as_ref().is_some_and(|purged| purged.index >= index)
+        }
+    };
+    raft.wait(None).metrics(purged(index), "purge").await.ok()?;
+    tracing::info!(index, "the log was replaced by a snapshot");
+    Some(())
+}

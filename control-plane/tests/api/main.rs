@@ -1,0 +1,15 @@
+//! The API over a real socket: what clients, pipelines and agents are promised, and what they are refused.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod artifacts;
+mod deploys;
+mod disk;
+mod events;
+mod kills;
+mod limits;
+mod member;
+mod nodes;
+mod once;
+mod parts;
+mod policies;
+mod process;

@@ -1,0 +1,288 @@
+//! An agent's session, played by the test.
+
+use std::time::Duration;
+
+use proto::weft::graph::v1::GraphStatus;
+use proto::weft::graph::v1::graph_status::State;
+use proto::weft::node::v1 as wire;
+use proto::weft::node::v1::from_agent::Message as Up;
+use proto::weft::node::v1::to_agent::Message as Down;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::member::{Client, Member, PATIENCE, refused};
+use crate::parts;
+
+/// How soon these members give up a silent node.
+const NODE_TIMEOUT: &str = "--node-timeout-ms=500";
+
+fn description(name: &str, uid: &str) -> wire::NodeDescription {
+    wire::NodeDescription {
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        api_address: "127.0.0.1:1".to_owned(),
+        ingress_address: "127.0.0.1:2".to_owned(),
+        version: "test".to_owned(),
+        capabilities: vec!["sqlite".to_owned()],
+        memory_bytes: 1 << 30,
+        cpus: 2,
+        instances: 100,
+        ..wire::NodeDescription::default()
+    }
+}
+
+struct Agent {
+    up: mpsc::Sender<wire::FromAgent>,
+    down: Streaming<wire::ToAgent>,
+    name: String,
+}
+
+impl Agent {
+    /// Sends a first message and takes the welcome.
+    async fn connect(client: &mut Client, first: Up, name: &str) -> Result<(Self, wire::Welcome), Status> {
+        let (up, messages) = mpsc::channel(16);
+        up.send(wire::FromAgent { message: Some(first) }).await.unwrap();
+        let down = client.nodes.session(ReceiverStream::new(messages)).await?.into_inner();
+        let mut agent = Self { up, down, name: name.to_owned() };
+        match agent.next().await? {
+            Some(Down::Welcome(welcome)) => Ok((agent, welcome)),
+            other => panic!("no welcome: {other:?}"),
+        }
+    }
+
+    async fn join(client: &mut Client, name: &str, uid: &str) -> Result<Self, Status> {
+        let joined = Self::connect(client, Up::Hello(description(name, uid)), name).await?;
+        Ok(joined.0)
+    }
+
+    async fn next(&mut self) -> Result<Option<Down>, Status> {
+        let message = tokio::time::timeout(PATIENCE, self.down.message()).await.expect("a message");
+        Ok(message?.map(|message| message.message.unwrap()))
+    }
+
+    async fn assignment(&mut self) -> wire::Assignment {
+        match self.next().await.unwrap() {
+            Some(Down::Assignment(assignment)) => assignment,
+            other => panic!("no assignment: {other:?}"),
+        }
+    }
+
+    /// The first assignment that has so many graphs.
+    async fn assigned(&mut self, count: usize) -> wire::Assignment {
+        loop {
+            let assignment = self.assignment().await;
+            if assignment.graphs.len() == count {
+                return assignment;
+            }
+        }
+    }
+
+    async fn report(&self, accepted: u64, graphs: Vec<wire::GraphReport>) {
+        self.report_for(&self.name, accepted, graphs).await;
+    }
+
+    async fn report_for(&self, node: &str, accepted: u64, graphs: Vec<wire::GraphReport>) {
+        let report = wire::Report { node: node.to_owned(), accepted, graphs };
+        self.up.send(wire::FromAgent { message: Some(Up::Report(report)) }).await.unwrap();
+    }
+
+    /// How the session ends.
+    async fn end(&mut self) -> Result<(), Status> {
+        while self.next().await?.is_some() {}
+        Ok(())
+    }
+}
+
+fn graph_report(assigned: &wire::AssignedGraph, phase: wire::Phase) -> wire::GraphReport {
+    let serving = if phase == wire::Phase::Serving { assigned.generation } else { 0 };
+    wire::GraphReport {
+        graph: assigned.graph.clone(),
+        uid: assigned.uid.clone(),
+        serving,
+        desired: assigned.generation,
+        phase: phase.into(),
+        reason: String::new(),
+        message: String::new(),
+    }
+}
+
+/// Waits until the status of a graph is as wanted.
+async fn until(client: &mut Client, name: &str, is: impl Fn(&State) -> bool) -> GraphStatus {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let status = client.status(name).await.unwrap();
+        if is(status.state.as_ref().unwrap()) {
+            return status;
+        }
+        assert!(std::time::Instant::now() < deadline, "{status:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn node(client: &mut Client, name: &str) -> wire::Node {
+    client.nodes.get(wire::GetRequest { name: name.to_owned() }).await.unwrap().into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graph_goes_to_a_node_and_serves() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let hello = Up::Hello(description("n1", "uid-1"));
+    let (mut agent, welcome) = Agent::connect(&mut client, hello, "n1").await.unwrap();
+    assert!(!welcome.cluster.is_empty());
+    assert_eq!(welcome.heartbeat_interval_ms, 1_000);
+    let empty = agent.assignment().await;
+    assert_eq!((empty.cluster, empty.node.as_str(), empty.graphs.len()), (welcome.cluster, "n1", 0));
+
+    client.deploy(&parts::shop("shop", "one")).await.unwrap();
+    let assignment = agent.assigned(1).await;
+    let assigned = &assignment.graphs[0];
+    assert_eq!((assigned.graph.as_str(), assigned.revision), ("default/shop", 1));
+    assert_eq!(assigned.linked.as_ref().unwrap().components.len(), 2);
+    until(&mut client, "default/shop", |state| matches!(state, State::Starting(_))).await;
+    agent.report(assignment.generation, vec![graph_report(assigned, wire::Phase::Compiling)]).await;
+    let compiling = until(
+        &mut client,
+        "default/shop",
+        |state| matches!(state, State::Starting(starting) if starting.phase == "compiling"),
+    );
+    assert_eq!(compiling.await.node, "n1");
+    agent.report(assignment.generation, vec![graph_report(assigned, wire::Phase::Serving)]).await;
+    let serving = until(&mut client, "default/shop", |state| matches!(state, State::Serving(_))).await;
+    assert_eq!(serving.ingress_address, "127.0.0.1:2");
+    let shown = node(&mut client, "n1").await;
+    assert_eq!(shown.graphs, ["default/shop"]);
+    assert_eq!(shown.accepted_generation, assignment.generation);
+
+    // A heartbeat that says nothing new is not written down.
+    let before = client.state_revision().await;
+    for _ in 0..5 {
+        agent.report(assignment.generation, vec![graph_report(assigned, wire::Phase::Serving)]).await;
+    }
+    // A failure with a long reason is, with its beginning.
+    let mut failed = graph_report(assigned, wire::Phase::Failed);
+    (failed.reason, failed.message) = ("start_failed".to_owned(), "ü".repeat(100_000));
+    agent.report(assignment.generation, vec![failed]).await;
+    let status = until(&mut client, "default/shop", |state| matches!(state, State::Failed(_))).await;
+    let Some(State::Failed(failed)) = status.state else { unreachable!() };
+    assert_eq!(failed.reason, "start_failed");
+    assert!(failed.message.len() < 3_000, "{}", failed.message.len());
+    assert_eq!(client.state_revision().await, before + 1);
+
+    client.delete("default/shop").await.unwrap();
+    agent.assigned(0).await;
+    let stopping = tokio::spawn(member.stop());
+    refused(agent.end().await, Code::Unavailable, "member_stopped");
+    stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_node_is_given_up_and_heard_again() {
+    let member = Member::start_with(&[NODE_TIMEOUT]).await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    client.deploy(&parts::shop("shop", "one")).await.unwrap();
+    let assignment = agent.assigned(1).await;
+    let serving = vec![graph_report(&assignment.graphs[0], wire::Phase::Serving)];
+    agent.report(assignment.generation, serving.clone()).await;
+    until(&mut client, "default/shop", |state| matches!(state, State::Serving(_))).await;
+    // Silence.
+    until(&mut client, "default/shop", |state| matches!(state, State::Unknown(_))).await;
+    assert_eq!(node(&mut client, "n1").await.state, "down");
+    // Heard again on the same stream.
+    agent.report(assignment.generation, serving).await;
+    until(&mut client, "default/shop", |state| matches!(state, State::Serving(_))).await;
+    assert_eq!(node(&mut client, "n1").await.state, "ready");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_report_changes_nothing() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    client.deploy(&parts::shop("shop", "one")).await.unwrap();
+    let first = agent.assigned(1).await;
+    client.deploy(&parts::shop("shop", "two")).await.unwrap();
+    let second = loop {
+        let next = agent.assigned(1).await;
+        if next.graphs[0].revision == 2 {
+            break next;
+        }
+    };
+    let serving = |of: &wire::Assignment| vec![graph_report(&of.graphs[0], wire::Phase::Serving)];
+    agent.report(second.generation, serving(&second)).await;
+    until(&mut client, "default/shop", |state| matches!(state, State::Serving(_))).await;
+    // Sent before, and late: what it says was overtaken.
+    agent.report(first.generation, serving(&first)).await;
+    // Of a graph that is another by now.
+    let mut other = serving(&second);
+    other[0].uid = "another".to_owned();
+    other[0].phase = wire::Phase::Starting.into();
+    agent.report(second.generation, other).await;
+    let before = client.state_revision().await;
+    agent.report(second.generation, serving(&second)).await;
+    client.deploy(&parts::lonely("marker")).await.unwrap();
+    agent.assigned(2).await;
+    let status = client.status("default/shop").await.unwrap();
+    assert!(matches!(status.state, Some(State::Serving(_))), "{status:?}");
+    assert_eq!(node(&mut client, "n1").await.accepted_generation, second.generation);
+    assert!(client.state_revision().await >= before);
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_who_it_says_or_is_refused() {
+    let member = Member::start_with(&[NODE_TIMEOUT]).await;
+    let mut client = member.client();
+    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    agent.assignment().await;
+
+    let other = Agent::join(&mut client, "n1", "uid-2").await.map(drop);
+    refused(other, Code::FailedPrecondition, "identity_mismatch");
+    let nameless = Agent::join(&mut client, "", "uid-1").await.map(drop);
+    refused(nameless, Code::InvalidArgument, "malformed");
+    let first = Up::Report(wire::Report { node: "n1".to_owned(), ..wire::Report::default() });
+    let hasty = Agent::connect(&mut client, first, "n1").await.map(drop);
+    refused(hasty, Code::InvalidArgument, "missing_field");
+
+    // Refused hellos of another do not keep a silent node alive.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while node(&mut client, "n1").await.state != "down" {
+        assert!(std::time::Instant::now() < deadline);
+        Agent::join(&mut client, "n1", "uid-2").await.map(drop).unwrap_err();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    agent.report_for("n2", 1, Vec::new()).await;
+    refused(agent.end().await, Code::PermissionDenied, "node_identity");
+    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    agent.up.send(wire::FromAgent { message: Some(Up::Hello(description("n1", "uid-1"))) }).await.unwrap();
+    refused(agent.end().await, Code::InvalidArgument, "unexpected");
+    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    agent.up.send(wire::FromAgent { message: None }).await.unwrap();
+    refused(agent.end().await, Code::InvalidArgument, "missing_field");
+    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let strange = wire::GraphReport {
+        graph: "default/shop".to_owned(),
+        uid: "u".to_owned(),
+        phase: 99,
+        ..wire::GraphReport::default()
+    };
+    agent.report(1, vec![strange]).await;
+    refused(agent.end().await, Code::InvalidArgument, "unknown_enum");
+
+    // Two agents on one data directory: the later one is the node.
+    let mut before = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let mut after = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    refused(before.end().await, Code::Aborted, "session_superseded");
+    after.assignment().await;
+    assert_eq!(node(&mut client, "n1").await.state, "ready");
+    let unknown = client.nodes.get(wire::GetRequest { name: "n2".to_owned() }).await;
+    refused(unknown, Code::NotFound, "not_found");
+    member.stop().await;
+}

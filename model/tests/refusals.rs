@@ -1,8 +1,10 @@
 //! What constructors refuse: a value of the model never has to be checked again.
 #![allow(clippy::unwrap_used, missing_docs, reason = "tests")]
+#![allow(clippy::disallowed_types, reason = "a seed comes from the clock")]
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::digest::Digest;
 use model::egress::EgressRule;
@@ -12,9 +14,21 @@ use model::name::{ComponentName, GraphName, NAME_MAX_BYTES, NameError, Namespace
 use model::route::{Host, PathPrefix};
 use model::unit::{ByteSize, format_duration, parse_duration};
 use proptest::prelude::{ProptestConfig, any, prop_assert, prop_assert_eq, proptest};
-use proptest::test_runner::TestCaseResult;
+use proptest::test_runner::{RngSeed, TestCaseResult};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// The settings of a random test; its seed is printed first, and `PROPTEST_RNG_SEED` repeats one.
+#[allow(clippy::print_stdout, reason = "the seed of a test that fails")]
+fn random(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let seed = match config.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos().into(),
+    };
+    println!("seed: PROPTEST_RNG_SEED={seed}");
+    ProptestConfig { rng_seed: RngSeed::Fixed(seed), ..config }
+}
 
 /// What is read is written the same way, as text and as JSON; what is refused as text is refused as JSON too, unless
 /// Weft makes such texts itself.
@@ -64,7 +78,7 @@ fn all_are_sound(text: &str) -> TestCaseResult {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_024, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(random(1_024))]
 
     #[test]
     fn any_text_is_read_or_refused(text in any::<String>()) {

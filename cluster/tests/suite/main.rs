@@ -1,5 +1,6 @@
 //! The cluster as a value: what each command does to it, and what no sequence of commands can do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, reason = "tests")]
+#![allow(clippy::disallowed_types, reason = "a seed comes from the clock")]
 
 mod bounds;
 mod graphs;

@@ -10,10 +10,12 @@ use model::linked::LinkedGraph;
 use model::node::NodeState;
 use model::report::{Failure, GraphReport, Progress, Report};
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseResult;
 
-use crate::support::{artifact, key, linked, linked_at, linked_with_database, name, node, policy, spec, tag};
+use crate::support::{
+    artifact, key, linked, linked_at, linked_with_database, name, node, policy, random, spec, tag,
+};
 
 /// One thing that someone asks for. Numbers choose among few, so that commands meet.
 #[derive(Debug, Clone)]
@@ -229,7 +231,7 @@ fn is_lawful(before: &State, after: &State, outcome: &cluster::Outcome, was_know
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(random(256))]
 
     #[test]
     fn the_state_stays_sound(all in vec(asked(), 1..120)) {

@@ -1,6 +1,7 @@
 //! A cluster under test, and the commands to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cluster::command::{Body, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, PutPolicy, Relink, RequestTag};
 use cluster::outcome::{Outcome, Refusal};
@@ -13,6 +14,8 @@ use model::name::NodeName;
 use model::node::{Capacity, NodeDescription};
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
 use model::route::HttpRoute;
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 
 /// A state and a clock. Each command is checked to leave a sound state, and a refused one to leave it as it was.
 #[derive(Debug, Clone, Default)]
@@ -238,4 +241,16 @@ pub(crate) fn node(text: &str) -> NodeDescription {
 
 pub(crate) fn tag(id: &str, fingerprint: &str) -> RequestTag {
     RequestTag { id: RequestId::new(id).unwrap(), fingerprint: fingerprint.to_owned() }
+}
+
+/// The settings of a random test; its seed is printed first, and `PROPTEST_RNG_SEED` repeats one.
+#[allow(clippy::print_stdout, reason = "the seed of a test that fails")]
+pub(crate) fn random(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let seed = match config.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos().into(),
+    };
+    println!("seed: PROPTEST_RNG_SEED={seed}");
+    ProptestConfig { rng_seed: RngSeed::Fixed(seed), ..config }
 }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use graph::diagnostic::{Diagnostic, render};
 use graph::{interface, manifest, policy_manifest};
 use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, Strategy, any, prop_assert, proptest};
+use proptest::prelude::{Strategy, any, prop_assert, proptest};
 use proptest::sample::{Index, select};
 use proptest::test_runner::TestCaseResult;
 
-use crate::support::{component, files};
+use crate::support::{component, files, random};
 
 /// Far above what any of these inputs takes, far below what a hang takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -156,7 +156,7 @@ fn spoilt(mut bytes: Vec<u8>, changes: &[Spoil]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(random(512))]
 
     #[test]
     fn any_bytes_are_a_manifest_or_are_refused(bytes in vec(any::<u8>(), 0..400)) {
@@ -232,7 +232,7 @@ fn is_read_or_refused(bytes: &[u8]) -> TestCaseResult {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(random(2_000))]
 
     #[test]
     fn any_bytes_are_a_component_or_are_refused(bytes in vec(any::<u8>(), 0..300)) {

@@ -14,9 +14,11 @@ use model::interface::InterfaceName;
 use model::linked::{LinkedGraph, Origin, Target};
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
 use proptest::collection::vec;
-use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, proptest};
+use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
 use proptest::test_runner::TestCaseResult;
+
+use crate::support::random;
 
 /// Interfaces of the made graphs; component `n` exports the `n`th, so that links lead to later components only.
 const INTERFACES: usize = 6;
@@ -223,7 +225,7 @@ fn is_ordered(graph: &LinkedGraph, policies: &[PolicyInForce]) -> TestCaseResult
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(random(512))]
 
     #[test]
     fn linking_depends_on_nothing_but_what_it_is_given(

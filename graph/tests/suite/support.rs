@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use graph::interface::{self, ComponentType};
 use graph::link::{Finding, Linked, PolicyInForce, Types};
@@ -13,6 +14,8 @@ use model::digest::Digest;
 use model::graph::Artifact;
 use model::id::Generation;
 use model::linked::LinkOrigin;
+use proptest::prelude::ProptestConfig;
+use proptest::test_runner::RngSeed;
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 
@@ -185,4 +188,16 @@ fn show_linked(linked: &Linked) -> String {
         writeln!(out, "warning {}: {}", warning.reason, warning.message).unwrap();
     }
     out
+}
+
+/// The settings of a random test; its seed is printed first, and `PROPTEST_RNG_SEED` repeats one.
+#[allow(clippy::print_stdout, reason = "the seed of a test that fails")]
+pub(crate) fn random(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let seed = match config.rng_seed {
+        RngSeed::Fixed(seed) => seed,
+        RngSeed::Random => SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos().into(),
+    };
+    println!("seed: PROPTEST_RNG_SEED={seed}");
+    ProptestConfig { rng_seed: RngSeed::Fixed(seed), ..config }
 }

@@ -1,5 +1,6 @@
 //! A control plane and a node agent, as processes that can be killed and started again.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -19,6 +20,8 @@ use crate::{built, say};
 /// Below the ports that systems give to outgoing connections: the port of a process that is down must not become
 /// a client's.
 const PORTS: std::ops::Range<u64> = 15_000..30_000;
+/// Below the folder of temporary files: a file for each claimed port.
+const CLAIMS: &str = "weft-chaos-ports";
 /// The lines of a log that are shown with a failure.
 const LOG_LINES_SHOWN: usize = 40;
 /// How soon the control plane gives up an agent that is gone, so that tests see it.
@@ -48,7 +51,9 @@ pub struct Cluster {
     control_plane_address: SocketAddr,
     agent_api_address: SocketAddr,
     ingress_address: SocketAddr,
-    // Dropped last: the processes write to it.
+    /// Dropped after the processes.
+    _claims: Vec<File>,
+    /// Dropped last: the processes write to it.
     folder: Option<TempDir>,
 }
 
@@ -62,7 +67,7 @@ impl Cluster {
     pub async fn start_with(agent_flags: &[&str]) -> Self {
         let mut choices = Choices::new();
         let folder = tempfile::Builder::new().prefix("weft-chaos-").tempdir().expect("a folder can be made");
-        let [control_plane, api, ingress] = free_addresses(&mut choices);
+        let ([control_plane, api, ingress], claims) = claim_addresses(&mut choices);
         let member = |name, ready_file, flags: &[String]| {
             let data_dir = folder.path().join(name);
             std::fs::create_dir_all(&data_dir).expect("a folder can be made");
@@ -91,6 +96,7 @@ impl Cluster {
             control_plane_address: control_plane,
             agent_api_address: api,
             ingress_address: ingress,
+            _claims: claims,
             folder: Some(folder),
         };
         cluster.control_plane.start().await;
@@ -233,17 +239,21 @@ impl Member {
     }
 }
 
-fn free_addresses<const N: usize>(choices: &mut Choices) -> [SocketAddr; N] {
-    // All are held until all are found.
-    let mut held = Vec::new();
-    std::array::from_fn(|_| {
+/// Free addresses, and the files whose locks keep other tests from taking them while a process of this one is down.
+fn claim_addresses<const N: usize>(choices: &mut Choices) -> ([SocketAddr; N], Vec<File>) {
+    let folder = std::env::temp_dir().join(CLAIMS);
+    std::fs::create_dir_all(&folder).expect("a folder can be made");
+    let mut claims = Vec::new();
+    let addresses = std::array::from_fn(|_| {
         loop {
             let port = u16::try_from(PORTS.start + choices.below(PORTS.end - PORTS.start)).expect("a port");
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            if let Ok(listener) = TcpListener::bind(address) {
-                held.push(listener);
+            let claim = File::create(folder.join(port.to_string())).expect("a file can be made");
+            if claim.try_lock().is_ok() && TcpListener::bind(address).is_ok() {
+                claims.push(claim);
                 return address;
             }
         }
-    })
+    });
+    (addresses, claims)
 }

@@ -15,6 +15,8 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use crate::wait;
+
 /// A request without an answer for so long has failed: longer than any deadline of the examples.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two requests of one connection, so that load leaves room for what it runs beside.
@@ -199,8 +201,12 @@ impl Load {
         all
     }
 
-    /// Ends it; every answer must have been good.
+    /// Ends it once there were enough answers to prove something; every one must have been good.
     pub async fn stop_all_good(self, least: usize) -> Vec<Exchange> {
+        wait::until("enough answers", wait::SOON, async || {
+            wait::holds(self.answers() >= least, self.answers())
+        })
+        .await;
         let all = self.stop().await;
         all_good(&all, least);
         all

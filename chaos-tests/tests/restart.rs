@@ -117,8 +117,9 @@ struct Writer {
 }
 
 impl Writer {
+    /// What was written as `number`; 0 is what the seed script wrote.
     fn email(number: usize) -> String {
-        format!("w{number}@example.com")
+        if number == 0 { "ada@example.com".to_owned() } else { format!("w{number}@example.com") }
     }
 
     /// Writes until it is told to stop, or the agent is gone.

@@ -155,7 +155,9 @@ fn guest_memory_bytes() -> u64 {
     /// On a system that does not say how much it has.
     const DEFAULT_BYTES: u64 = 1 << 30;
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    let total = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     total.map_or(DEFAULT_BYTES, |kib: u64| (kib << 10) / 4 * 3)
 }
 
@@ -246,7 +248,6 @@ fn refusal(error: &host::InvokeError) -> InvokeError {
     };
     make(Failure { reason: reason.to_owned(), message: error.to_string() })
 }
-
 
 #[cfg(test)]
 mod tests {

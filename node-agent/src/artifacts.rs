@@ -178,7 +178,8 @@ impl ArtifactStore {
             Err(error) => return Err(error),
         };
         let right = length == artifact.size
-            && (trust == Trust::Length || hash(&path).await?.finalize().as_slice() == artifact.digest.as_bytes());
+            && (trust == Trust::Length
+                || hash(&path).await?.finalize().as_slice() == artifact.digest.as_bytes());
         if !right {
             tracing::warn!(digest = %artifact.digest, "an artifact on disk has other bytes than its name says; pulled again");
             tokio::fs::remove_file(&path).await?;

@@ -236,7 +236,9 @@ impl Reader {
         let file = path.display().to_string();
         let table = match std::fs::read_to_string(path).map(|text| text.parse::<toml::Table>()) {
             Ok(Ok(table)) => table,
-            Ok(Err(error)) => return self.wrong(file, format!("is not TOML: {}", error.to_string().trim_end())),
+            Ok(Err(error)) => {
+                return self.wrong(file, format!("is not TOML: {}", error.to_string().trim_end()));
+            }
             Err(error) => return self.wrong(file, format!("cannot be read: {error}")),
         };
         for (key, value) in table {
@@ -257,15 +259,20 @@ impl Reader {
         };
         let texts = match (form, value) {
             (Form::Flag, toml::Value::Boolean(on)) => {
-                let flag = if key == "insecure-listen" { &mut self.insecure_listen } else { &mut self.allow_private_egress };
+                let flag = if key == "insecure-listen" {
+                    &mut self.insecure_listen
+                } else {
+                    &mut self.allow_private_egress
+                };
                 *flag |= on;
                 return;
             }
             (Form::Flag, _) => return self.wrong(place, "must be true or false"),
             (Form::List, toml::Value::Array(values)) => values.into_iter().map(text).collect(),
-            (Form::Table, toml::Value::Table(table)) => {
-                table.into_iter().map(|(key, value)| text(value).map(|value| format!("{key}={value}"))).collect()
-            }
+            (Form::Table, toml::Value::Table(table)) => table
+                .into_iter()
+                .map(|(key, value)| text(value).map(|value| format!("{key}={value}")))
+                .collect(),
             (Form::Text, value) => text(value).map(|text| vec![text]),
             (Form::List | Form::Table, _) => None,
         };
@@ -376,7 +383,10 @@ impl Reader {
             && api == ingress
             && api.port() != 0
         {
-            self.wrong("--ingress-listen", format!("{ingress} is where the API listens; give each its own port"));
+            self.wrong(
+                "--ingress-listen",
+                format!("{ingress} is where the API listens; give each its own port"),
+            );
         }
         let labels = self.labels();
         let memory = self.one("memory", None, str::parse::<ByteSize>);
@@ -393,7 +403,10 @@ impl Reader {
         let drain_deadline = self.one("drain-deadline", Some(DRAIN_DEADLINE_DEFAULT), |text| {
             let deadline = parse_duration(text).map_err(|error| error.to_string())?;
             if deadline > DRAIN_DEADLINE_MAX {
-                return Err(format!("`{text}` is more than the {} s there may be", DRAIN_DEADLINE_MAX.as_secs()));
+                return Err(format!(
+                    "`{text}` is more than the {} s there may be",
+                    DRAIN_DEADLINE_MAX.as_secs()
+                ));
             }
             Ok(deadline)
         });
@@ -437,7 +450,8 @@ fn member(text: &str) -> Result<Uri, String> {
 }
 
 fn label(text: &str) -> Result<(&str, &str), String> {
-    let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not a label: write key=value"))?;
+    let (key, value) =
+        text.split_once('=').ok_or_else(|| format!("`{text}` is not a label: write key=value"))?;
     let plain = |part: &str| part.len() <= LABEL_MAX_BYTES && part.bytes().all(|byte| byte.is_ascii_graphic());
     if key.is_empty() || !plain(key) || !plain(value) {
         return Err(format!(
@@ -528,7 +542,8 @@ mod tests {
         assert_eq!(config.memory, Some(ByteSize(1 << 30)));
         assert_eq!(config.labels["zone"], "a");
 
-        std::fs::write(&path, "nmae = \"x\"\nmemory = 5\ncontrol-plane = \"http://a:1\"\ninsecure-listen = 1").unwrap();
+        std::fs::write(&path, "nmae = \"x\"\nmemory = 5\ncontrol-plane = \"http://a:1\"\ninsecure-listen = 1")
+            .unwrap();
         let text = check(&format!("--config {} --name n --data-dir d", path.display())).unwrap_err();
         assert!(text.starts_with("4 settings are wrong:"), "{text}");
         assert!(text.contains("nmae in") && text.contains("is no setting; there are: name,"), "{text}");

@@ -81,13 +81,8 @@ impl Control {
         let (connected_sender, connected) = watch::channel(false);
         let (stop_api, stop_orders) = (CancellationToken::new(), CancellationToken::new());
 
-        let reconciler = Reconciler::new(
-            parts.runner,
-            parts.artifacts,
-            parts.logs.clone(),
-            desired.clone(),
-            report_sender,
-        );
+        let reconciler =
+            Reconciler::new(parts.runner, parts.artifacts, parts.logs.clone(), desired.clone(), report_sender);
         let api = api::serve::<R>(parts.listener, reconciler.table(), parts.logs, stop_api.clone());
         let session = Session {
             control_plane: parts.control_plane,

@@ -262,7 +262,8 @@ mod tests {
         assert_eq!(fs::read(aside).unwrap(), bytes);
         assert!(open(folder.path()).unwrap().accepted().is_none());
 
-        let other = Ledger::open(folder.path(), "n2".parse().unwrap()).unwrap().accept(assignment("c", "n2", 1));
+        let other =
+            Ledger::open(folder.path(), "n2".parse().unwrap()).unwrap().accept(assignment("c", "n2", 1));
         other.unwrap();
         assert!(matches!(open(folder.path()), Err(LedgerError::Corrupt { problem: Damage::Node(_), .. })));
     }

@@ -146,7 +146,12 @@ impl LogBook {
 
     /// The last `count` lines of a graph that the selection takes (0: all that are kept), and a reader of what
     /// comes after them; `None` where the graph is not known.
-    pub fn tail(&self, graph: &GraphKey, selection: Selection, count: usize) -> Option<(Vec<Arc<LogLine>>, Reader)> {
+    pub fn tail(
+        &self,
+        graph: &GraphKey,
+        selection: Selection,
+        count: usize,
+    ) -> Option<(Vec<Arc<LogLine>>, Reader)> {
         let book = self.lock();
         let ring = book.rings.get(graph)?;
         let most = if count == 0 { usize::MAX } else { count };

@@ -110,7 +110,9 @@ pub fn actions(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod tests {
-    use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+    use proptest::prelude::{
+        Just, ProptestConfig, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest,
+    };
     use proptest::{collection, option};
 
     use super::*;
@@ -238,7 +240,8 @@ mod tests {
 
     #[test]
     fn a_newer_generation_supersedes_an_attempt_under_way_and_one_that_failed() {
-        let attempt = |state| Observed { serving: None, attempt: Some(Attempt { version: version(1, 1), state }) };
+        let attempt =
+            |state| Observed { serving: None, attempt: Some(Attempt { version: version(1, 1), state }) };
         for state in [AttemptState::Preparing, AttemptState::Failed] {
             let observed = BTreeMap::from([(key(1), attempt(state))]);
             let desired = BTreeMap::from([(key(1), version(1, 2))]);

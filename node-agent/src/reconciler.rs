@@ -242,7 +242,8 @@ impl<R: Runner> Reconciler<R> {
                 return;
             }
             Err(error) => {
-                let failure = Failure { reason: "internal".to_owned(), message: format!("the agent failed: {error}") };
+                let failure =
+                    Failure { reason: "internal".to_owned(), message: format!("the agent failed: {error}") };
                 (error.id(), Err(PrepareError::Certain(failure)))
             }
         };

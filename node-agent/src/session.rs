@@ -19,8 +19,8 @@ use proto::weft::node::v1::from_agent::Message as Up;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::node::v1::to_agent::Message as Down;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio::time::{Instant, Interval};
+use tokio::time::{MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
@@ -115,8 +115,7 @@ impl Session {
     async fn connect(&mut self, member: &Member) -> Result<Infallible, Ended> {
         let heartbeat = watch::Sender::new(None);
         let up = reports(self.description.clone(), heartbeat.subscribe(), self.report.clone());
-        let mut client =
-            NodesClient::new(member.channel()).max_decoding_message_size(ASSIGNMENT_MAX_BYTES);
+        let mut client = NodesClient::new(member.channel()).max_decoding_message_size(ASSIGNMENT_MAX_BYTES);
         let greeting = async {
             let mut down = client.session(up).await?.into_inner();
             let first = down.message().await?.ok_or(Ended::Closed)?;
@@ -129,13 +128,18 @@ impl Session {
             tracing::error!(member = %member.uri(), "{refusal}");
             return Err(refusal.into());
         }
-        let interval = Duration::from_millis(welcome.heartbeat_interval_ms).clamp(HEARTBEAT_LEAST, HEARTBEAT_MOST);
+        let interval =
+            Duration::from_millis(welcome.heartbeat_interval_ms).clamp(HEARTBEAT_LEAST, HEARTBEAT_MOST);
         heartbeat.send_replace(Some(interval));
         tracing::debug!(member = %member.uri(), %cluster, "welcomed by the control plane");
         self.receive(down, member).await
     }
 
-    async fn receive(&mut self, mut down: Streaming<wire::ToAgent>, member: &Member) -> Result<Infallible, Ended> {
+    async fn receive(
+        &mut self,
+        mut down: Streaming<wire::ToAgent>,
+        member: &Member,
+    ) -> Result<Infallible, Ended> {
         loop {
             match down.message().await?.ok_or(Ended::Closed)?.message {
                 Some(Down::Assignment(assignment)) => {
@@ -145,7 +149,9 @@ impl Session {
                     self.assigned(assignment).await?;
                 }
                 // A message of a later version asks for something this one cannot do; the report says what it does.
-                Some(Down::Welcome(_)) | None => tracing::debug!("a message of the control plane was passed over"),
+                Some(Down::Welcome(_)) | None => {
+                    tracing::debug!("a message of the control plane was passed over")
+                }
             }
         }
     }

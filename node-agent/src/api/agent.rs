@@ -29,7 +29,10 @@ impl<R: Runner> Agent<R> {
 
 #[tonic::async_trait]
 impl<R: Runner> wire::agent_server::Agent for Agent<R> {
-    async fn invoke(&self, request: Request<wire::InvokeRequest>) -> Result<Response<wire::InvokeResponse>, Status> {
+    async fn invoke(
+        &self,
+        request: Request<wire::InvokeRequest>,
+    ) -> Result<Response<wire::InvokeResponse>, Status> {
         let request = request.into_inner();
         let key: GraphKey = parse("graph", &request.graph)?;
         let deadline = match request.deadline_ms {

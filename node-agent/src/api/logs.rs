@@ -39,7 +39,11 @@ impl wire::logs_server::Logs for Logs {
         let (follow, count) = (request.follow, usize::try_from(request.lines).unwrap_or(usize::MAX));
         let selection = selection(request)?;
         let (lines, reader) = self.book.tail(&key, selection, count).ok_or_else(|| {
-            refuse(Code::NotFound, "graph_not_here", format!("graph {key} has not run on this node since its agent started"))
+            refuse(
+                Code::NotFound,
+                "graph_not_here",
+                format!("graph {key} has not run on this node since its agent started"),
+            )
         })?;
         let follower = follow.then_some(reader);
         Ok(Response::new(Box::pin(stream(lines.into(), follower, self.stop.clone()))))

@@ -55,7 +55,10 @@ impl Artifacts for Service {
         Err(Status::unimplemented("agents do not ask"))
     }
 
-    async fn put(&self, _: Request<Streaming<wire::PutRequest>>) -> Result<Response<wire::PutResponse>, Status> {
+    async fn put(
+        &self,
+        _: Request<Streaming<wire::PutRequest>>,
+    ) -> Result<Response<wire::PutResponse>, Status> {
         Err(Status::unimplemented("agents do not upload"))
     }
 }

@@ -91,9 +91,9 @@ impl hyper::body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Inner::Text(text) => {
-                Pin::new(text).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
-            }
+            Inner::Text(text) => Pin::new(text)
+                .poll_frame(context)
+                .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
             Inner::Guest(guest) => {
                 let frame = std::task::ready!(Pin::new(&mut guest.body).poll_frame(context));
                 match &frame {

@@ -112,8 +112,9 @@ impl Client {
         let first_byte = within(options.and_then(|options| options.first_byte_timeout), FIRST_BYTE_TIMEOUT_MAX);
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
         *request.uri_mut() = path.parse().map_err(|_| Error::HttpRequestUriInvalid)?;
-        let (mut sender, connection) =
-            tokio::time::timeout(connect, self.connect(&origin)).await.map_err(|_| Error::ConnectionTimeout)??;
+        let (mut sender, connection) = tokio::time::timeout(connect, self.connect(&origin))
+            .await
+            .map_err(|_| Error::ConnectionTimeout)??;
         let connection = AbortOnDrop(tokio::spawn(connection));
         let sending = tokio::time::timeout(first_byte, sender.send_request(request));
         let response = sending.await.map_err(|_| Error::ConnectionReadTimeout)??;
@@ -136,7 +137,8 @@ impl Client {
                     tracing::error!(%problem, "outgoing TLS cannot be used");
                     Error::InternalError(Some("TLS is not available on this node".to_owned()))
                 })?;
-                let name = ServerName::try_from(origin.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
+                let name =
+                    ServerName::try_from(origin.host.clone()).map_err(|_| Error::HttpRequestUriInvalid)?;
                 let stream = connector.connect(name, stream).await.map_err(Error::Tls)?;
                 handshake(TokioIo::new(stream)).await
             }
@@ -145,7 +147,8 @@ impl Client {
 
     /// The address to dial: refused if any of those the name has is one that guests may not reach.
     async fn address(&self, origin: &Origin) -> Result<SocketAddr, Error> {
-        let found = tokio::net::lookup_host((origin.host.as_str(), origin.port)).await.map_err(Error::Connect)?;
+        let found =
+            tokio::net::lookup_host((origin.host.as_str(), origin.port)).await.map_err(Error::Connect)?;
         let addresses: Vec<SocketAddr> = found.collect();
         if addresses.iter().any(|address| !self.may_reach(*address)) {
             return Err(Error::DestinationIpProhibited);
@@ -272,9 +275,27 @@ mod tests {
             assert!(is_public(public.parse().unwrap()), "{public}");
         }
         for special in [
-            "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
-            "224.0.0.1", "255.255.255.255", "198.18.0.1", "240.0.0.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
-            "::ffff:127.0.0.1", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:7f00:1::", "2001:db8::1",
+            "127.0.0.1",
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "198.18.0.1",
+            "240.0.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::",
+            "2001:db8::1",
             "2001:0:0:0:0:0:80ff:fffe",
         ] {
             assert!(!is_public(special.parse().unwrap()), "{special}");

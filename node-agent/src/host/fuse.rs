@@ -57,7 +57,8 @@ pub(crate) fn fuse(
     slice: &Slice,
     artifacts: &BTreeMap<ComponentName, Arc<[u8]>>,
 ) -> Result<Fused, FuseError> {
-    let mut fusing = Fusing { graph: CompositionGraph::new(), packages: BTreeMap::new(), slots: BTreeMap::new() };
+    let mut fusing =
+        Fusing { graph: CompositionGraph::new(), packages: BTreeMap::new(), slots: BTreeMap::new() };
     let mut nodes = Vec::new();
     for index in 0..slice.instances.len() {
         let node = fusing.add(linked, slice, artifacts, &nodes, index)?;
@@ -65,7 +66,10 @@ pub(crate) fn fuse(
     }
     fusing.export_root(slice, &nodes)?;
     let options = EncodeOptions { define_components: true, validate: true, processor: None };
-    let bytes = fusing.graph.encode(options).map_err(|error| wrong(&slice.instances[nodes.len() - 1].component, "be encoded", error))?;
+    let bytes = fusing
+        .graph
+        .encode(options)
+        .map_err(|error| wrong(&slice.instances[nodes.len() - 1].component, "be encoded", error))?;
     Ok(Fused { bytes, slots: fusing.slots })
 }
 
@@ -135,7 +139,8 @@ impl Fusing {
         let name = format!("weft:artifact-{}", digest.short());
         let package = Package::from_bytes(&name, None, bytes.to_vec(), self.graph.types_mut())
             .map_err(|error| wrong(component, "be read", error))?;
-        let package = self.graph.register_package(package).map_err(|error| wrong(component, "be read", error))?;
+        let package =
+            self.graph.register_package(package).map_err(|error| wrong(component, "be read", error))?;
         self.packages.insert(digest, package);
         Ok(package)
     }

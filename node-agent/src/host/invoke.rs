@@ -148,9 +148,11 @@ impl Running {
         if let Some(prepared) = invoked.get(component) {
             return Ok(prepared.clone());
         }
-        let prepared = self.host.prepare_entry(&self.plan, component).await.map_err(|error| {
-            InvokeError::Prepare { component: component.clone(), failure: error.into() }
-        })?;
+        let prepared = self
+            .host
+            .prepare_entry(&self.plan, component)
+            .await
+            .map_err(|error| InvokeError::Prepare { component: component.clone(), failure: error.into() })?;
         invoked.insert(component.clone(), prepared.clone());
         Ok(prepared)
     }
@@ -176,9 +178,9 @@ fn find(prepared: &Prepared, interface: &str, function: &str) -> Result<Found, I
     let wanted = interface.parse::<InterfacePattern>().ok();
     let matches = |name: &str| {
         name == interface
-            || wanted.as_ref().is_some_and(|wanted| {
-                name.parse::<InterfaceName>().is_ok_and(|name| wanted.matches(&name))
-            })
+            || wanted
+                .as_ref()
+                .is_some_and(|wanted| name.parse::<InterfaceName>().is_ok_and(|name| wanted.matches(&name)))
     };
     let Some((name, instance)) = instances.iter().find(|(name, _)| matches(name)) else {
         return Err(InvokeError::NoInterface {
@@ -248,7 +250,11 @@ async fn call_function(
             wasmtime::bail!("the function is gone from the instance");
         };
         function.call_async(&mut store, arguments, &mut results).await?;
-        results.iter().map(Val::to_wave).collect::<wasmtime::Result<Vec<String>>>().map(|texts| texts.join(", "))
+        results
+            .iter()
+            .map(Val::to_wave)
+            .collect::<wasmtime::Result<Vec<String>>>()
+            .map(|texts| texts.join(", "))
     })
     .await
 }

@@ -9,13 +9,13 @@ use model::log::LogSource;
 use model::name::ComponentName;
 use wasmtime::component::{Component, HasData, InstancePre, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, StoreContextMut};
+use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::DynOutputStream;
 use wasmtime_wasi::p2::bindings as wasi;
 use wasmtime_wasi::random::WasiRandom;
-use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi_http::p2::bindings as wasi_http;
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::{RequestOptions, WasiHttp, WasiHttpView as _};
@@ -73,10 +73,8 @@ pub(crate) fn link(
     slots: &BTreeMap<String, Slot>,
     offers: &Offers<'_>,
 ) -> Result<InstancePre<State>, LinkError> {
-    let wrong = |error: wasmtime::Error| LinkError::Mismatch {
-        component: root.clone(),
-        message: format!("{error:#}"),
-    };
+    let wrong =
+        |error: wasmtime::Error| LinkError::Mismatch { component: root.clone(), message: format!("{error:#}") };
     let mut linker = Linker::new(engine);
     let mut shared = Vec::new();
     let ty = component.component_type();
@@ -103,12 +101,7 @@ pub(crate) fn link(
 }
 
 /// Fills one slot: an import that belongs to one component.
-fn fill(
-    linker: &mut Linker<State>,
-    name: &str,
-    slot: &Slot,
-    offers: &Offers<'_>,
-) -> Result<(), LinkError> {
+fn fill(linker: &mut Linker<State>, name: &str, slot: &Slot, offers: &Offers<'_>) -> Result<(), LinkError> {
     let wrong = |error: wasmtime::Error| LinkError::Mismatch {
         component: slot.component.clone(),
         message: format!("{error:#}"),

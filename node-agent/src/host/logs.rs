@@ -34,7 +34,13 @@ impl GraphLog {
     }
 
     /// A line of the agent about this graph.
-    pub(crate) fn agent(&self, component: Option<&ComponentName>, request: Option<&str>, level: Level, message: &str) {
+    pub(crate) fn agent(
+        &self,
+        component: Option<&ComponentName>,
+        request: Option<&str>,
+        level: Level,
+        message: &str,
+    ) {
         self.say(component, request, level, LogSource::Agent, message);
     }
 

@@ -12,6 +12,7 @@ use model::linked::{LinkedGraph, Target};
 use model::name::ComponentName;
 use model::report::{Failure, Progress};
 
+use crate::host::Host;
 use crate::host::artifact::{self, ArtifactError, Artifacts};
 use crate::host::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use crate::host::engine;
@@ -22,7 +23,6 @@ use crate::host::logs::GraphLog;
 use crate::host::running::{Running, Traffic};
 use crate::host::slice::{self, SliceError};
 use crate::host::state::Call;
-use crate::host::Host;
 
 /// What the log calls the first instance, which no request made.
 const START_REQUEST: &str = "start";
@@ -140,9 +140,11 @@ impl Host {
         }
         let fused = fuse::fuse(linked, &slice, &artifacts)?;
         let engine = &self.parts.engine;
-        let component = self.parts.compiled.component(engine, &fused.bytes).map_err(|error| {
-            PrepareError::Compile { root: root.clone(), message: format!("{error:#}") }
-        })?;
+        let component = self
+            .parts
+            .compiled
+            .component(engine, &fused.bytes)
+            .map_err(|error| PrepareError::Compile { root: root.clone(), message: format!("{error:#}") })?;
         let mut databases = BTreeMap::new();
         for name in fused.slots.values().filter_map(|slot| slot.capability.as_ref()) {
             if let Some(spec) = linked.capabilities.get(name) {
@@ -174,8 +176,8 @@ impl Host {
             None => None,
             Some(artifact) => {
                 let bytes = plan.read(&artifact.digest)?;
-                let text = std::str::from_utf8(&bytes)
-                    .map_err(|_| PrepareError::SeedText { name: name.clone() })?;
+                let text =
+                    std::str::from_utf8(&bytes).map_err(|_| PrepareError::SeedText { name: name.clone() })?;
                 Some(text.to_owned())
             }
         };

@@ -232,10 +232,14 @@ impl Refusal {
             Self::Deadline => {
                 (StatusCode::GATEWAY_TIMEOUT, "deadline_exceeded", "the component did not answer in time")
             }
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "no_capacity", "this node has no room for the request"),
-            Self::NoHandler => {
-                (StatusCode::BAD_GATEWAY, "no_handler", "the component behind this route takes no HTTP requests")
+            Self::Busy => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no_capacity", "this node has no room for the request")
             }
+            Self::NoHandler => (
+                StatusCode::BAD_GATEWAY,
+                "no_handler",
+                "the component behind this route takes no HTTP requests",
+            ),
         };
         let text = serde_json::json!({"error": reason, "message": message, "request": id});
         let mut response = http::Response::new(Body::text(format!("{text}\n")));

@@ -97,7 +97,9 @@ impl Ingress {
         self.accept_until(tokio::time::sleep(LEAVING), &room, &graceful, &leaving).await;
         drop(self.listener);
         if tokio::time::timeout(self.limits.drain, graceful.shutdown()).await.is_err() {
-            tracing::warn!("requests were still under way at the end of the drain time; their connections are cut");
+            tracing::warn!(
+                "requests were still under way at the end of the drain time; their connections are cut"
+            );
         }
     }
 
@@ -187,10 +189,7 @@ const LEAVING: Duration = Duration::from_millis(250);
 /// How often a silent HTTP/2 client is asked whether it is there, and how long it may take to say so.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-async fn accept(
-    listener: &TcpListener,
-    room: Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+async fn accept(listener: &TcpListener, room: Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
     let place = room.acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
@@ -221,12 +220,8 @@ fn host_of<B>(request: &Request<B>) -> Option<&str> {
 }
 
 fn strip_own_headers<B>(request: &mut Request<B>) {
-    let own: Vec<http::HeaderName> = request
-        .headers()
-        .keys()
-        .filter(|name| name.as_str().starts_with(OWN_HEADER_PREFIX))
-        .cloned()
-        .collect();
+    let own: Vec<http::HeaderName> =
+        request.headers().keys().filter(|name| name.as_str().starts_with(OWN_HEADER_PREFIX)).cloned().collect();
     for name in own {
         request.headers_mut().remove(name);
     }

@@ -35,9 +35,10 @@ mod proxy {
         ) -> Result<offered::QueryResult, offered::Error> {
             let parameters: Vec<used::Value> = parameters.into_iter().map(parameter).collect();
             let found = self.0.execute(&statement, &parameters).map_err(error)?;
-            let rows = found.rows.into_iter().map(|row| offered::RowResult {
-                values: row.values.into_iter().map(value).collect(),
-            });
+            let rows = found
+                .rows
+                .into_iter()
+                .map(|row| offered::RowResult { values: row.values.into_iter().map(value).collect() });
             Ok(offered::QueryResult { columns: found.columns, rows: rows.collect() })
         }
     }

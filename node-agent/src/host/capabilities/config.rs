@@ -30,10 +30,7 @@ pub(crate) fn offer(linker: &mut Linker<State>, name: &str, settings: Arc<Settin
             Ok((Ok(settings.config.get(&key).cloned()),))
         },
     )?;
-    interface.func_wrap(
-        "get-all",
-        move |_: StoreContextMut<'_, State>, (): ()| -> Got<Vec<(String, String)>> {
-            Ok((Ok(all.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),))
-        },
-    )
+    interface.func_wrap("get-all", move |_: StoreContextMut<'_, State>, (): ()| -> Got<Vec<(String, String)>> {
+        Ok((Ok(all.config.iter().map(|(key, value)| (key.clone(), value.clone())).collect()),))
+    })
 }

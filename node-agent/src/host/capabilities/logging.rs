@@ -27,11 +27,7 @@ enum GuestLevel {
 }
 
 /// Defines the interface under `name`.
-pub(crate) fn offer(
-    linker: &mut Linker<State>,
-    name: &str,
-    component: ComponentName,
-) -> wasmtime::Result<()> {
+pub(crate) fn offer(linker: &mut Linker<State>, name: &str, component: ComponentName) -> wasmtime::Result<()> {
     linker.instance(name)?.func_wrap(
         "log",
         move |store: StoreContextMut<'_, State>, (level, context, message): (GuestLevel, String, String)| {

@@ -29,7 +29,9 @@ pub(crate) fn offer(linker: &mut Linker<State>, name: &str, settings: Arc<Settin
             let value = match settings.variables.get(&key) {
                 Some(value) => Ok(value.clone()),
                 None if is_name(&key) => Err(Error::Undefined(format!("no variable `{key}`"))),
-                None => Err(Error::InvalidName("a variable's name has lower-case letters, digits and `_`".to_owned())),
+                None => Err(Error::InvalidName(
+                    "a variable's name has lower-case letters, digits and `_`".to_owned(),
+                )),
             };
             Ok((value,))
         },

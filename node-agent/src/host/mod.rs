@@ -1,8 +1,8 @@
 //! Runs components: from verified artifacts to answers. wasmtime is named only below this module.
 //!
-//! The road: [`slice`] decides which instances stand behind a component, [`fuse`] makes one component of them,
-//! [`compile`] makes or finds its code, [`link`] gives it its imports, [`instance`] makes one instance for each call,
-//! and [`request`] and [`invoke`] call it.
+//! The road: `slice` decides which instances stand behind a component, `fuse` makes one component of them,
+//! `compile` makes or finds its code, `link` gives it its imports, `instance` makes one instance for each call,
+//! and `request` and `invoke` call it.
 
 mod artifact;
 mod body;

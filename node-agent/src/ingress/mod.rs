@@ -1,6 +1,6 @@
 //! HTTP from outside: takes connections, finds the graph behind a request, and hands it over.
 //!
-//! It knows nothing of what runs a component; [`routes`] is the table, this file the sockets.
+//! It knows nothing of what runs a component; `routes` is the table, this file the sockets.
 
 mod routes;
 

@@ -11,7 +11,10 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 
 use super::codec;
 use super::disk::{Disk, DiskError, Write, Writer};
-use super::types::{Entry, EntryPayload, LogId, TypeConfig, Vote};
+use super::types::{Entry, EntryPayload, LeaderId, LogId, TypeConfig, Vote};
+
+/// Stands on the disk until the member votes for the first time.
+const NO_VOTE: Vote = Vote { leader_id: LeaderId { term: 0, node_id: 0 }, committed: false };
 
 const VOTE: &str = "vote";
 const PURGED: &str = "purged";
@@ -31,6 +34,8 @@ struct Tail {
     bytes: usize,
     purged: Option<LogId>,
     vote: Option<Vote>,
+    /// Whether the disk holds a vote or [`NO_VOTE`], or is being given one.
+    has_vote: bool,
     committed: Option<LogId>,
 }
 
@@ -50,6 +55,8 @@ impl LogStore {
             .map(codec::decode_vote)
             .transpose()
             .map_err(|error| damaged(format!("the vote: {error}")))?;
+        tail.has_vote = tail.vote.is_some();
+        tail.vote = tail.vote.filter(|vote| *vote != NO_VOTE);
         for (index, bytes) in &loaded.entries {
             // A crash between writing `purged` and removing the entries leaves some behind it.
             if tail.purged.as_ref().is_some_and(|purged| *index <= purged.index) {
@@ -123,7 +130,7 @@ impl Tail {
         if *first != expected {
             return Err(format!("the log starts at {first}, expected {expected}"));
         }
-        if self.vote.is_none() {
+        if !self.has_vote {
             return Err("there is a log but no vote".to_owned());
         }
         let mut before: Option<&LogId> = self.purged.as_ref();
@@ -162,6 +169,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.change(|tail| tail.has_vote = true);
         let write = Write::Put { key: VOTE, bytes: codec::encode_vote(vote) };
         self.disk.write_and_wait(vec![write]).await?;
         self.change(|tail| tail.vote = Some(*vote));
@@ -188,10 +196,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<Entry> = entries.into_iter().collect();
-        let writes = entries
-            .iter()
-            .map(|entry| Write::Append { index: entry.log_id.index, bytes: codec::encode_entry(entry) })
-            .collect();
+        // A new cluster's first entry is written before its first vote. Since a log whose vote is missing counts as
+        // damage, the disk is told first that there was none.
+        let is_first = self.change(|tail| !std::mem::replace(&mut tail.has_vote, true));
+        let no_vote = is_first.then(|| Write::Put { key: VOTE, bytes: codec::encode_vote(&NO_VOTE) });
+        let append =
+            |entry: &Entry| Write::Append { index: entry.log_id.index, bytes: codec::encode_entry(entry) };
+        let writes = no_vote.into_iter().chain(entries.iter().map(append)).collect();
         self.change(|tail| entries.into_iter().for_each(|entry| tail.put(entry)));
         self.disk.write(writes, Box::new(move |result| callback.io_completed(result)));
         Ok(())

@@ -1,14 +1,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::collections::BTreeSet;
+
 use cluster::command::Body;
 use model::digest::Digest;
 use model::graph::Artifact;
 use openraft::StorageError;
+use openraft::storage::{RaftLogReader as _, RaftLogStorageExt as _};
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
 
 use super::*;
 use crate::raft::LOG_MAX_BYTES;
+use crate::raft::types::{Entry, EntryPayload, LeaderId, LogId, Membership};
 
 const KINDS: [Kind; 2] = [Kind::Sled, Kind::Wal];
 
@@ -192,5 +196,24 @@ async fn the_log_is_replaced_by_a_snapshot_after_so_many_bytes() {
         std::fs::remove_dir_all(folder.path().join("state")).unwrap();
         let refused = Handle::open(small()).await.unwrap_err();
         assert!(matches!(refused, OpenError::Disk(DiskError::Damaged { .. })), "{kind:?}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_ended_between_its_first_entry_and_its_first_vote_is_no_damage() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), kind);
+        let (mut log, machine, _, _) = open_storage(&config).unwrap();
+        let log_id = LogId { leader_id: LeaderId { term: 0, node_id: 0 }, index: 0 };
+        let alone = Membership::new_with_defaults(vec![BTreeSet::from([1])], []);
+        let payload = EntryPayload::Membership(alone);
+        log.blocking_append([Entry { log_id, payload }]).await.unwrap();
+        assert_eq!(log.read_vote().await.unwrap(), None, "{kind:?}");
+        drop((log, machine));
+
+        let handle = Handle::open(config).await.unwrap_or_else(|error| panic!("{kind:?}: {error:?}"));
+        handle.propose(put(1)).await.unwrap();
+        handle.shutdown().await;
     }
 }

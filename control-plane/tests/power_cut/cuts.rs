@@ -18,11 +18,13 @@ use super::say;
 use super::workload::Commits;
 
 /// Images of each disk in a normal run.
-const IMAGES: usize = 120;
+const IMAGES: usize = 200;
 /// Images of a whole member, which takes longer to start.
-const MEMBER_IMAGES: usize = 40;
+const MEMBER_IMAGES: usize = 60;
 /// Images without a barrier: the first of them shows it, as a rule.
 const IMAGES_WITHOUT: usize = 8;
+/// How many events behind a change of names are still near it: a file is made, written in a few parts, synced, renamed.
+const NEAR: usize = 5;
 /// Events that are shown of a recording that went wrong.
 const EVENTS_SHOWN: usize = 12;
 /// One image in so many is also written to and opened again.
@@ -119,6 +121,12 @@ fn record(name: &str, seed: u64) -> Option<Recording> {
     };
     let recording = stopped.follow().unwrap();
     assert_eq!(recording.unknown, Vec::<String>::new(), "calls that the recorder must learn");
+    let written = recording.events.iter().map(|event| match event {
+        Event::Write { bytes, .. } => bytes.len(),
+        _ => 0,
+    });
+    let (count, mebibytes) = (recording.events.len(), written.sum::<usize>() >> 20);
+    say(&format!("power cuts of {name}: recorded {count} events, {mebibytes} MiB written"));
     let (acknowledged, _) = said(&recording.events);
     assert_eq!(acknowledged, subject(name, seed).steps(), "the program must come to its end");
     Some(recording)
@@ -136,14 +144,17 @@ fn said(events: &[Event]) -> (usize, usize) {
     (last("acknowledges"), last("begins"))
 }
 
-/// Moments of a recording, in order: half of them right behind an acknowledgement, where nothing may be missing.
+/// Moments of a recording, in order: a third of them right behind an acknowledgement, where nothing may be missing, and a
+/// third where files are made, renamed and removed, which happens seldom and in few steps.
 fn moments(events: &[Event], count: usize, chance: &mut Chance) -> Vec<usize> {
-    let acknowledged: Vec<usize> = (0..events.len())
-        .filter(|at| matches!(&events[*at], Event::Said(line) if line.starts_with("acknowledges")))
-        .collect();
+    let places =
+        |is: fn(&Event) -> bool| -> Vec<usize> { (0..events.len()).filter(|at| is(&events[*at])).collect() };
+    let acknowledged = places(|event| matches!(event, Event::Said(line) if line.starts_with("acknowledges")));
+    let named = places(|event| matches!(event, Event::Name { .. } | Event::Unname { .. }));
     let mut moments: Vec<usize> = (0..count)
-        .map(|number| match number % 2 {
+        .map(|number| match number % 3 {
             0 => acknowledged[chance.below(acknowledged.len())] + 1,
+            1 => (named[chance.below(named.len())] + chance.below(NEAR)).min(events.len()),
             _ => chance.below(events.len() + 1),
         })
         .collect();
@@ -169,7 +180,7 @@ fn try_images(
         let mut complaints = Vec::new();
         for (number, moment) in moments.iter().enumerate().skip(worker).step_by(threads) {
             disk.advance(events, *moment, ignored);
-            let kept = WAYS[(number / 2) % WAYS.len()];
+            let kept = WAYS[chance.below(WAYS.len())];
             let goes_on = number % GO_ON_EVERY == 0;
             complaints.extend(complaint(subject, &events[..*moment], &disk, kept, goes_on, &mut chance));
             tried.fetch_add(1, Ordering::SeqCst);

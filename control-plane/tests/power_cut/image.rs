@@ -25,7 +25,7 @@ pub enum Kept {
     Blocks(u64),
 }
 
-/// The ways of losing what was not synced, in turn: pages are what kernels write, sectors what disks do.
+/// The ways of losing what was not synced: pages are what kernels write, sectors what disks do.
 pub const WAYS: [Kept; 4] = [Kept::Nothing, Kept::Blocks(4_096), Kept::Blocks(512), Kept::Everything];
 
 /// The disk at one moment of a recording.

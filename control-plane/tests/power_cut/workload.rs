@@ -15,7 +15,7 @@ const NAME: &str = "raft";
 /// Commits of a recording: with them, sled fills several of its segments and uses them again.
 const COMMITS: usize = 160;
 /// After this many commits the disk is opened anew, as after a restart: opening writes too.
-const COMMITS_TO_RESTART: usize = 50;
+const COMMITS_TO_RESTART: usize = 20;
 
 /// The disk and what is written to it.
 pub struct Commits {
@@ -85,7 +85,7 @@ fn commits(seed: u64) -> Vec<Vec<Write>> {
             // A group of clients.
             10..14 => (0..64).map(|_| append(&mut chance, 256)).collect(),
             // Large commands, in parts.
-            14 => (0..2).map(|_| append(&mut chance, 256 << 10)).collect(),
+            14 => (0..6).map(|_| append(&mut chance, 256 << 10)).collect(),
             15 => vec![Write::Put { key: "vote", bytes: chance.bytes(12) }, append(&mut chance, 300)],
             16 if next > first => {
                 // A new leader's log wins: usually over a few entries.
@@ -99,7 +99,7 @@ fn commits(seed: u64) -> Vec<Vec<Write>> {
                 vec![Write::Put { key: "purged", bytes: to.to_be_bytes().to_vec() }, Write::PurgeTo(to)]
             }
             18 => {
-                let bytes = chance.below(600 << 10);
+                let bytes = chance.below(2 << 20);
                 vec![Write::Snapshot(Arc::new(chance.bytes(bytes)))]
             }
             _ => vec![Write::Put { key: "committed", bytes: chance.bytes(20) }],

@@ -3,6 +3,7 @@
 //! A [`Disk`] is owned by one operating-system thread, the [`Writer`], which takes whatever is queued, commits it
 //! with one barrier, and answers in order. No call of a disk runs on an async worker.
 
+mod mark;
 pub mod record;
 mod sled;
 mod wal;

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
+use super::mark::Mark;
 use super::{Disk, DiskError, LOCK_PATIENCE, LOCK_RETRY, Loaded, Write, lock, record};
 use crate::durable;
 
@@ -23,6 +24,8 @@ const PART_MAX_BYTES: usize = 64 << 10;
 /// What sled may keep in memory; the tail of the log is kept by the log store.
 const CACHE_BYTES: u64 = 64 << 20;
 const MANIFEST: &[u8] = b"manifest";
+/// The number of the last commit, written as the last part of each.
+const COMMITS: &[u8] = b"commits";
 
 /// The disk.
 pub struct SledDisk {
@@ -33,6 +36,9 @@ pub struct SledDisk {
     snapshots: ::sled::Tree,
     /// A second handle on sled's own file: syncing works by inode.
     barrier: File,
+    /// The number of the last commit.
+    commits: u64,
+    mark: Mark,
 }
 
 fn broken(error: ::sled::Error) -> io::Error {
@@ -54,7 +60,10 @@ impl SledDisk {
         // A run that was killed may have left what is read here and not yet durable.
         sync_made(folder).and_then(|()| durable::create_folder(folder)).map_err(failed)?;
         let barrier = File::open(folder.join("db")).map_err(failed)?;
-        Ok(Self { folder: folder.to_owned(), db, log, values, snapshots, barrier })
+        let commits = read_commits(&db).map_err(|what| damaged(folder, what))?;
+        let mark = Mark::open(folder)?;
+        mark.check(commits)?;
+        Ok(Self { folder: folder.to_owned(), db, log, values, snapshots, barrier, commits, mark })
     }
 
     fn put_entry(&self, batch: &mut ::sled::Batch, index: u64, bytes: &[u8]) {
@@ -228,7 +237,11 @@ impl Disk for SledDisk {
             }
         }
         self.log.apply_batch(appended).map_err(broken)?;
-        self.sync()
+        let number = self.commits + 1;
+        self.db.insert(COMMITS, record::seal(&number.to_be_bytes())).map_err(broken)?;
+        self.sync()?;
+        self.commits = number;
+        self.mark.set(number)
     }
 }
 
@@ -276,7 +289,7 @@ fn make(folder: &Path) -> Result<(), DiskError> {
     drop(open_unlocked(&unfinished)?);
     // sled is done with its files once its lock is free.
     drop(lock(&unfinished.join("db"))?);
-    sync_made(&unfinished).map_err(failed)?;
+    sync_made(&unfinished).and_then(|()| Mark::make(&unfinished)).map_err(failed)?;
     fs::rename(&unfinished, folder).map_err(failed)?;
     durable::create_folder(folder).map_err(failed)
 }
@@ -302,6 +315,12 @@ fn sync_made(folder: &Path) -> io::Result<()> {
         File::open(folder.join(name))?.sync_all()?;
     }
     durable::create_folder(&folder.join("blobs"))
+}
+
+fn read_commits(db: &::sled::Db) -> Result<u64, String> {
+    let Some(sealed) = db.get(COMMITS).map_err(|error| error.to_string())? else { return Ok(0) };
+    let number = record::open(&sealed)?;
+    Ok(u64::from_be_bytes(number.try_into().map_err(|_| "the number of commits has a wrong length")?))
 }
 
 fn damaged(folder: &Path, what: String) -> DiskError {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -52,24 +53,64 @@ fn what_was_committed_is_there_after_opening_again() {
     }
 }
 
+/// Copies the files of a disk, so that each can be spoilt by itself.
+fn copied(from: &Path) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("raft/blobs")).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, folder.path().join("raft").join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    folder
+}
+
+/// What was acknowledged and rotted is missed, wherever it was: neither disk would say so by itself.
 #[test]
 fn a_flipped_bit_is_refused() {
+    for (kind, name) in [(Kind::Sled, "db"), (Kind::Wal, "log")] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = open(kind, folder.path(), "raft").unwrap();
+        for index in 1..100 {
+            disk.commit(&[append(index, &[index as u8; 1_000])]).unwrap();
+        }
+        drop(disk);
+        let sound = fs::read(folder.path().join("raft").join(name)).unwrap();
+        let end = sound.iter().rposition(|byte| *byte != 0).unwrap();
+        for at in (0..40).map(|part| end * part / 40).chain([end]) {
+            let spoilt = copied(&folder.path().join("raft"));
+            let mut bytes = sound.clone();
+            bytes[at] ^= 4;
+            fs::write(spoilt.path().join("raft").join(name), bytes).unwrap();
+            match open(kind, spoilt.path(), "raft").and_then(|mut disk| disk.load()) {
+                Err(refused) => assert!(matches!(refused, DiskError::Damaged { .. }), "byte {at}: {refused}"),
+                // sled keeps bytes that it no longer reads.
+                Ok(loaded) => assert_eq!(loaded.entries.len(), 99, "{kind:?}, byte {at}"),
+            }
+        }
+        // A log that is gone is not a new one.
+        let spoilt = copied(&folder.path().join("raft"));
+        fs::remove_file(spoilt.path().join("raft").join(name)).unwrap();
+        let refused = open(kind, spoilt.path(), "raft").err().expect("its log is gone");
+        assert!(!matches!(refused, DiskError::Locked { .. }), "{refused}");
+    }
+}
+
+#[test]
+fn a_rewritten_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let mut disk = open(Kind::Wal, folder.path(), "raft").unwrap();
-    for index in 1..50 {
-        disk.commit(&[append(index, &[index as u8; 100])]).unwrap();
+    let mut longest = 0;
+    for index in 1..=80 {
+        disk.commit(&[append(index, &[1; 300 << 10]), Write::PurgeTo(index - 1)]).unwrap();
+        let length = fs::metadata(folder.path().join("raft/log")).unwrap().len();
+        longest = longest.max(length);
     }
+    assert!(longest < 18 << 20, "it was rewritten: {longest}");
     drop(disk);
-    let path = folder.path().join("raft/log");
-    let sound = fs::read(&path).unwrap();
-    // In the preamble, in a header, in a body: everywhere but in the last block, which a power cut may have torn.
-    for at in [3, 20, 30, 1_000, 4_000] {
-        let mut bytes = sound.clone();
-        bytes[at] ^= 1;
-        fs::write(&path, bytes).unwrap();
-        let refused = open(Kind::Wal, folder.path(), "raft").err().expect("damage must be refused");
-        assert!(matches!(refused, DiskError::Damaged { .. }), "byte {at}: {refused}");
-    }
+    let loaded = open(Kind::Wal, folder.path(), "raft").unwrap().load().unwrap();
+    assert_eq!(loaded.entries.iter().map(|entry| entry.0).collect::<Vec<u64>>(), [80]);
 }
 
 #[test]
@@ -77,6 +118,7 @@ fn a_block_torn_in_its_middle_is_no_damage() {
     let folder = tempfile::tempdir().unwrap();
     let mut disk = open(Kind::Wal, folder.path(), "raft").unwrap();
     disk.commit(&[append(1, b"kept")]).unwrap();
+    let mark = fs::read(folder.path().join("raft/mark")).unwrap();
     let start = fs::read(folder.path().join("raft/log")).unwrap().len();
     // The kernel wrote the later pages of a commit, and the power went before the first.
     let commit: Vec<Write> = (2..100).map(|index| append(index, &[index as u8; 256])).collect();
@@ -86,6 +128,7 @@ fn a_block_torn_in_its_middle_is_no_damage() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[start..4_096].fill(0);
     fs::write(&path, bytes).unwrap();
+    fs::write(folder.path().join("raft/mark"), mark).unwrap();
     let loaded = open(Kind::Wal, folder.path(), "raft").unwrap().load().unwrap();
     assert_eq!(loaded.entries, vec![(1, b"kept".to_vec())]);
 }
@@ -163,8 +206,11 @@ fn an_unfinished_last_write_is_cut_off() {
     let folder = tempfile::tempdir().unwrap();
     let mut disk = open(Kind::Wal, folder.path(), "raft").unwrap();
     disk.commit(&[append(1, b"kept")]).unwrap();
+    let mark = fs::read(folder.path().join("raft/mark")).unwrap();
     disk.commit(&[append(2, b"torn")]).unwrap();
     drop(disk);
+    // It was torn before it was acknowledged.
+    fs::write(folder.path().join("raft/mark"), mark).unwrap();
     let path = folder.path().join("raft/log");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
+use super::mark::Mark;
 use super::{Disk, DiskError, Loaded, Write, lock, record};
 use crate::durable;
 
@@ -21,8 +22,9 @@ const REWRITE_BYTES: u64 = 16 << 20;
 
 const FILE_MAGIC: &[u8; 8] = b"weftlog1";
 const BLOCK_MAGIC: &[u8; 4] = b"WBLK";
-/// Magic, salt, checksum: a salt that rotted would make every block look like one that was never finished.
-const PREAMBLE_BYTES: usize = 28;
+/// Magic, salt, the number of the block before the first, checksum: a salt that rotted would make every block look like
+/// one that was never finished.
+const PREAMBLE_BYTES: usize = 36;
 /// Magic, number, length, checksum.
 const HEADER_BYTES: usize = 24;
 
@@ -37,8 +39,9 @@ pub struct WalDisk {
     log: File,
     /// The checksum of the salt, which that of every block goes on from.
     salt: u32,
-    /// The number of the last block.
+    /// The number of the last block: it goes on when the log is rewritten.
     blocks: u64,
+    mark: Mark,
     length: u64,
     entries: BTreeMap<u64, Vec<u8>>,
     values: BTreeMap<String, Vec<u8>>,
@@ -54,8 +57,14 @@ impl WalDisk {
         let lock = lock(&folder.join("lock"))?;
         let path = folder.join("log");
         let failed = |source| DiskError::Io { path: path.clone(), source };
+        if !path.try_exists().map_err(failed)? && !Mark::is_in(folder).map_err(failed)? {
+            Mark::make(folder).map_err(failed)?;
+        }
+        let mark = Mark::open(folder)?;
         if !path.try_exists().map_err(failed)? {
-            durable::replace(&path, &preamble().0).map_err(failed)?;
+            // Only a disk that never held anything may lack its log.
+            mark.check(0)?;
+            durable::replace(&path, &preamble(0).0).map_err(failed)?;
         }
         let log = OpenOptions::new().append(true).read(true).open(&path).map_err(failed)?;
         let mut disk = Self {
@@ -63,6 +72,7 @@ impl WalDisk {
             log,
             salt: 0,
             blocks: 0,
+            mark,
             length: 0,
             entries: BTreeMap::new(),
             values: BTreeMap::new(),
@@ -81,7 +91,8 @@ impl WalDisk {
             .split_at_checked(PREAMBLE_BYTES)
             .filter(|(start, _)| start.starts_with(FILE_MAGIC))
             .ok_or_else(|| damaged("it does not begin as a log of this format".to_owned()))?;
-        self.salt = salt_of(start).ok_or_else(|| damaged("its first bytes are broken".to_owned()))?;
+        let broken = || damaged("its first bytes are broken".to_owned());
+        (self.salt, self.blocks) = read_preamble(start).ok_or_else(broken)?;
         while !rest.is_empty() {
             let Some((body, after)) = take_block(rest, self.salt, |number| number == self.blocks + 1) else {
                 if has_later_block(rest, self.salt, self.blocks + 1) {
@@ -93,6 +104,7 @@ impl WalDisk {
             self.blocks += 1;
             rest = after;
         }
+        self.mark.check(self.blocks)?;
         self.length = (bytes.len() - rest.len()) as u64;
         if !rest.is_empty() {
             // The unfinished last block was never acknowledged.
@@ -167,11 +179,11 @@ impl WalDisk {
         self.log.sync_data()?;
         self.blocks += 1;
         self.length += block.len() as u64;
-        Ok(())
+        self.mark.set(self.blocks)
     }
 
     fn rewrite(&mut self) -> io::Result<()> {
-        let (mut bytes, salt) = preamble();
+        let (mut bytes, salt) = preamble(self.blocks);
         let mut body = Vec::new();
         for (key, value) in &self.values {
             push(&mut body, &encode_put(key, value))?;
@@ -179,14 +191,14 @@ impl WalDisk {
         for (index, entry) in &self.entries {
             push(&mut body, &encode_append(*index, entry))?;
         }
-        bytes.extend_from_slice(&block(salt, 1, &body));
+        bytes.extend_from_slice(&block(salt, self.blocks + 1, &body));
         let path = self.folder.join("log");
         durable::replace(&path, &bytes)?;
         self.log = OpenOptions::new().append(true).read(true).open(path)?;
         self.salt = salt;
-        self.blocks = 1;
+        self.blocks += 1;
         self.length = bytes.len() as u64;
-        Ok(())
+        self.mark.set(self.blocks)
     }
 }
 
@@ -244,20 +256,23 @@ impl Disk for WalDisk {
     }
 }
 
-/// The first bytes of a new log, and their checksum, which those of the blocks go on from.
-fn preamble() -> (Vec<u8>, u32) {
+/// The first bytes of a log whose first block comes behind block `before`, and their checksum, which those of the blocks
+/// go on from.
+fn preamble(before: u64) -> (Vec<u8>, u32) {
     let mut bytes = FILE_MAGIC.to_vec();
     bytes.extend_from_slice(Uuid::new_v4().as_bytes());
+    bytes.extend_from_slice(&before.to_be_bytes());
     let salt = crc32c::crc32c(&bytes);
     bytes.extend_from_slice(&salt.to_be_bytes());
     (bytes, salt)
 }
 
-/// The checksum of a preamble, if it is sound.
-fn salt_of(preamble: &[u8]) -> Option<u32> {
+/// The checksum of a preamble and the block that the log comes behind, if it is sound.
+fn read_preamble(preamble: &[u8]) -> Option<(u32, u64)> {
     let (start, checksum) = preamble.split_last_chunk::<4>()?;
+    let (_, before) = start.split_last_chunk::<8>()?;
     let salt = crc32c::crc32c(start);
-    (*checksum == salt.to_be_bytes()).then_some(salt)
+    (*checksum == salt.to_be_bytes()).then(|| (salt, u64::from_be_bytes(*before)))
 }
 
 fn encode_append(index: u64, entry: &[u8]) -> Vec<u8> {

@@ -16,8 +16,8 @@ use proto::weft::log::v1::logs_server::LogsServer;
 use proto::weft::node::v1::nodes_server::NodesServer;
 use proto::weft::policy::v1::policies_server::PoliciesServer;
 use tokio::net::TcpListener;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::server::NamedService;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
@@ -57,6 +57,9 @@ pub enum ServerError {
     /// The id of a new cluster.
     #[error("the cluster cannot be initialised")]
     ClusterId(#[from] IdError),
+    /// A loop of the leader ended by itself: a member that serves and does not place would look well and not be.
+    #[error("this member has stopped: a part of it was lost")]
+    LoopLost(#[source] Option<JoinError>),
     /// Consensus ended by itself: what was acknowledged is safe, and nothing more can be.
     #[error("this member has stopped: {0}")]
     Stopped(String),
@@ -108,8 +111,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let relinker = Relinker::new(raft.clone(), linker.clone());
     let liveness = Liveness::new(config.node_timeout());
     let stop = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    leader::start(&tasks, &stop, &raft, &relinker, &liveness);
+    let mut loops = leader::start(&stop, &raft, &relinker, &liveness);
     let context = Context {
         raft: raft.clone(),
         artifacts,
@@ -126,12 +128,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let address = listener.local_addr().map_err(listen)?;
     write_ready(&ready, address)?;
     tracing::info!(%address, "the control plane is ready");
-    let served = serve(context, listener, stop.clone(), shutdown).await;
+    let failed = async {
+        tokio::select! {
+            why = raft.stopped() => ServerError::Stopped(why),
+            lost = loops.join_next() => ServerError::LoopLost(lost.and_then(Result::err)),
+        }
+    };
+    let served = serve(context, listener, stop.clone(), shutdown, failed).await;
     // It listens there no longer. A file that stays says so by its process id.
     let _ = std::fs::remove_file(&ready);
     stop.cancel();
-    tasks.close();
-    tasks.wait().await;
+    while loops.join_next().await.is_some() {}
     raft.shutdown().await;
     served
 }
@@ -169,6 +176,7 @@ async fn serve(
     listener: TcpListener,
     stop: CancellationToken,
     shutdown: impl Future<Output = ()>,
+    failed: impl Future<Output = ServerError>,
 ) -> Result<(), ServerError> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -177,7 +185,6 @@ async fn serve(
         .map_err(|error| ServerError::Reflection(error.to_string()))?;
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;
-    let raft = context.raft.clone();
     let server = tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_MAX_BYTES)
@@ -205,7 +212,7 @@ async fn serve(
     tokio::select! {
         result = &mut serving => return Ok(result?),
         () = shutdown => {}
-        why = raft.stopped() => ended = Err(ServerError::Stopped(why)),
+        error = failed => ended = Err(error),
     }
     set_health(&health, ServingStatus::NotServing).await;
     stop.cancel();

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use cluster::State;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::raft::Handle;
 use liveness::Liveness;
@@ -22,21 +22,16 @@ use relink::Relinker;
 /// A pass is made at least this often, whatever wakes.
 const BACKUP_TIMER: Duration = Duration::from_secs(5);
 
-/// Starts the loops; they end with `stop`.
-pub fn start(
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-    raft: &Handle,
-    relinker: &Relinker,
-    liveness: &Liveness,
-) {
+/// Starts the loops; they end with `stop`. One that ends before is lost, and the member with it.
+pub fn start(stop: &CancellationToken, raft: &Handle, relinker: &Relinker, liveness: &Liveness) -> JoinSet<()> {
+    let mut loops = JoinSet::new();
     let places = raft.clone();
-    tasks.spawn(on_change(stop.clone(), raft.changes(), move |state| {
+    loops.spawn(on_change(stop.clone(), raft.changes(), move |state| {
         let raft = places.clone();
         async move { scheduler::pass(&raft, &state).await }
     }));
     let relinker = relinker.clone();
-    tasks.spawn(on_change(stop.clone(), raft.changes(), move |_| {
+    loops.spawn(on_change(stop.clone(), raft.changes(), move |_| {
         let relinker = relinker.clone();
         async move {
             if let Err(error) = relinker.pass().await {
@@ -44,7 +39,8 @@ pub fn start(
             }
         }
     }));
-    tasks.spawn(liveness.clone().run(stop.clone(), raft.clone()));
+    loops.spawn(liveness.clone().run(stop.clone(), raft.clone()));
+    loops
 }
 
 /// Runs `pass` on each change of the state, and on the backup timer.

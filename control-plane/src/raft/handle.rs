@@ -1,8 +1,7 @@
 //! The front door of consensus.
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -260,10 +259,10 @@ type Opened = (LogStore, StateMachine, watch::Receiver<Arc<State>>, bool);
 fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
     let path = |name: &str| config.data_dir.join(name);
     let mut raft = disk::open(config.storage, &config.data_dir, "raft")?;
-    let is_new = identify(&mut *raft, config, &path("raft"))?;
-    let log = LogStore::open(raft, &path("raft"))?;
     let state = disk::open(config.storage, &config.data_dir, "state")?;
     let (machine, states) = StateMachine::open(state, &path("state"))?;
+    let is_new = identify(&mut *raft, config, machine.applied().is_some())?;
+    let log = LogStore::open(raft, &path("raft"))?;
     if log.purged() > machine.applied() {
         let what = "it has no snapshot of what was removed from the log".to_owned();
         return Err(DiskError::Damaged { path: path("state"), what }.into());
@@ -272,8 +271,9 @@ fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
 }
 
 /// Writes the member's identity into a new directory, and refuses one with another identity.
-fn identify(disk: &mut dyn disk::Disk, config: &RaftConfig, path: &Path) -> Result<bool, OpenError> {
+fn identify(disk: &mut dyn disk::Disk, config: &RaftConfig, has_snapshot: bool) -> Result<bool, OpenError> {
     let expected = format!("member {}, format 1", config.node_id);
+    let path = config.data_dir.join("raft");
     let loaded = disk.load()?;
     match loaded.values.get(IDENTITY) {
         Some(found) if found == expected.as_bytes() => Ok(false),
@@ -282,17 +282,17 @@ fn identify(disk: &mut dyn disk::Disk, config: &RaftConfig, path: &Path) -> Resu
             found: String::from_utf8_lossy(found).into_owned(),
             expected,
         }),
-        None if loaded.entries.is_empty() => {
+        None if loaded.entries.is_empty() && !has_snapshot => {
             if !config.init {
                 return Err(OpenError::Uninitialised { path: config.data_dir.clone() });
             }
             disk.commit(&[Write::Put { key: IDENTITY, bytes: expected.into_bytes() }])
-                .map_err(|source: io::Error| DiskError::Io { path: path.to_owned(), source })?;
+                .map_err(|source| DiskError::Io { path, source })?;
             Ok(true)
         }
         None => {
-            Err(DiskError::Damaged { path: path.to_owned(), what: "there is a log but no identity".to_owned() }
-                .into())
+            let what = "there is a log or a snapshot, and no identity".to_owned();
+            Err(DiskError::Damaged { path, what }.into())
         }
     }
 }

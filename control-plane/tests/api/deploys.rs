@@ -182,3 +182,33 @@ async fn a_watch_shows_each_change_and_ends_with_the_graph() {
     refused(ended, Code::Unavailable, "member_stopped");
     stopping.await.unwrap();
 }
+
+/// Rows 34–41 and 53 of the list of bad inputs, as a client sees them: what is stored is not yet accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_component_are_refused() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    let store = parts::store();
+    let cases: [(&[u8], &str); 9] = [
+        (b"", "not_wasm"),
+        (b"\0asm", "not_wasm"),
+        (b"\0asm\x01\0\0\0", "core_module"),
+        (b"\0asm\x0d\0\x01\0", "no_exports"),
+        (b"(component)", "not_binary"),
+        (b"\x1f\x8b\x08\0", "compressed"),
+        (b"PK\x03\x04", "compressed"),
+        (b"\x7fELF\x02\x01\x01", "precompiled"),
+        (&store[..store.len() - 3], "malformed"),
+    ];
+    for (bytes, reason) in cases {
+        let artifact = parts::artifact(bytes);
+        assert!(client.put(&artifact, 0, bytes).await.unwrap().complete);
+        let mut request = deploy_request(&parts::lonely("store"));
+        request.artifacts.insert("./store.wasm".to_owned(), artifact);
+        let status = refused(client.graphs.deploy(request).await, Code::InvalidArgument, reason);
+        let found = proto::status::diagnostics(&status).unwrap().diagnostics;
+        assert_eq!(found[0].field, "components.store.source", "{found:?}");
+    }
+    refused(client.get("default/store").await, Code::NotFound, "not_found");
+    member.stop().await;
+}

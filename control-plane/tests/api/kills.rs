@@ -14,7 +14,7 @@ use crate::member::{Client, PATIENCE, refused};
 use crate::parts;
 use crate::process::{Running, say};
 
-/// Kills of a run.
+/// Kills of a normal run; `WEFT_KILLS` sets another number.
 const KILLS: usize = 6;
 /// Clients that change things meanwhile, each a graph of its own.
 const CLIENTS: usize = 4;
@@ -87,7 +87,7 @@ async fn check(client: &mut Client, made: &BTreeMap<usize, Made>) {
     }
 }
 
-async fn survives(folder: &Path, storage: &str, seed: u64) {
+async fn survives(folder: &Path, storage: &str, seed: u64, kills: usize) {
     let flag = format!("--storage={storage}");
     let flags = ["--init", flag.as_str()];
     let made: Vec<Arc<Mutex<Made>>> = (0..CLIENTS).map(|_| Arc::default()).collect();
@@ -96,7 +96,7 @@ async fn survives(folder: &Path, storage: &str, seed: u64) {
     };
     let mut random = seed;
     let mut longest = Duration::ZERO;
-    for kill in 0..=KILLS {
+    for kill in 0..=kills {
         let running = Running::start(folder, &flags).await;
         longest = longest.max(running.took);
         assert!(running.took < START_MAX, "a start took {:?}", running.took);
@@ -105,7 +105,7 @@ async fn survives(folder: &Path, storage: &str, seed: u64) {
             client.upload_parts().await;
         }
         check(&mut client, &known(&made)).await;
-        if kill == KILLS {
+        if kill == kills {
             break;
         }
         let workers: Vec<_> = made
@@ -130,7 +130,7 @@ async fn survives(folder: &Path, storage: &str, seed: u64) {
     let answered: usize =
         known(&made).values().map(|made| made.iter().filter(|(_, answer)| answer.is_some()).count()).sum();
     say(&format!("kills of {storage}: {answered} deploys answered, the longest start took {longest:?}"));
-    assert!(answered > KILLS, "the members lived too short to prove anything");
+    assert!(answered > kills, "the members lived too short to prove anything");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,9 +139,10 @@ async fn nothing_acknowledged_is_lost_by_kills() {
         Ok(seed) => seed.parse().expect("a number"),
         Err(_) => RandomState::new().hash_one(0),
     };
+    let kills = std::env::var("WEFT_KILLS").map_or(KILLS, |kills| kills.parse().expect("a number"));
     for storage in ["sled", "wal"] {
         say(&format!("kills of {storage}: seed {seed} (WEFT_KILLS_SEED repeats it)"));
         let folder = tempfile::tempdir().unwrap();
-        survives(folder.path(), storage, seed).await;
+        survives(folder.path(), storage, seed, kills).await;
     }
 }

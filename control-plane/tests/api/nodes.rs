@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use proto::weft::graph::v1::GraphStatus;
 use proto::weft::graph::v1::graph_status::State;
+use proto::weft::graph::v1::{GraphStatus, InvokeRequest};
+use proto::weft::log::v1::TailRequest;
+use proto::weft::log::v1::logs_client::LogsClient;
 use proto::weft::node::v1 as wire;
 use proto::weft::node::v1::from_agent::Message as Up;
 use proto::weft::node::v1::to_agent::Message as Down;
@@ -284,5 +286,31 @@ async fn a_node_is_who_it_says_or_is_refused() {
     assert_eq!(node(&mut client, "n1").await.state, "ready");
     let unknown = client.nodes.get(wire::GetRequest { name: "n2".to_owned() }).await;
     refused(unknown, Code::NotFound, "not_found");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_an_agent_knows_is_asked_of_it_or_said_to_be_out_of_reach() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let mut logs = LogsClient::new(client.channel.clone());
+    let tail = || TailRequest { graph: "default/shop".to_owned(), ..TailRequest::default() };
+    let invoke = || InvokeRequest {
+        graph: "default/shop".to_owned(),
+        component: "front".to_owned(),
+        ..InvokeRequest::default()
+    };
+    refused(logs.tail(tail()).await, Code::NotFound, "not_found");
+    refused(client.graphs.invoke(invoke()).await, Code::NotFound, "not_found");
+    client.deploy(&parts::shop("shop", "one")).await.unwrap();
+    refused(logs.tail(tail()).await, Code::FailedPrecondition, "not_placed");
+    refused(client.graphs.invoke(invoke()).await, Code::FailedPrecondition, "not_placed");
+
+    // An agent whose own API answers nothing.
+    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    agent.assigned(1).await;
+    refused(logs.tail(tail()).await, Code::Unavailable, "agent_unreachable");
+    refused(client.graphs.invoke(invoke()).await, Code::Unavailable, "agent_unreachable");
     member.stop().await;
 }

@@ -47,6 +47,17 @@ pub enum Write {
     Snapshot(std::sync::Arc<Vec<u8>>),
 }
 
+impl Write {
+    /// Roughly what it brings to the disk.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Append { bytes, .. } | Self::Put { bytes, .. } => bytes.len(),
+            Self::Snapshot(bytes) => bytes.len(),
+            Self::TruncateFrom(_) | Self::PurgeTo(_) => 0,
+        }
+    }
+}
+
 /// All that a disk holds, read at start.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Loaded {

@@ -97,6 +97,30 @@ fn a_flipped_bit_is_refused() {
     }
 }
 
+/// The bytes that the files of a folder take.
+fn taken(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+    entries.map(|metadata| metadata.blocks() * 512).sum()
+}
+
+#[test]
+fn what_was_purged_makes_room() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let mut disk = open(kind, folder.path(), "raft").unwrap();
+        let mut most = 0;
+        // 100 MiB in all, of which one is alive.
+        for group in 0..200_u64 {
+            let entries = (group * 512..(group + 1) * 512).map(|index| append(index, &[index as u8; 1_000]));
+            let purge = (group > 1).then(|| Write::PurgeTo((group - 1) * 512 - 1));
+            disk.commit(&entries.chain(purge).collect::<Vec<Write>>()).unwrap();
+            most = most.max(taken(&folder.path().join("raft")));
+        }
+        assert!(most < 64 << 20, "{kind:?} took {most} bytes");
+    }
+}
+
 #[test]
 fn a_rewritten_log_goes_on() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,10 +14,18 @@ pub type Done = Box<dyn FnOnce(io::Result<()>) + Send>;
 const QUEUE_MAX: usize = 4_096;
 /// Requests that share one barrier at most, so that the first of them does not wait for ever.
 const GROUP_MAX: usize = 1_024;
+/// Bytes that share one barrier at most, but for a single request that has more.
+const GROUP_MAX_BYTES: usize = 8 << 20;
 
 struct Request {
     writes: Vec<Write>,
     done: Done,
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        self.writes.iter().map(Write::bytes).sum()
+    }
 }
 
 /// A handle on the thread. The thread ends when the last request is done and the handle is dropped.
@@ -72,12 +80,12 @@ impl Drop for Writer {
 
 fn run(mut disk: impl Disk, queue: &Receiver<Request>) {
     while let Ok(first) = queue.recv() {
+        let mut bytes = first.bytes();
         let mut group = vec![first];
-        while group.len() < GROUP_MAX {
-            match queue.try_recv() {
-                Ok(next) => group.push(next),
-                Err(_) => break,
-            }
+        while group.len() < GROUP_MAX && bytes < GROUP_MAX_BYTES {
+            let Ok(next) = queue.try_recv() else { break };
+            bytes += next.bytes();
+            group.push(next);
         }
         let mut writes = Vec::new();
         for request in &mut group {

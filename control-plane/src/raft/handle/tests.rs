@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use std::path::Path;
+
 use cluster::command::Body;
 use model::digest::Digest;
 use model::graph::Artifact;
@@ -192,10 +194,24 @@ async fn the_log_is_replaced_by_a_snapshot_after_so_many_bytes() {
         handle.shutdown().await;
         drop(handle);
 
-        // What was removed from the log is in the snapshot only: without that, nothing is pretended.
-        std::fs::remove_dir_all(folder.path().join("state")).unwrap();
-        let refused = Handle::open(small()).await.unwrap_err();
-        assert!(matches!(refused, OpenError::Disk(DiskError::Damaged { .. })), "{kind:?}: {refused}");
+        // What was removed from the log is in the snapshot only, and what came since in the log only: without one of
+        // them, nothing is pretended.
+        for lost in ["state", "raft"] {
+            let (part, aside) = (folder.path().join(lost), folder.path().join("aside"));
+            std::fs::rename(&part, &aside).unwrap();
+            for _ in 0..2 {
+                let refused = Handle::open(small()).await.unwrap_err();
+                assert!(
+                    matches!(refused, OpenError::Disk(DiskError::Damaged { .. })),
+                    "{kind:?} without {lost}: {refused}"
+                );
+            }
+            std::fs::remove_dir_all(&part).unwrap();
+            std::fs::rename(&aside, &part).unwrap();
+        }
+        let handle = Handle::open(small()).await.unwrap();
+        assert_eq!(handle.read().await.unwrap(), before, "{kind:?}");
+        handle.shutdown().await;
     }
 }
 

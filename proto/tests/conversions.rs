@@ -1,0 +1,409 @@
+//! What is sent is what arrives, for every value; and what arrives is read or refused, whatever it is.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::time::Duration;
+
+use model::assignment::{AssignedGraph, Assignment};
+use model::digest::Digest;
+use model::event::Event;
+use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
+use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
+use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
+use model::log::{Level, LogLine, LogSource};
+use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
+use model::node::{Capacity, NodeDescription};
+use model::plan::{Change, ChangeKind, Plan};
+use model::policy::PolicyVersion;
+use model::report::{Failure, GraphReport, Progress, Report};
+use model::route::{Host, HttpRoute, PathPrefix};
+use model::status::{ComponentStatus, GraphState, GraphStatus};
+use model::unit::ByteSize;
+use proptest::collection::{btree_map, vec};
+use proptest::option;
+use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+use prost::Message;
+use proto::convert::DecodeError;
+use proto::weft::event::v1 as event;
+use proto::weft::graph::v1 as graph;
+use proto::weft::log::v1 as log;
+use proto::weft::node::v1 as node;
+
+/// Any text, with what is special to nobody and to everybody.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![Just(String::new()), "[ -~]{0,20}", "\\PC{0,12}", Just("\u{0}\n\"\\".to_owned())]
+}
+
+/// A text that stands for something: where the wire writes "none" as the empty text.
+fn some_text() -> impl Strategy<Value = String> {
+    "[!-~]{1,20}"
+}
+
+fn name() -> impl Strategy<Value = String> {
+    // Names that Weft makes travel too.
+    prop_oneof!["[a-z][a-z0-9]{0,10}", "[a-z]{1,5}--[a-z0-9]{1,5}"]
+}
+
+fn node_name() -> impl Strategy<Value = NodeName> {
+    name().prop_map(|name| NodeName::try_from(name).unwrap())
+}
+
+fn component() -> impl Strategy<Value = ComponentName> {
+    name().prop_map(|name| ComponentName::try_from(name).unwrap())
+}
+
+fn key() -> impl Strategy<Value = GraphKey> {
+    ("[a-z]{1,8}", "[a-z]{1,8}").prop_map(|(namespace, graph)| {
+        GraphKey::new(NamespaceName::new(namespace).unwrap(), GraphName::new(graph).unwrap())
+    })
+}
+
+fn uid() -> impl Strategy<Value = Uid> {
+    some_text().prop_map(|text| Uid::new(text).unwrap())
+}
+
+/// Generations are state revisions, which begin at 1.
+fn generation() -> impl Strategy<Value = Generation> {
+    (1..u64::MAX).prop_map(Generation)
+}
+
+fn version() -> impl Strategy<Value = PolicyVersion> {
+    (name(), any::<u64>()).prop_map(|(name, generation)| PolicyVersion {
+        name: PolicyName::try_from(name).unwrap(),
+        generation: Generation(generation),
+    })
+}
+
+fn interface() -> impl Strategy<Value = model::interface::InterfaceName> {
+    let versions = prop_oneof![Just(""), Just("@1.2.3"), Just("@0.2.0-rc.1+build"), Just("@0.0.1")];
+    ("[a-z]{1,6}", "[a-z]{1,6}", "[a-z]{1,6}", versions).prop_map(|(namespace, package, interface, version)| {
+        format!("{namespace}:{package}/{interface}{version}").parse().unwrap()
+    })
+}
+
+fn artifact() -> impl Strategy<Value = Artifact> {
+    (any::<[u8; 32]>(), any::<u64>())
+        .prop_map(|(digest, size)| Artifact { digest: Digest::from_bytes(digest), size })
+}
+
+fn route() -> impl Strategy<Value = HttpRoute> {
+    let host = "[a-z]{1,6}(\\.[a-z0-9]{1,6}){0,2}".prop_map(|host| host.parse::<Host>().unwrap());
+    let path = "(/[a-z0-9%~.-]{1,6}){0,3}".prop_filter_map("a path", |path| {
+        format!("/{}", path.trim_start_matches('/')).parse::<PathPrefix>().ok()
+    });
+    (option::of(host), path, component()).prop_map(|(host, path, to)| HttpRoute { host, path, to })
+}
+
+fn settings() -> impl Strategy<Value = Settings> {
+    let rule = ("[a-z]{2,6}", 1..u16::MAX).prop_map(|(host, port)| format!("https://{host}.example:{port}"));
+    let rules = vec(rule.prop_map(|rule| rule.parse().unwrap()), 0..3);
+    let texts = || btree_map(some_text(), text(), 0..3);
+    (texts(), texts(), rules, any::<u64>(), any::<u32>()).prop_map(
+        |(config, variables, egress, memory, milliseconds)| Settings {
+            config,
+            variables,
+            egress,
+            limits: Limits {
+                memory: ByteSize(memory),
+                deadline: Duration::from_millis(u64::from(milliseconds)),
+            },
+        },
+    )
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    prop_oneof![Just(Origin::Graph), version().prop_map(Origin::Policy)]
+}
+
+fn linked_component() -> impl Strategy<Value = LinkedComponent> {
+    (artifact(), origin(), vec(interface(), 0..3), settings()).prop_map(
+        |(artifact, origin, exports, settings)| LinkedComponent { artifact, origin, exports, settings },
+    )
+}
+
+fn link() -> impl Strategy<Value = Link> {
+    let to = prop_oneof![
+        (component(), interface()).prop_map(|(name, export)| Target::Component { name, export }),
+        component().prop_map(|name| Target::Capability { name }),
+        Just(Target::Host),
+    ];
+    let wiring = prop_oneof![
+        Just(LinkOrigin::Explicit),
+        Just(LinkOrigin::Inferred),
+        version().prop_map(LinkOrigin::Policy),
+        Just(LinkOrigin::BuiltIn),
+    ];
+    let verdict = prop_oneof![
+        Just(Verdict::Remotable),
+        text().prop_map(|why| Verdict::RemotableWithLease { why }),
+        text().prop_map(|why| Verdict::LocalOnly { why }),
+    ];
+    let functions = vec((text(), verdict).prop_map(|(name, verdict)| Function { name, verdict }), 0..3);
+    (component(), interface(), to, wiring, functions)
+        .prop_map(|(from, interface, to, wiring, functions)| Link { from, interface, to, wiring, functions })
+}
+
+fn linked() -> impl Strategy<Value = LinkedGraph> {
+    let capability =
+        (text(), option::of(artifact())).prop_map(|(database, seed)| CapabilitySpec::Sqlite { database, seed });
+    let parts = (
+        vec(route(), 0..3),
+        btree_map(component(), linked_component(), 0..3),
+        btree_map(component(), capability, 0..3),
+        vec(link(), 0..4),
+        vec(version(), 0..3),
+    );
+    parts.prop_map(|(ingress, components, capabilities, links, policies)| LinkedGraph {
+        ingress,
+        components,
+        capabilities,
+        links,
+        policies,
+    })
+}
+
+fn assignment() -> impl Strategy<Value = Assignment> {
+    let graph = (key(), uid(), any::<u64>(), any::<u64>(), linked()).prop_map(
+        |(key, uid, revision, generation, linked)| AssignedGraph {
+            key,
+            uid,
+            revision: RevisionNumber(revision),
+            generation: Generation(generation),
+            linked,
+        },
+    );
+    (some_text(), node_name(), any::<u64>(), vec(graph, 0..3)).prop_map(
+        |(cluster, node, generation, graphs)| Assignment {
+            cluster: ClusterId::new(cluster).unwrap(),
+            node,
+            generation: Generation(generation),
+            graphs,
+        },
+    )
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    (text(), text()).prop_map(|(reason, message)| Failure { reason, message })
+}
+
+fn report() -> impl Strategy<Value = Report> {
+    let progress = prop_oneof![
+        Just(Progress::Fetching),
+        Just(Progress::Compiling),
+        Just(Progress::Starting),
+        Just(Progress::Serving),
+        failure().prop_map(Progress::Failed),
+        failure().prop_map(Progress::Retrying),
+    ];
+    let graph = (key(), uid(), option::of(generation()), any::<u64>(), progress).prop_map(
+        |(key, uid, serving, desired, progress)| GraphReport {
+            key,
+            uid,
+            serving,
+            desired: Generation(desired),
+            progress,
+        },
+    );
+    (node_name(), any::<u64>(), vec(graph, 0..4)).prop_map(|(node, accepted, graphs)| Report {
+        node,
+        accepted: Generation(accepted),
+        graphs,
+    })
+}
+
+fn status() -> impl Strategy<Value = GraphStatus> {
+    let serving = || option::of(generation());
+    let state = prop_oneof![
+        vec(text(), 0..3).prop_map(|why| GraphState::Pending { why }),
+        (text(), serving()).prop_map(|(phase, serving)| GraphState::Starting { phase, serving }),
+        Just(GraphState::Serving),
+        (failure(), serving()).prop_map(|(failure, serving)| GraphState::Failed { failure, serving }),
+        text().prop_map(|why| GraphState::Unknown { why }),
+    ];
+    let component = (component(), origin(), text()).prop_map(|(name, origin, artifact)| ComponentStatus {
+        name,
+        origin,
+        artifact,
+    });
+    let numbers = any::<[u64; 4]>();
+    let place = (option::of(node_name()), option::of(some_text()));
+    (key(), uid(), numbers, state, place, vec(route(), 0..2), vec(component, 0..3)).prop_map(
+        |(
+            key,
+            uid,
+            [revision, generation, state_revision, deployed_at_ms],
+            state,
+            place,
+            ingress,
+            components,
+        )| {
+            GraphStatus {
+                key,
+                uid,
+                revision: RevisionNumber(revision),
+                generation: Generation(generation),
+                state_revision: StateRevision(state_revision),
+                deployed_at_ms,
+                state,
+                node: place.0,
+                ingress_address: place.1,
+                ingress,
+                components,
+            }
+        },
+    )
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let kind = prop_oneof![Just(ChangeKind::Add), Just(ChangeKind::Change), Just(ChangeKind::Remove)];
+    let change = (kind, text(), text()).prop_map(|(kind, subject, detail)| Change { kind, subject, detail });
+    let base = option::of((1..u64::MAX).prop_map(RevisionNumber));
+    (text(), key(), base, vec(change, 0..3), linked(), vec(text(), 0..3)).prop_map(
+        |(id, key, base, changes, linked, warnings)| Plan { id, key, base, changes, linked, warnings },
+    )
+}
+
+fn description() -> impl Strategy<Value = NodeDescription> {
+    let texts = (text(), text(), text());
+    let labels = btree_map(some_text(), text(), 0..3);
+    let capacity = (any::<u64>(), any::<u32>(), any::<u32>())
+        .prop_map(|(memory_bytes, cpus, instances)| Capacity { memory_bytes, cpus, instances });
+    (node_name(), uid(), texts, labels, vec(text(), 0..3), capacity).prop_map(
+        |(name, uid, (api_address, ingress_address, version), labels, capabilities, capacity)| {
+            let labels: BTreeMap<String, String> = labels;
+            NodeDescription { name, uid, api_address, ingress_address, version, labels, capabilities, capacity }
+        },
+    )
+}
+
+fn line() -> impl Strategy<Value = LogLine> {
+    let level = prop_oneof![
+        Just(Level::Trace),
+        Just(Level::Debug),
+        Just(Level::Info),
+        Just(Level::Warn),
+        Just(Level::Error),
+    ];
+    let source = prop_oneof![
+        Just(LogSource::Stdout),
+        Just(LogSource::Stderr),
+        Just(LogSource::Logging),
+        Just(LogSource::Agent),
+    ];
+    let numbers = any::<[u64; 2]>();
+    let who = (node_name(), key(), option::of(component()), option::of(some_text()));
+    (numbers, who, level, source, text()).prop_map(
+        |([sequence, time_ms], (node, graph, component, request), level, source, message)| LogLine {
+            sequence,
+            time_ms,
+            node,
+            graph,
+            component,
+            request,
+            level,
+            source,
+            message,
+        },
+    )
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    (any::<[u64; 2]>(), text(), text(), text()).prop_map(|([revision, time_ms], subject, reason, message)| {
+        Event { revision: StateRevision(revision), time_ms, subject, reason, message }
+    })
+}
+
+/// Sends a value as bytes and reads it again.
+fn sent<T, W>(value: &T) -> T
+where
+    T: Clone + TryFrom<W>,
+    T::Error: Debug,
+    W: From<T> + Message + Default,
+{
+    let bytes = W::from(value.clone()).encode_to_vec();
+    T::try_from(W::decode(&bytes[..]).unwrap()).unwrap()
+}
+
+/// Reads bytes that may be anything; what is read is what it says when it is sent again.
+fn read<T, W>(bytes: &[u8])
+where
+    T: Clone + PartialEq + Debug + TryFrom<W, Error = DecodeError>,
+    W: From<T> + Message + Default,
+{
+    if let Ok(value) = W::decode(bytes).map_err(|_| ()).and_then(|wire| T::try_from(wire).map_err(|_| ())) {
+        assert_eq!(sent::<T, W>(&value), value);
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_sent_arrives(
+        assignment in assignment(),
+        report in report(),
+        status in status(),
+        plan in plan(),
+        description in description(),
+        line in line(),
+        event in any_event(),
+    ) {
+        assert_eq!(sent::<_, node::Assignment>(&assignment), assignment);
+        assert_eq!(sent::<_, node::Report>(&report), report);
+        assert_eq!(sent::<_, graph::GraphStatus>(&status), status);
+        assert_eq!(sent::<_, graph::Plan>(&plan), plan);
+        assert_eq!(sent::<_, node::NodeDescription>(&description), description);
+        assert_eq!(sent::<_, log::LogLine>(&line), line);
+        assert_eq!(sent::<_, event::Event>(&event), event);
+    }
+
+    #[test]
+    fn what_arrives_is_read_or_refused(
+        assignment in assignment(),
+        status in status(),
+        flips in vec((any::<usize>(), any::<u8>()), 1..6),
+        noise in vec(any::<u8>(), 0..64),
+    ) {
+        let spoil = |mut bytes: Vec<u8>| {
+            for (at, with) in &flips {
+                if !bytes.is_empty() {
+                    let at = at % bytes.len();
+                    bytes[at] ^= with;
+                }
+            }
+            bytes
+        };
+        let assignment = spoil(node::Assignment::from(assignment).encode_to_vec());
+        let status = spoil(graph::GraphStatus::from(status).encode_to_vec());
+        for bytes in [&assignment, &status, &noise] {
+            read::<Assignment, node::Assignment>(bytes);
+            read::<Report, node::Report>(bytes);
+            read::<GraphStatus, graph::GraphStatus>(bytes);
+            read::<Plan, graph::Plan>(bytes);
+            read::<NodeDescription, node::NodeDescription>(bytes);
+            read::<LogLine, log::LogLine>(bytes);
+        }
+    }
+}
+
+#[test]
+fn what_is_missing_or_unknown_is_named() {
+    let refused = |assignment: node::Assignment| {
+        let error = Assignment::try_from(assignment).unwrap_err();
+        (error.field, error.reason)
+    };
+    let named = node::Assignment { cluster: "c".to_owned(), node: "n1".to_owned(), ..Default::default() };
+    assert_eq!(refused(node::Assignment::default()), ("cluster".to_owned(), "malformed"));
+    let graph = node::AssignedGraph { graph: "a/b".to_owned(), uid: "u".to_owned(), ..Default::default() };
+    let with = |linked: Option<graph::LinkedGraph>| node::Assignment {
+        graphs: vec![node::AssignedGraph { linked, ..graph.clone() }],
+        ..named.clone()
+    };
+    assert_eq!(refused(with(None)), ("graphs.linked".to_owned(), "missing_field"));
+    let component = graph::LinkedComponent { name: "app".to_owned(), ..Default::default() };
+    let linked = graph::LinkedGraph { components: vec![component], ..Default::default() };
+    let field = "graphs.linked.components.artifact".to_owned();
+    assert_eq!(refused(with(Some(linked))), (field, "missing_field"));
+    let change = graph::Change { kind: 99, ..Default::default() };
+    let error = Change::try_from(change).unwrap_err();
+    assert_eq!((error.field.as_str(), error.reason), ("kind", "unknown_enum"));
+}

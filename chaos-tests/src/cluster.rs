@@ -154,7 +154,10 @@ impl Drop for Cluster {
         let Some(folder) = self.folder.take() else { return };
         let folder = folder.keep();
         say(&format!("data and logs of the failed test: {}", folder.display()));
-        for member in [&self.control_plane, &self.agent] {
+        for member in [&mut self.control_plane, &mut self.agent] {
+            if let Some(status) = member.process.as_mut().and_then(Process::ended) {
+                say(&format!("--- {} had ended by itself: {status}", member.name));
+            }
             let log = member.last_log();
             let lines: Vec<&str> = log.lines().collect();
             let shown = &lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..];

@@ -289,3 +289,45 @@ async fn a_first_start_that_was_killed_does_not_stand_in_the_way_of_the_next() {
         assert_eq!(cluster.client("hello.localhost").get("/").await.body, "hello from weft\n");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seed_script_that_a_kill_cut_off_is_run_whole_and_once() {
+    let mut cluster = Cluster::start().await;
+    let api = cluster.api();
+    for number in 0..6 {
+        let host = format!("c{number}.localhost");
+        let bundle = Bundle::graph("customers")
+            .with("graph: customers", &format!("graph: c{number}"))
+            .with("customers.localhost", &host);
+        api.deploy(&bundle).await.unwrap();
+        tokio::time::sleep(cluster.choices.moment(KILL_WITHIN)).await;
+        cluster.agent.restart().await;
+        let customers = serves(&mut cluster.client(&host), "/customers").await;
+        assert_eq!(customers.matches("\"id\"").count(), 3, "{customers}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_with_many_graphs_serves_all_of_them_again() {
+    const GRAPHS: usize = 40;
+    let mut cluster = Cluster::start().await;
+    let api = cluster.api();
+    let mut deployed = Vec::new();
+    for number in 0..GRAPHS {
+        let bundle = Bundle::graph("hello")
+            .with("graph: hello", &format!("graph: h{number}"))
+            .with("hello.localhost", &format!("h{number}.localhost"));
+        deployed.push(api.deploy(&bundle).await.unwrap());
+    }
+    for answer in &deployed {
+        api.serving(&answer.graph, answer.generation).await;
+    }
+    cluster.control_plane.kill();
+    let start = Instant::now();
+    cluster.agent.restart().await;
+    for number in 0..GRAPHS {
+        let mut client = cluster.client(&format!("h{number}.localhost"));
+        assert_eq!(serves(&mut client, "/").await, "hello from weft\n");
+    }
+    assert!(start.elapsed() < SERVES_WITHIN, "it took {:?}", start.elapsed());
+}

@@ -65,9 +65,13 @@ impl Default for PoolLimits {
     }
 }
 
-/// What an instance of a slice takes from the pool, in memories.
-pub(crate) fn weight(memories: u32, tables: u32) -> u32 {
-    memories.max(tables.div_ceil(TABLES_PER_MEMBER)).max(1)
+impl PoolLimits {
+    /// What an instance of a slice takes from the pool, in memories. At least its share of them, so that who finds
+    /// room for the memories finds an instance too.
+    pub(crate) fn weight(self, memories: u32, tables: u32) -> u32 {
+        let share = self.memories.div_ceil(self.instances.max(1));
+        memories.max(tables.div_ceil(TABLES_PER_MEMBER)).max(share).max(1)
+    }
 }
 
 /// An engine with these settings.

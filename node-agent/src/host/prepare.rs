@@ -153,9 +153,10 @@ impl Host {
         }
         let offers = Offers { settings: &plan.settings, databases: &databases };
         let pre = link::link(engine, root, &component, &fused.slots, &offers)?;
+        let pool = self.parts.pool;
         let weight = component
             .resources_required()
-            .map_or(engine::SLICE_INSTANCES_MAX, |needs| engine::weight(needs.num_memories, needs.num_tables));
+            .map_or(engine::SLICE_INSTANCES_MAX, |needs| pool.weight(needs.num_memories, needs.num_tables));
         let members: Vec<Arc<Settings>> = slice
             .instances
             .iter()

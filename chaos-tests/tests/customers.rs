@@ -126,3 +126,27 @@ async fn data_outlives_its_graph() {
     assert_eq!(again.revision, 1, "it is another graph of the same name");
     assert_eq!(client.get("/customers/1").await.body, changed, "the seed script is not run again");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_at_the_same_time_wait_for_each_other() {
+    const WRITERS: usize = 8;
+    const WRITES: usize = 25;
+    let cluster = Cluster::start().await;
+    cluster.api().deploy_and_wait(&Bundle::graph("customers")).await;
+    let write = |writer: usize| {
+        let mut client = cluster.client(HOST);
+        tokio::spawn(async move {
+            for number in 0..WRITES {
+                let name = format!(r#"{{"name":"{writer}-{number}"}}"#);
+                let answer = client.post("/customers/1", &name).await;
+                assert_eq!(answer.status, 200, "{}", answer.body);
+            }
+        })
+    };
+    let writers: Vec<_> = (0..WRITERS).map(write).collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let name = cluster.client(HOST).get("/customers/1").await.json()["name"].as_str().unwrap().to_owned();
+    assert!(name.ends_with(&format!("-{}", WRITES - 1)), "the last write of some writer is the last: {name}");
+}

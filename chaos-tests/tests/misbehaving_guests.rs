@@ -16,6 +16,9 @@ const HOST: &str = "faulty.localhost";
 /// so this only shows that a failure is followed by good answers.
 const TIMES: usize = 3;
 
+/// Several for each of the threads that guests run on, on the machines of CI.
+const SPINNING: usize = 16;
+
 /// The path, the status, the word for programs, and what the log says of it.
 const FAILURES: [(&str, u16, &str, &str); 6] = [
     ("/trap", 500, "component_failed", "unreachable"),
@@ -58,6 +61,19 @@ async fn failures_are_answered_and_logged_and_neighbours_serve_on() {
     // All at once.
     let [a, b, c, d, e, f] = FAILURES.map(|(path, status, reason, why)| one(path, status, reason, why));
     tokio::join!(a, b, c, d, e, f);
+
+    // More that compute without end than there are processors.
+    let answers = neighbour.answers();
+    let spins: Vec<_> = (0..SPINNING)
+        .map(|_| {
+            let mut client = cluster.client(HOST);
+            tokio::spawn(async move { client.get("/loop").await.status })
+        })
+        .collect();
+    for spin in spins {
+        assert_eq!(spin.await.unwrap(), 504);
+    }
+    assert!(neighbour.answers() > answers, "nobody was answered meanwhile");
 
     let all = neighbour.stop_all_good(200).await;
     assert!(all.iter().all(|exchange| exchange.good() == Some("hello from weft\n")));

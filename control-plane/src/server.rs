@@ -37,6 +37,8 @@ use crate::raft::{self, Handle, OpenError, ProposeError, RaftConfig};
 const NODE_ID: u64 = 1;
 /// Streams of one connection.
 const STREAMS_MAX: u32 = 1_024;
+/// The largest request, but for reports and the bytes of artifacts: a manifest of 1 MiB with the digests of its sources.
+const REQUEST_MAX_BYTES: usize = 4 << 20;
 /// The largest header list of a request, in bytes.
 const HEADERS_MAX_BYTES: u32 = 16 << 10;
 /// A connection whose peer does not answer is closed after these two.
@@ -193,15 +195,27 @@ async fn serve(
         .layer(MapResponseLayer::new(transport_errors::name))
         .add_service(health_service)
         .add_service(reflection)
-        .add_service(GraphsServer::new(graphs::Graphs::new(context.clone())))
-        .add_service(PoliciesServer::new(policies::Policies::new(context.clone())))
-        .add_service(ArtifactsServer::new(artifacts::Artifacts::new(context.clone())))
+        .add_service(
+            GraphsServer::new(graphs::Graphs::new(context.clone()))
+                .max_decoding_message_size(REQUEST_MAX_BYTES),
+        )
+        .add_service(
+            PoliciesServer::new(policies::Policies::new(context.clone()))
+                .max_decoding_message_size(REQUEST_MAX_BYTES),
+        )
+        .add_service(
+            ArtifactsServer::new(artifacts::Artifacts::new(context.clone()))
+                .max_decoding_message_size(REQUEST_MAX_BYTES),
+        )
         .add_service(
             NodesServer::new(nodes::Nodes::new(context.clone()))
                 .max_decoding_message_size(nodes::REPORT_MAX_BYTES),
         )
-        .add_service(EventsServer::new(events::Events::new(context.clone())))
-        .add_service(LogsServer::new(logs::Logs::new(context)));
+        .add_service(
+            EventsServer::new(events::Events::new(context.clone()))
+                .max_decoding_message_size(REQUEST_MAX_BYTES),
+        )
+        .add_service(LogsServer::new(logs::Logs::new(context)).max_decoding_message_size(REQUEST_MAX_BYTES));
     let ended = stop.clone();
     // Set on the incoming connections: the builder's own setting reaches only listeners that it makes, and without it
     // each small answer waits for a delayed acknowledgement of some 40 ms.

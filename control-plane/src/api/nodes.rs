@@ -82,7 +82,8 @@ impl wire::nodes_server::Nodes for Nodes {
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let mut incoming = request.into_inner();
-        let first = within(incoming.message(), "no hello came").await??.and_then(|message| message.message);
+        let first = within(incoming.message(), "no hello came").await?;
+        let first = first.map_err(transport_errors::in_stream)?.and_then(|message| message.message);
         let Some(wire::from_agent::Message::Hello(hello)) = first else {
             return Err(refuse(
                 Code::InvalidArgument,
@@ -92,8 +93,13 @@ impl wire::nodes_server::Nodes for Nodes {
         };
         let node = NodeDescription::try_from(hello)?;
         let name = node.name.clone();
-        let registered = propose(&self.context, None, Body::RegisterNode(node)).await?;
-        registered.map_err(|refused| refusal::outcome(&refused))?;
+        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
+        let is_known = |record: &NodeRecord| record.description == node && record.state == NodeState::Ready;
+        // After a restart of the control plane every agent comes back, and there is nothing to write down.
+        if !state.nodes.get(&name).is_some_and(is_known) {
+            let registered = propose(&self.context, None, Body::RegisterNode(node)).await?;
+            registered.map_err(|refused| refusal::outcome(&refused))?;
+        }
         // Only now: another node under this name must not keep it alive.
         self.context.liveness.touch(&name);
         let ended = self.context.sessions.begin(&name);

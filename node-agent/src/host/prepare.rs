@@ -94,7 +94,6 @@ impl Host {
     ) -> Result<Running, PrepareError> {
         let plan = Arc::new(Plan::new(graph, artifacts));
         let log = Arc::new(GraphLog::new(self.parts.logs.clone(), graph.key.clone()));
-        progress(Progress::Compiling);
         let mut entries = BTreeMap::new();
         for root in roots(plan.linked()) {
             entries.insert(root.clone(), self.prepare_entry(&plan, &root).await?);

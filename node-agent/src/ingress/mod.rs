@@ -197,11 +197,9 @@ async fn accept(listener: &TcpListener, room: Arc<Semaphore>) -> io::Result<(Tcp
 
 async fn answer(routes: &RouteTableHandle, mut request: Request<Incoming>) -> Response<Body> {
     strip_own_headers(&mut request);
-    let host = host_of(&request).map(str::to_owned);
-    let path = request.uri().path();
-    match routes.find(host.as_deref(), path) {
+    match routes.find(host_of(&request), request.uri().path()) {
         Some((running, route)) => running.handle(&route, request).await,
-        None => not_found(host.as_deref(), path),
+        None => not_found(host_of(&request), request.uri().path()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::durable;
 use crate::host::capabilities::sqlite::Error;
 use crate::host::capabilities::sqlite::rules::{self, Watch};
 
@@ -186,8 +187,7 @@ fn create(source: &Source) -> Result<(), OpenError> {
         link.connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(seed)?;
     link.connection.close().map_err(|(_, error)| seed(error))?;
     fs::File::open(&staged).and_then(|staged| staged.sync_all()).map_err(file)?;
-    fs::rename(&staged, &source.path).map_err(file)?;
-    fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(file)
+    durable::rename(&staged, &source.path).map_err(file)
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Link> {
@@ -219,9 +219,4 @@ fn configured(path: &Path, durable: bool) -> rusqlite::Result<Link> {
     let watch = Arc::new(Watch::default());
     rules::impose(&mut connection, &watch)?;
     Ok(Link { connection, watch })
-}
-
-/// Whether a flag is set; a name for readers.
-pub(crate) fn is_set(flag: &AtomicBool) -> bool {
-    flag.load(Ordering::Relaxed)
 }

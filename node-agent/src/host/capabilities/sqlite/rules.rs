@@ -7,8 +7,6 @@ use std::time::Instant;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-use crate::host::capabilities::sqlite::database::is_set;
-
 /// How many steps of SQLite's machine pass between two looks at the clock: well under a millisecond.
 const STEPS_BETWEEN_LOOKS: i32 = 1_000;
 
@@ -58,14 +56,14 @@ impl Watch {
 
     fn is_over(&self) -> bool {
         match &*self.until.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some((deadline, cancelled)) => is_set(cancelled) || Instant::now() >= *deadline,
+            Some((deadline, cancelled)) => cancelled.load(Ordering::Relaxed) || Instant::now() >= *deadline,
             None => false,
         }
     }
 
     /// Whether a statement changed what stays with the connection.
     pub(crate) fn is_tainted(&self) -> bool {
-        is_set(&self.tainted)
+        self.tainted.load(Ordering::Relaxed)
     }
 
     fn judge(&self, context: &AuthContext<'_>) -> Authorization {

@@ -90,7 +90,8 @@ fn show(
         }
         Format::Table | Format::Wide => {
             let text = paragraphs(component, session.format == Format::Wide);
-            Ok(session.terminal.data(&format!("{digest}\n{}\n\n{text}", people_size(size)))?)
+            let (size, memory) = (people_size(size), component.memory_at_start);
+            Ok(session.terminal.data(&format!("{digest}\n{size}, starts with {memory} of memory\n\n{text}"))?)
         }
     }
 }
@@ -164,6 +165,7 @@ fn value(component: &ComponentType, digest: &Digest, size: u64) -> Value {
     json!({
         "digest": digest.to_string(),
         "size": size.to_string(),
+        "memoryAtStart": component.memory_at_start.0.to_string(),
         "exports": side(&component.exports, false),
         "imports": side(&component.imports, true),
     })
@@ -182,6 +184,7 @@ fn function_value(function: &graph::interface::FunctionType) -> Value {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use graph::interface::{FunctionType, Type};
+    use model::unit::ByteSize;
 
     use super::*;
 
@@ -202,6 +205,7 @@ mod tests {
     fn component() -> ComponentType {
         let list = Type::List(Box::new(Type::Primitive("u8")));
         ComponentType {
+            memory_at_start: ByteSize(0),
             exports: vec![interface(
                 "acme:search/index@1.0.0",
                 &[("query", Some(list)), ("watch", Some(Type::Stream(None)))],
@@ -258,7 +262,7 @@ mod tests {
         let file = folder.path().join("app.wasm");
         let text = r#"(component
             (import "wasi:random/random@0.2.0" (instance (export "get-random-u64" (func (result u64)))))
-            (core module $m (func (export "f")))
+            (core module $m (memory 3) (func (export "f")))
             (core instance $i (instantiate $m))
             (func $f (canon lift (core func $i "f")))
             (instance $api (export "f" (func $f)))
@@ -270,7 +274,7 @@ mod tests {
         let ran = crate::testing::ctl(&["component", "inspect", &path]);
         assert_eq!(ran.exit, Exit::Done, "{}", ran.stderr);
         let digest = Digest::from_bytes(Sha256::digest(&bytes).into());
-        let head = format!("{digest}\n{} bytes\n\n", bytes.len());
+        let head = format!("{digest}\n{} bytes, starts with 192Ki of memory\n\n", bytes.len());
         let body =
             "export acme:crm/api@1.0.0\n  f  remotable\nimport wasi:random/random@0.2.0  from the node\n";
         assert_eq!(ran.stdout, format!("{head}{body}"));

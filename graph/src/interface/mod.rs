@@ -6,6 +6,7 @@ mod read;
 pub mod types;
 
 use model::interface::InterfaceName;
+use model::unit::ByteSize;
 
 pub(crate) use convert::interface_of_package;
 pub use read::{ReadError, read};
@@ -18,6 +19,8 @@ pub struct ComponentType {
     pub imports: Vec<Interface>,
     /// What it offers.
     pub exports: Vec<Interface>,
+    /// The linear memory that an instance has before it does anything: the memories of all its modules, each once.
+    pub memory_at_start: ByteSize,
 }
 
 /// One interface with the functions that a component uses or offers of it.

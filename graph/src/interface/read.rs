@@ -1,6 +1,7 @@
 //! From bytes to interfaces: what is not a component that a node would run is refused here, with a typed reason.
 
-use model::graph::ARTIFACT_MAX;
+use model::graph::{ARTIFACT_MAX, MEMORY_MAX};
+use model::unit::ByteSize;
 use wasmparser::{BinaryReaderError, FunctionBody, Parser, Payload, Validator, WasmFeatures};
 use wit_parser::decoding::{DecodedWasm, decode};
 
@@ -18,8 +19,10 @@ const BODY_MAX_BYTES: usize = 1 << 20;
 /// Bytes times locals of one function: each local may be live in each block, so that a body of modest size with many
 /// locals costs as much as a huge one.
 const BODY_MAX_COST: u64 = 1 << 30;
-/// Pages of one memory at start: 128 MiB.
-const MEMORY_MAX_PAGES: u64 = 2_048;
+/// Bytes of a page of wasm memory.
+const PAGE_BYTES: u64 = 64 << 10;
+/// Pages of all memories of one component at its start.
+const MEMORY_MAX_PAGES: u64 = MEMORY_MAX.0 / PAGE_BYTES;
 /// Imports and exports of one component.
 const INTERFACES_MAX: usize = 1_000;
 /// The characters of a message, which may carry names of the component.
@@ -71,7 +74,7 @@ impl From<BinaryReaderError> for ReadError {
 /// Reads the interfaces of a component.
 pub fn read(bytes: &[u8]) -> Result<ComponentType, ReadError> {
     check_magic(bytes)?;
-    check_bounds(bytes)?;
+    let memory_at_start = check_bounds(bytes)?;
     Validator::new_with_features(features()).validate_all(bytes)?;
     let (resolve, world) = match decode(bytes) {
         Ok(DecodedWasm::Component(resolve, world)) => (resolve, world),
@@ -95,7 +98,7 @@ pub fn read(bytes: &[u8]) -> Result<ComponentType, ReadError> {
     if exports.is_empty() {
         return refuse("no_exports", "the component exports no interface, so nothing could call it");
     }
-    Ok(ComponentType { imports, exports })
+    Ok(ComponentType { imports, exports, memory_at_start })
 }
 
 fn check_magic(bytes: &[u8]) -> Result<(), ReadError> {
@@ -129,9 +132,10 @@ fn is_text(bytes: &[u8]) -> bool {
     text.starts_with(b"(") || text.starts_with(b";;")
 }
 
-/// What costs too much to compile or run is refused before anything is built of it.
-fn check_bounds(bytes: &[u8]) -> Result<(), ReadError> {
+/// What costs too much to compile or run is refused before anything is built of it. Returns the memory at start.
+fn check_bounds(bytes: &[u8]) -> Result<ByteSize, ReadError> {
     let mut functions = 0;
+    let mut pages = 0_u64;
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
@@ -143,8 +147,12 @@ fn check_bounds(bytes: &[u8]) -> Result<(), ReadError> {
             }
             Payload::MemorySection(memories) => {
                 for memory in memories {
-                    if memory?.initial > MEMORY_MAX_PAGES {
-                        return refuse("memory_limit", "a memory has at most 128Mi at its start");
+                    pages = pages.saturating_add(memory?.initial);
+                    if pages > MEMORY_MAX_PAGES {
+                        return refuse(
+                            "memory_limit",
+                            format!("a component has at most {MEMORY_MAX} at its start"),
+                        );
                     }
                 }
             }
@@ -161,7 +169,7 @@ fn check_bounds(bytes: &[u8]) -> Result<(), ReadError> {
             return refuse("nesting", format!("components are nested at most {NESTING_MAX} deep"));
         }
     }
-    Ok(())
+    Ok(ByteSize(pages * PAGE_BYTES))
 }
 
 fn check_body(body: &FunctionBody<'_>, functions: usize) -> Result<(), ReadError> {

@@ -365,6 +365,7 @@ pub fn check_policy(spec: &PolicySpec, types: &Types) -> Result<(), Vec<Finding>
             findings.push(Finding::new("missing_artifact", Place::Graph, "its component is not stored"));
             continue;
         };
+        findings.extend(shape::memory("the component", &component.settings, found, Place::Graph));
         let offered = found.exports.iter().find(|export| {
             spec.selector.interface.matches(&export.name)
                 && found.imports.iter().any(|import| import.name.same_track(&export.name))

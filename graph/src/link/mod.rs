@@ -84,5 +84,11 @@ pub fn link(
     chain::interpose(key, spec, types, policies, &mut linked, &mut findings, &mut warnings);
     linked.links.sort_by(|a, b| (&a.from, &a.interface).cmp(&(&b.from, &b.interface)));
     shape::check(&linked, types, &mut findings);
+    let unreached = spec.capabilities.keys().filter(|name| !linked.capabilities.contains_key(*name));
+    warnings.extend(unreached.map(|name| {
+        let message = format!("no import is linked to the capability {name}: it is not made");
+        Finding::new("unused_capability", Place::Capability(name.clone()), message)
+            .help("remove it, or write a link to it")
+    }));
     if findings.is_empty() { Ok(Linked { graph: linked, warnings }) } else { Err(findings) }
 }

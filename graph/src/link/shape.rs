@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::graph::Settings;
 use model::interface::InterfaceName;
-use model::linked::{Link, LinkedGraph, Target};
+use model::linked::{Link, LinkedGraph, Origin, Target};
 use model::name::ComponentName;
 
 use super::{Finding, Place, Types};
@@ -34,6 +35,11 @@ pub(super) fn check(linked: &LinkedGraph, types: &Types, findings: &mut Vec<Find
     for (name, component) in &linked.components {
         if let Some(found) = types.get(&component.artifact.digest) {
             shared_resources(&links, found, name, findings);
+            let (what, place) = match &component.origin {
+                Origin::Graph => (format!("component {name}"), Place::Component(name.clone())),
+                Origin::Policy(version) => (format!("the component of policy {}", version.name), Place::Graph),
+            };
+            findings.extend(memory(&what, &component.settings, found, place));
         }
     }
 }
@@ -89,6 +95,15 @@ fn count<'a>(
     path.pop();
     below.insert(name, instances);
     Ok(instances)
+}
+
+/// An instance that begins with more memory than it may have could never be made.
+pub(super) fn memory(what: &str, settings: &Settings, found: &ComponentType, place: Place) -> Option<Finding> {
+    let (needed, granted) = (found.memory_at_start, settings.limits.memory);
+    (needed > granted).then(|| {
+        let message = format!("{what} starts with {needed} of memory, and its limit is {granted}");
+        Finding::new("memory_limit", place, message).help(format!("set `limits.memory` to {needed} or more"))
+    })
 }
 
 /// A function that carries a resource of another interface needs both interfaces from the same place: a handle means

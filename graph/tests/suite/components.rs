@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use graph::interface::{self, ReadError};
+use model::unit::ByteSize;
 use wasm_encoder::{
     CodeSection, Component, ComponentSectionId, ComponentType, ComponentTypeSection, Function, FunctionSection,
     Instruction, Module, ModuleSection, NestedComponentSection, TypeSection, ValType,
@@ -250,6 +251,19 @@ fn cut_at_every_byte() {
             }
         }
     }
+}
+
+#[test]
+fn the_memory_of_an_instance_at_its_start_is_that_of_all_its_modules() {
+    let text = r#"(component
+        (core module $a (memory 3) (func (export "f")))
+        (component (core module (memory 2)))
+        (core module (import "m" "m" (memory 9)) (func))
+        (core instance $i (instantiate $a))
+        (func $f (canon lift (core func $i "f")))
+        (instance $api (export "f" (func $f)))
+        (export "acme:db/store@1.0.0" (instance $api)))"#;
+    assert_eq!(interface::read(&wat(text)).unwrap().memory_at_start, ByteSize(5 << 16));
 }
 
 #[test]

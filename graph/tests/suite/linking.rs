@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use graph::link::{Types, link};
-use graph::manifest;
+use graph::interface::ComponentType;
+use graph::link::{Finding, PolicyInForce, Types, check_policy, link};
+use graph::{manifest, policy_manifest};
 use model::digest::Digest;
 use model::graph::{Artifact, LINKS_MAX};
+use model::id::Generation;
+use model::unit::ByteSize;
 
 use crate::support::{Case, Sections, component_type, files};
 
@@ -47,6 +50,44 @@ fn inferred_links_are_bounded() {
     assert_eq!(fits.graph.links.len(), LINKS_MAX / 51 * 51);
     let refused = graph_of(LINKS_MAX / 51 + 1).unwrap_err();
     assert_eq!(refused.iter().map(|finding| finding.reason).collect::<Vec<_>>(), ["graph_too_large"]);
+}
+
+/// Row 45: what cannot begin within its limit is found before it is deployed, in the graph and in a policy.
+#[test]
+fn memory_at_start_stays_within_the_limit() {
+    let store = "package acme:db@1.0.0 { interface store { go: func(); } interface page { show: func(); } }";
+    let with_memory = |world: &str, bytes: ByteSize| {
+        Arc::new(ComponentType { memory_at_start: bytes, ..component_type(store, world) })
+    };
+    let artifact = |byte| Artifact { digest: Digest::from_bytes([byte; 32]), size: 1 };
+    let case = |app: u64, proxy: u64| {
+        let app =
+            with_memory("import acme:db/store@1.0.0; export acme:db/page@1.0.0;", ByteSize::mebibytes(app));
+        let db = with_memory("export acme:db/store@1.0.0;", ByteSize(0));
+        let proxy =
+            with_memory("import acme:db/store@1.0.0; export acme:db/store@1.0.0;", ByteSize::mebibytes(proxy));
+        let types = (1..).zip([app, db, proxy]).map(|(byte, found)| (artifact(byte).digest, found)).collect();
+        let names = ["./app.wasm", "./db.wasm", "./proxy.wasm"].map(str::to_owned);
+        let artifacts: BTreeMap<String, Artifact> = names.into_iter().zip((1..).map(artifact)).collect();
+        let text = "version: 1\ngraph: small\ncomponents:\n  app: {source: ./app.wasm, limits: {memory: 2Mi}}\n  db: {source: ./db.wasm}\n";
+        let manifest = manifest::parse(text.as_bytes()).unwrap();
+        let text = "version: 1\npolicy: guard\nmatch: {interface: \"acme:db/store\"}\ninterpose: [{component: ./proxy.wasm, limits: {memory: 1Mi}}]\n";
+        let policy = policy_manifest::parse(text.as_bytes()).unwrap().resolve(&artifacts).unwrap();
+        let at_apply = check_policy(&policy, &types).err();
+        let policy = PolicyInForce { generation: Generation(1), spec: policy };
+        let at_deploy = link(manifest.key(), &manifest.resolve(&artifacts).unwrap(), &types, &[policy]).err();
+        let shown = |found: Option<Vec<Finding>>| -> Vec<String> {
+            let found = found.unwrap_or_default().into_iter();
+            found.map(|f| format!("{} {:?}: {}; {}", f.reason, f.place, f.message, f.help.unwrap())).collect()
+        };
+        (shown(at_apply), shown(at_deploy))
+    };
+    assert_eq!(case(2, 1), (vec![], vec![]));
+    let app = "memory_limit Component(ComponentName(\"app\")): component app starts with 3Mi of memory, and its limit is 2Mi; set `limits.memory` to 3Mi or more";
+    assert_eq!(case(3, 1), (vec![], vec![app.to_owned()]));
+    let alone = "memory_limit Graph: the component starts with 2Mi of memory, and its limit is 1Mi; set `limits.memory` to 2Mi or more";
+    let in_graph = alone.replace("the component", "the component of policy guard");
+    assert_eq!(case(2, 2), (vec![alone.to_owned()], vec![in_graph]));
 }
 
 /// A provider instance is private to its consumer: a ladder of diamonds doubles with each rung.

@@ -13,6 +13,7 @@ use model::id::{Generation, GraphKey};
 use model::interface::InterfaceName;
 use model::linked::{LinkedGraph, Origin, Target};
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
+use model::unit::ByteSize;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::sample::{select, subsequence};
@@ -112,7 +113,8 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
     let mut components = BTreeMap::new();
     for (own, imports) in made.imports.iter().enumerate() {
         let imports = imports.iter().map(|number| interface(*number, true)).collect();
-        let found = ComponentType { imports, exports: vec![interface(own, true)] };
+        let found =
+            ComponentType { imports, exports: vec![interface(own, true)], memory_at_start: ByteSize(0) };
         types.insert(artifact(1, own).digest, Arc::new(found));
         let labels = made.labelled[own].then(|| ("data".to_owned(), "pii".to_owned()));
         let labels = labels.into_iter().collect();
@@ -122,7 +124,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
     for number in 0..INTERFACES {
         for (kind, is_right) in [(2, true), (3, false)] {
             let through = || vec![interface(number, is_right)];
-            let found = ComponentType { imports: through(), exports: through() };
+            let found = ComponentType { imports: through(), exports: through(), memory_at_start: ByteSize(0) };
             types.insert(artifact(kind, number).digest, Arc::new(found));
         }
     }
@@ -314,13 +316,14 @@ fn the_largest_graph_is_linked_in_time() {
     let (mut types, mut components) = (Types::new(), BTreeMap::new());
     for number in 0..count {
         let imports = (number + 1..count.min(number + 1 + FAN)).map(offers).collect();
-        let found = ComponentType { imports, exports: vec![offers(number)] };
+        let found = ComponentType { imports, exports: vec![offers(number)], memory_at_start: ByteSize(0) };
         types.insert(of(1, number).digest, Arc::new(found));
         let spec =
             ComponentSpec { artifact: of(1, number), labels: BTreeMap::new(), settings: Settings::default() };
         components.insert(name(number), spec);
     }
-    let through = ComponentType { imports: vec![offers(7)], exports: vec![offers(7)] };
+    let through =
+        ComponentType { imports: vec![offers(7)], exports: vec![offers(7)], memory_at_start: ByteSize(0) };
     types.insert(of(2, 7).digest, Arc::new(through));
     let spec = GraphSpec {
         labels: BTreeMap::new(),

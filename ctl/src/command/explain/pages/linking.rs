@@ -140,4 +140,9 @@ pub(super) const PAGES: &[Page] = &[
         means: "Nothing in the graph offers an interface that a component imports, and a node does not give it either.",
         remedy: "Add a component or a capability that offers it, or a link to one.",
     },
+    Page {
+        reason: "unused_capability",
+        means: "A capability of the graph that no import is linked to. It is not made, and its seed is not run.",
+        remedy: "Remove it, or link an import to it: `ctl component inspect FILE` lists a component's imports.",
+    },
 ];

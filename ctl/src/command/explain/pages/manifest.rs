@@ -91,7 +91,8 @@ pub(super) const PAGES: &[Page] = &[
         reason: "memory_limit",
         means: "A memory limit cannot be read or is out of bounds, or a component's memory is larger than that at its \
                 start.",
-        remedy: "Write `64Ki` to `128Mi`; build the component with a smaller initial memory.",
+        remedy: "Write `64Ki` to `128Mi`; raise `limits.memory` to what the component starts with (`ctl component inspect \
+                 FILE`), or build it with a smaller initial memory.",
     },
     Page {
         reason: "missing_artifact",

@@ -18,6 +18,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Ctl {
     address: SocketAddr,
     home: PathBuf,
+    folder: PathBuf,
 }
 
 /// How a command ended.
@@ -34,7 +35,14 @@ pub struct Ended {
 impl Ctl {
     /// `ctl` for this cluster.
     pub fn new(cluster: &Cluster) -> Self {
-        Self { address: cluster.control_plane_address(), home: cluster.folder().join("home") }
+        let home = cluster.folder().join("home");
+        Self { address: cluster.control_plane_address(), folder: home.clone(), home }
+    }
+
+    /// The same, run in another folder than an empty home.
+    #[must_use]
+    pub fn in_folder(self, folder: PathBuf) -> Self {
+        Self { folder, ..self }
     }
 
     /// Runs one command.
@@ -46,7 +54,7 @@ impl Ctl {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.home)
             .env("CTL_ADDR", format!("http://{}", self.address))
-            .current_dir(&self.home)
+            .current_dir(&self.folder)
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true)
             .output();

@@ -49,6 +49,12 @@ async fn a_graph_and_its_policy_from_deploy_to_delete() {
     let checked = ctl.done(&["policy", "check", "customers/app", "fermyon:spin/sqlite@2.0.0"]).await;
     assert!(checked.contains("pii-firewall"), "{checked}");
 
+    let access = ctl.done(&["access", "customers/app"]).await;
+    assert!(has_line(&access, &["fermyon:spin/sqlite@2.0.0", "pii-firewall", "crm-db"]), "{access}");
+    let denied = ctl.run(&["access", "customers/app", "--can", "example.com"]).await;
+    assert!(denied.code == FAILED && denied.stdout.starts_with("no: "), "{denied:?}");
+    assert!(ctl.done(&["node", "show", "n1"]).await.contains("customers"));
+
     let status = json(&ctl.done(&["status", "customers", "-o", "json"]).await);
     assert_eq!(status["graph"], "default/customers");
     assert!(status.get("serving").is_some(), "{status}");
@@ -117,6 +123,8 @@ async fn a_failed_request_is_found_in_the_logs_by_its_id() {
     let lines = ctl.done(&["logs", "faulty", "--request", &answer.request_id()]).await;
     assert!(lines.contains("unreachable"), "{lines}");
     assert!(ctl.done(&["logs", "faulty/app", "--level", "error"]).await.contains("unreachable"));
+    assert!(ctl.done(&["logs", "faulty", "--since", "1h"]).await.contains("unreachable"));
+    assert_eq!(ctl.done(&["logs", "faulty", "--since", "1ms"]).await, "");
     let other = ctl.done(&["logs", "faulty", "--request", "00000000-0000-0000-0000-000000000000"]).await;
     assert_eq!(other, "", "nothing of other requests");
 }

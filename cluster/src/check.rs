@@ -2,6 +2,7 @@
 
 use model::graph::Artifact;
 use model::id::GraphKey;
+use model::placement::Placement;
 use model::policy::Action;
 
 use crate::state::{
@@ -46,7 +47,7 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
     broken.unless(record.generation.0 > 0 && record.generation.0 <= state.revision.0, || {
         format!("generation {} of {key} is not a state that was", record.generation)
     });
-    if let Some(node) = &record.node {
+    for node in record.placement.iter().flat_map(Placement::nodes) {
         broken
             .unless(state.nodes.contains_key(node), || format!("{key} is on node {node}, which is not known"));
     }
@@ -58,11 +59,11 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
     for artifact in record.linked.artifacts() {
         stored(state, &artifact, || key.to_string(), broken);
     }
-    if let Some(seen) = &record.observed {
-        broken.unless(
-            seen.uid == record.uid && seen.desired <= record.generation && record.node.is_some(),
-            || format!("what is observed of {key} is of another graph"),
-        );
+    for (node, seen) in &record.observed {
+        broken
+            .unless(seen.uid == record.uid && seen.desired <= record.generation && record.is_on(node), || {
+                format!("what is observed of {key} is of another graph")
+            });
     }
 }
 

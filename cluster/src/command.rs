@@ -8,6 +8,7 @@ use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, Stat
 use model::linked::LinkedGraph;
 use model::name::{NodeName, PolicyName};
 use model::node::{NodeDescription, NodeState};
+use model::placement::Placement;
 use model::policy::PolicySpec;
 use model::report::Report;
 use serde::{Deserialize, Serialize};
@@ -152,7 +153,7 @@ pub struct DeletePolicy {
     pub policies_at: StateRevision,
 }
 
-/// A graph on a node.
+/// A graph on its nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     /// The graph.
@@ -161,6 +162,6 @@ pub struct Place {
     pub uid: Uid,
     /// Refused if it has changed since.
     pub generation: Generation,
-    /// Refused if this node is not ready.
-    pub node: NodeName,
+    /// Refused if a node that gets a part of it is not ready.
+    pub placement: Placement,
 }

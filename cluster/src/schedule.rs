@@ -1,14 +1,19 @@
-//! Which graph goes on which node: reads the state, returns placements, changes nothing.
+//! Which part of a graph goes on which node: reads the state, returns placements, changes nothing.
 //!
-//! A graph is placed whole on one node. Filter: the node is ready, offers every capability and could hold one
-//! instance. Score: fewest graphs, then name. Memory is not reserved: an idle graph holds no instance, and each
-//! node bounds what runs at one time by its own pool. A planned state plans to nothing.
+//! A graph goes whole to one node, its home, but for the members that require labels the home does not have.
+//! *Cells* are the members that must be together: both ends of a link that cannot be carried, and a policy's component
+//! without requirements with its caller. Filter: the node is ready, has the labels, offers the capabilities and could
+//! hold one instance. Score of a home: the cells with requirements that it meets, then fewest graphs, then name.
+//! Memory is not reserved: an idle graph holds no instance, and each node bounds what runs at one time by its own pool.
+//! What is placed stays as long as its labels fit; a planned state plans to nothing.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
-use model::graph::CapabilitySpec;
-use model::name::NodeName;
+use model::linked::{LinkedGraph, Origin, Target, Verdict};
+use model::name::{ComponentName, NodeName};
 use model::node::NodeState;
+use model::placement::{Placement, Requirements};
 
 use crate::command::Place;
 use crate::state::{GraphRecord, NodeRecord, State};
@@ -18,66 +23,237 @@ pub fn schedule(state: &State) -> Vec<Place> {
     let mut load = graphs_by_node(state);
     let mut places = Vec::new();
     for (key, record) in &state.graphs {
-        if record.node.is_some() {
+        let now = record.placement.as_ref();
+        let Ok(placement) = place(state, &record.linked, now, &load) else { continue };
+        if now == Some(&placement) {
             continue;
         }
-        let best = state
-            .nodes
-            .iter()
-            .filter(|(_, node)| refusal(record, node).is_none())
-            .min_by_key(|(name, _)| (load.get(*name).copied().unwrap_or(0), *name));
-        if let Some((name, _)) = best {
-            *load.entry(name.clone()).or_default() += 1;
-            places.push(Place {
-                key: key.clone(),
-                uid: record.uid.clone(),
-                generation: record.generation,
-                node: name.clone(),
-            });
+        for node in placement.nodes().into_iter().filter(|node| !record.is_on(node)) {
+            *load.entry(node.clone()).or_default() += 1;
         }
+        places.push(Place {
+            key: key.clone(),
+            uid: record.uid.clone(),
+            generation: record.generation,
+            placement,
+        });
     }
     places
 }
 
-/// Why a graph is on no node: one line for each node, or one that says there is none.
+/// Why a graph is on no node: lines about the nodes, or one that says there is none.
 pub fn explain(state: &State, record: &GraphRecord) -> Vec<String> {
-    if state.nodes.is_empty() {
-        return vec!["no node has joined: start a node agent".to_owned()];
+    match preview(state, &record.linked, record.placement.as_ref()) {
+        Err(why) => why,
+        Ok(placement) => {
+            let linked = &record.linked;
+            let all = linked.components.keys().chain(linked.capabilities.keys()).collect();
+            let whole = Cell { members: all, require: Requirements::new() };
+            let line = |(name, node): (&NodeName, &NodeRecord)| match refusal(linked, &whole, node)
+                .filter(|_| !placement.is_on(name))
+            {
+                Some(why) => format!("{name} no: {why}"),
+                None => format!("{name} fits: it is placed at the next pass"),
+            };
+            state.nodes.iter().map(line).collect()
+        }
     }
-    state
-        .nodes
-        .iter()
-        .map(|(name, node)| match refusal(record, node) {
-            Some(why) => format!("{name} no: {why}"),
-            None => format!("{name} fits: it is placed at the next pass"),
-        })
-        .collect()
 }
 
-fn graphs_by_node(state: &State) -> BTreeMap<NodeName, usize> {
-    let mut load = BTreeMap::new();
-    for node in state.graphs.values().filter_map(|record| record.node.as_ref()) {
+/// Where a graph that is placed like `now` would go, or a line for each node that hinders it.
+pub fn preview(state: &State, linked: &LinkedGraph, now: Option<&Placement>) -> Result<Placement, Vec<String>> {
+    place(state, linked, now, &graphs_by_node(state))
+}
+
+/// What a graph requires and no node of the cluster has, whether it is ready or not; none where no node has joined yet.
+pub fn unmet(state: &State, linked: &LinkedGraph) -> Option<Vec<String>> {
+    if linked.require.is_empty() || state.nodes.is_empty() {
+        return None;
+    }
+    let cells = match cells(linked) {
+        Ok(cells) => cells,
+        Err(why) => return Some(why),
+    };
+    let has = |cell: &Cell<'_>| {
+        let mut nodes = state.nodes.values();
+        nodes.any(|node| node.description.meets(&cell.require) && offers(linked, cell, node).is_none())
+    };
+    let bound = cells.iter().find(|cell| !cell.require.is_empty() && !has(cell))?;
+    Some(refusals(state, linked, bound))
+}
+
+type Load = BTreeMap<NodeName, usize>;
+
+fn graphs_by_node(state: &State) -> Load {
+    let mut load = Load::new();
+    for node in state.graphs.values().filter_map(|record| record.placement.as_ref()).flat_map(Placement::nodes)
+    {
         *load.entry(node.clone()).or_default() += 1;
     }
     load
 }
 
-/// Why `node` cannot take the graph, if it cannot.
-fn refusal(record: &GraphRecord, node: &NodeRecord) -> Option<String> {
+/// Members that must be on one node, and what they require of it together.
+#[derive(Debug, Default)]
+struct Cell<'a> {
+    members: BTreeSet<&'a ComponentName>,
+    require: Requirements,
+}
+
+/// Where everything of a graph goes, or why it cannot go anywhere.
+fn place(
+    state: &State,
+    linked: &LinkedGraph,
+    now: Option<&Placement>,
+    load: &Load,
+) -> Result<Placement, Vec<String>> {
+    if state.nodes.is_empty() {
+        return Err(vec!["no node has joined: start a node agent".to_owned()]);
+    }
+    let cells = cells(linked)?;
+    let (bound, free): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(|c| !c.require.is_empty());
+    let free = Cell {
+        members: free.into_iter().flat_map(|cell| cell.members).collect(),
+        require: Requirements::new(),
+    };
+    let home = match now {
+        Some(placement) => placement.home.clone(),
+        None => home(state, linked, &free, &bound, load)?,
+    };
+    let mut away = BTreeMap::new();
+    for cell in &bound {
+        let node = node_of(state, linked, now, cell, &home, load)?;
+        if node != home {
+            away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
+        }
+    }
+    Ok(Placement { home, away })
+}
+
+/// The best home: one that takes what is free, and meets most of what is bound.
+fn home(
+    state: &State,
+    linked: &LinkedGraph,
+    free: &Cell<'_>,
+    bound: &[Cell<'_>],
+    load: &Load,
+) -> Result<NodeName, Vec<String>> {
+    let met = |node: &NodeRecord| bound.iter().filter(|cell| refusal(linked, cell, node).is_none()).count();
+    let takes = |node: &NodeRecord| {
+        // With nothing free, the home is just where most of the rest is.
+        let has_part = !free.members.is_empty() || bound.is_empty() || met(node) > 0;
+        refusal(linked, free, node).is_none() && has_part
+    };
+    let best = state
+        .nodes
+        .iter()
+        .filter(|(_, node)| takes(node))
+        .min_by_key(|(name, node)| (Reverse(met(node)), load.get(*name).copied().unwrap_or(0), *name));
+    match (best, bound.first()) {
+        (Some((name, _)), _) => Ok(name.clone()),
+        (None, Some(cell)) if free.members.is_empty() => Err(refusals(state, linked, cell)),
+        (None, _) => Err(refusals(state, linked, free)),
+    }
+}
+
+/// The node of a cell that requires something: where it is, else the home, else the best that fits.
+fn node_of(
+    state: &State,
+    linked: &LinkedGraph,
+    now: Option<&Placement>,
+    cell: &Cell<'_>,
+    home: &NodeName,
+    load: &Load,
+) -> Result<NodeName, Vec<String>> {
+    let meets = |name: &NodeName| {
+        state
+            .nodes
+            .get(name)
+            .is_some_and(|node| node.description.meets(&cell.require) && offers(linked, cell, node).is_none())
+    };
+    let first = cell.members.iter().next();
+    let now = first.and_then(|member| Some(now?.node_of(member)));
+    if let Some(now) = now.filter(|now| meets(now)) {
+        return Ok(now.clone());
+    }
+    let fits = state.nodes.iter().filter(|(_, node)| refusal(linked, cell, node).is_none());
+    let best =
+        fits.min_by_key(|(name, _)| (*name != home, load.get(*name).copied().unwrap_or(0), (*name).clone()));
+    best.map(|(name, _)| name.clone()).ok_or_else(|| refusals(state, linked, cell))
+}
+
+/// The cells of a graph; refuses one whose members require different values of one label.
+fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
+    let members: Vec<&ComponentName> = linked.components.keys().chain(linked.capabilities.keys()).collect();
+    // Each member's cell, by the least member of it.
+    let mut cell_of: BTreeMap<&ComponentName, &ComponentName> =
+        members.iter().map(|name| (*name, *name)).collect();
+    for link in &linked.links {
+        let (Target::Component { name: to, .. } | Target::Capability { name: to }) = &link.to else { continue };
+        let is_local = link.functions.iter().any(|f| matches!(f.verdict, Verdict::LocalOnly { .. }));
+        let follows = linked.components.get(to).is_some_and(|c| matches!(c.origin, Origin::Policy(_)))
+            && !linked.require.contains_key(to);
+        if !is_local && !follows {
+            continue;
+        }
+        let (Some(a), Some(b)) = (cell_of.get(&link.from).copied(), cell_of.get(to).copied()) else { continue };
+        let (low, high) = (a.min(b), a.max(b));
+        cell_of.values_mut().filter(|cell| **cell == high).for_each(|cell| *cell = low);
+    }
+    let mut cells: BTreeMap<&ComponentName, Cell<'_>> = BTreeMap::new();
+    for (member, cell) in cell_of {
+        let cell = cells.entry(cell).or_default();
+        cell.members.insert(member);
+        for (label, value) in linked.require.get(member).into_iter().flatten() {
+            let known = cell.require.insert(label.clone(), value.clone());
+            if let Some(known) = known.filter(|known| known != value) {
+                return Err(vec![format!(
+                    "{} must be on one node, but {label}={known} and {label}={value} are required of it",
+                    names(cell)
+                )]);
+            }
+        }
+    }
+    Ok(cells.into_values().collect())
+}
+
+fn names(cell: &Cell<'_>) -> String {
+    cell.members.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// A line for each node: why it cannot take this cell.
+fn refusals(state: &State, linked: &LinkedGraph, cell: &Cell<'_>) -> Vec<String> {
+    let whose = if cell.require.is_empty() { String::new() } else { format!("{}: ", names(cell)) };
+    let line = |(name, node): (&NodeName, &NodeRecord)| {
+        let why = refusal(linked, cell, node).unwrap_or_else(|| "fits, with too little else".to_owned());
+        format!("{whose}{name} no: {why}")
+    };
+    state.nodes.iter().map(line).collect()
+}
+
+/// Why `node` cannot take the cell, if it cannot.
+fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<String> {
     if node.state != NodeState::Ready {
         return Some(node.state.to_string());
     }
-    let offered = &node.description.capabilities;
-    let missing = record
-        .linked
-        .capabilities
-        .values()
-        .map(CapabilitySpec::type_name)
-        .find(|wanted| !offered.iter().any(|offer| offer == wanted));
-    if let Some(missing) = missing {
+    let lacks = cell.require.iter().find(|(label, value)| {
+        let one = Requirements::from([((*label).clone(), (*value).clone())]);
+        !node.description.meets(&one)
+    });
+    if let Some((label, value)) = lacks {
+        return Some(format!("has not the label {label}={value}"));
+    }
+    if let Some(missing) = offers(linked, cell, node) {
         return Some(format!("offers no {missing}"));
     }
     let capacity = node.description.capacity.memory_bytes;
-    let need = record.linked.memory_bytes();
+    let need = linked.memory_bytes(|name| cell.members.contains(name));
     (need > capacity).then(|| format!("has {} MiB, needs {} MiB", capacity >> 20, need.div_ceil(1 << 20)))
+}
+
+/// The first capability of the cell that `node` does not offer.
+fn offers(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<&'static str> {
+    let offered = &node.description.capabilities;
+    let wanted = linked.capabilities.iter().filter(|(name, _)| cell.members.contains(name));
+    wanted.map(|(_, spec)| spec.type_name()).find(|wanted| !offered.iter().any(|offer| offer == wanted))
 }

@@ -8,6 +8,7 @@ use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, Stat
 use model::linked::LinkedGraph;
 use model::name::{NodeName, PolicyName};
 use model::node::{NodeDescription, NodeState};
+use model::placement::Placement;
 use model::policy::PolicySpec;
 use model::report::GraphReport;
 use model::route::HttpRoute;
@@ -84,16 +85,21 @@ pub struct GraphRecord {
     pub generation: Generation,
     /// The current revision as linked.
     pub linked: LinkedGraph,
-    /// Where it is placed.
-    pub node: Option<NodeName>,
-    /// What that node says of it.
-    pub observed: Option<GraphReport>,
+    /// Which part of it is placed where.
+    pub placement: Option<Placement>,
+    /// What the nodes of its placement say of it.
+    pub observed: OrdMap<NodeName, GraphReport>,
 }
 
 impl GraphRecord {
     /// The current revision.
     pub fn current(&self) -> Option<&RevisionRecord> {
         self.revisions.last()
+    }
+
+    /// Whether `node` has a part of it.
+    pub fn is_on(&self, node: &NodeName) -> bool {
+        self.placement.as_ref().is_some_and(|placement| placement.is_on(node))
     }
 
     /// The number of the current revision.

@@ -1,10 +1,11 @@
 //! What people and nodes are told, derived from the state.
 
 use model::assignment::{AssignedGraph, Assignment};
-use model::id::{Generation, GraphKey};
+use model::id::GraphKey;
 use model::name::NodeName;
 use model::node::NodeState;
-use model::report::{GraphReport, Progress};
+use model::placement::Placement;
+use model::report::Progress;
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 
 use crate::schedule;
@@ -16,16 +17,26 @@ pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
     let graphs = state
         .graphs
         .iter()
-        .filter(|(_, graph)| graph.node.as_ref() == Some(node))
-        .map(|(key, graph)| AssignedGraph {
+        .filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref().filter(|p| p.is_on(node))?)))
+        .map(|(key, graph, placement)| AssignedGraph {
             key: key.clone(),
             uid: graph.uid.clone(),
             revision: graph.number(),
             generation: graph.generation,
             linked: graph.linked.clone(),
+            placement: placement.clone(),
         })
         .collect();
+    let others = |graph: &AssignedGraph| -> Vec<NodeName> {
+        graph.placement.nodes().into_iter().filter(|other| *other != node).cloned().collect()
+    };
+    let address = |name: NodeName| {
+        let address = state.nodes.get(&name)?.description.api_address.clone();
+        Some((name, address))
+    };
+    let graphs: Vec<AssignedGraph> = graphs;
     Some(Assignment {
+        peers: graphs.iter().flat_map(others).filter_map(address).collect(),
         cluster: state.cluster.clone()?,
         node: node.clone(),
         generation: record.assigned_at,
@@ -46,7 +57,12 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
             artifact: component.artifact.digest.short(),
         })
         .collect();
-    let node = record.node.as_ref().and_then(|name| state.nodes.get(name));
+    let first = record.linked.ingress.first().map(|route| &route.to);
+    let node = record.placement.as_ref().map(|placement| match first {
+        Some(root) => placement.node_of(root),
+        None => &placement.home,
+    });
+    let node = node.and_then(|name| state.nodes.get(name));
     Some(GraphStatus {
         key: key.clone(),
         uid: record.uid.clone(),
@@ -55,7 +71,7 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
         state_revision: state.revision,
         deployed_at_ms: record.current().map_or(0, |revision| revision.deployed_at_ms),
         state: graph_state(state, record),
-        node: record.node.clone(),
+        placement: record.placement.clone(),
         ingress_address: node.map(|node| node.description.ingress_address.clone()),
         ingress: record.linked.ingress.clone(),
         components,
@@ -63,30 +79,45 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
 }
 
 fn graph_state(state: &State, record: &GraphRecord) -> GraphState {
-    let Some(name) = &record.node else {
+    let Some(placement) = &record.placement else {
         return GraphState::Pending { why: schedule::explain(state, record) };
     };
+    // It is as far as the node that is furthest behind; a failure is certain, what is not heard of is not.
+    let parts = placement.nodes().into_iter().map(|name| part_state(state, record, name, placement));
+    parts.max_by_key(severity).unwrap_or(GraphState::Serving)
+}
+
+fn severity(state: &GraphState) -> u8 {
+    match state {
+        GraphState::Serving => 0,
+        GraphState::Starting { .. } => 1,
+        GraphState::Pending { .. } => 2,
+        GraphState::Unknown { .. } => 3,
+        GraphState::Failed { .. } => 4,
+    }
+}
+
+/// How far one node is with its part.
+fn part_state(state: &State, record: &GraphRecord, name: &NodeName, placement: &Placement) -> GraphState {
     let ready = state.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready);
     if !ready {
         let why = format!("node {name} is not heard of; what it runs may still serve");
         return GraphState::Unknown { why };
     }
-    match &record.observed {
-        None => GraphState::Starting { phase: format!("waiting for node {name}"), serving: None },
-        Some(seen) if seen.desired != record.generation => {
-            GraphState::Starting { phase: format!("waiting for node {name}"), serving: seen.serving }
-        }
-        Some(seen) => observed_state(record.generation, seen),
-    }
-}
-
-fn observed_state(wanted: Generation, seen: &GraphReport) -> GraphState {
+    let serving = record.observed.get(&placement.home).and_then(|seen| seen.serving);
+    let phase = |word: String| match placement.nodes().len() {
+        1 => word,
+        _ => format!("node {name}: {word}"),
+    };
+    let Some(seen) = record.observed.get(name).filter(|seen| seen.desired == record.generation) else {
+        return GraphState::Starting { phase: format!("waiting for node {name}"), serving };
+    };
     match &seen.progress {
-        Progress::Serving if seen.serving == Some(wanted) => GraphState::Serving,
-        Progress::Failed(failure) => GraphState::Failed { failure: failure.clone(), serving: seen.serving },
+        Progress::Serving if seen.serving == Some(record.generation) => GraphState::Serving,
+        Progress::Failed(failure) => GraphState::Failed { failure: failure.clone(), serving },
         Progress::Retrying(failure) => {
-            GraphState::Starting { phase: format!("retrying after {failure}"), serving: seen.serving }
+            GraphState::Starting { phase: phase(format!("retrying after {failure}")), serving }
         }
-        other => GraphState::Starting { phase: other.word().to_owned(), serving: seen.serving },
+        other => GraphState::Starting { phase: phase(other.word().to_owned()), serving },
     }
 }

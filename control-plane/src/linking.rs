@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cluster::State;
+use cluster::{State, schedule};
 use graph::diagnostic::{Diagnostic, Place};
 use graph::interface::{self, ComponentType};
 use graph::link::{self, Finding, Linked, PolicyInForce, Types};
@@ -80,9 +80,10 @@ impl Linker {
         let linked = self
             .link(manifest.key(), &spec, &policies_in_force(state))
             .map_err(|findings| Refused { diagnostics: locate(&manifest, &findings) })?;
-        let taken = taken_routes(&manifest, &spec, state);
-        if !taken.is_empty() {
-            return Err(Refused { diagnostics: locate(&manifest, &taken) });
+        let mut impossible = taken_routes(&manifest, &spec, state);
+        impossible.extend(unschedulable(&linked.graph, state));
+        if !impossible.is_empty() {
+            return Err(Refused { diagnostics: locate(&manifest, &impossible) });
         }
         Ok(CheckedGraph { key: manifest.key().clone(), spec, linked })
     }
@@ -238,6 +239,17 @@ fn taken_routes(manifest: &Manifest, spec: &GraphSpec, state: &State) -> Vec<Fin
     owned.map(finding).collect()
 }
 
+/// What is required of a node and no node has.
+fn unschedulable(linked: &LinkedGraph, state: &State) -> Option<Finding> {
+    let why = schedule::unmet(state, linked)?;
+    Some(Finding {
+        reason: "unschedulable",
+        message: format!("no node has what `placement.require` asks for: {}", why.join("; ")),
+        place: Place::Graph,
+        help: Some("`ctl node list -o wide` shows the labels of the nodes".to_owned()),
+    })
+}
+
 fn locate(manifest: &Manifest, findings: &[Finding]) -> Vec<Diagnostic> {
     let show = |finding: &Finding| {
         let diagnostic =
@@ -267,6 +279,9 @@ impl Linker {
             let Some(current) = record.current() else { continue };
             let linked = match self.link(key, &current.spec, policies) {
                 Ok(linked) if linked.graph == record.linked => continue,
+                Ok(linked) if schedule::unmet(state, &linked.graph).is_some() => {
+                    Err(schedule::unmet(state, &linked.graph).unwrap_or_default())
+                }
                 Ok(linked) => Ok(linked.graph),
                 Err(findings) => Err(findings.into_iter().map(|finding| finding.message).collect()),
             };

@@ -186,7 +186,7 @@ mod tests {
             state_revision: StateRevision(generation),
             deployed_at_ms: 0,
             state,
-            node: None,
+            placement: None,
             ingress_address: None,
             ingress: Vec::new(),
             components: Vec::new(),

@@ -1,5 +1,7 @@
 //! What tests share: a command line run in this process, and a linked graph to be shown.
 
+use std::collections::BTreeMap;
+
 use clap::Parser as _;
 use model::digest::Digest;
 use model::graph::{Artifact, CapabilitySpec, Settings};
@@ -102,5 +104,6 @@ pub(crate) fn customers() -> LinkedGraph {
             link("search", SQLITE, database(), LinkOrigin::Inferred, &[("open", Verdict::Remotable)]),
         ],
         policies: vec![pii],
+        require: BTreeMap::new(),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use model::graph::CapabilitySpec;
 use model::id::{GraphKey, RevisionNumber};
 use model::linked::{Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target};
+use model::name::ComponentName;
 use model::plan::{Change, ChangeKind, Plan};
 use model::route::HttpRoute;
 
@@ -16,7 +17,15 @@ pub fn plan(id: String, key: GraphKey, base: Option<(RevisionNumber, &LinkedGrap
     let before = base.map_or(&empty, |(_, linked)| linked);
     let changes = changes(before, &next.graph);
     let warnings = next.warnings.iter().map(|warning| warning.message.clone()).collect();
-    Plan { id, key, base: base.map(|(number, _)| number), changes, linked: next.graph.clone(), warnings }
+    Plan {
+        id,
+        key,
+        base: base.map(|(number, _)| number),
+        changes,
+        linked: next.graph.clone(),
+        placement: None,
+        warnings,
+    }
 }
 
 /// The lines from one linked graph to another; none if they are the same, but for the order of the routes.
@@ -40,7 +49,7 @@ struct Object {
 }
 
 fn components(graph: &LinkedGraph) -> Objects {
-    let object = |component: &LinkedComponent| {
+    let object = |name: &ComponentName, component: &LinkedComponent| {
         let (origin, version) = match &component.origin {
             Origin::Graph => (String::new(), String::new()),
             Origin::Policy(version) => (format!(" (policy {})", version.name), version.generation.to_string()),
@@ -50,18 +59,24 @@ fn components(graph: &LinkedGraph) -> Objects {
             ("artifact", format!("{:?}", component.artifact)),
             ("exports", format!("{:?}", component.exports)),
             ("settings", format!("{:?}", component.settings)),
+            ("placement", format!("{:?}", graph.require.get(name))),
         ];
         Object { shown: format!("{}{origin}", component.artifact.digest.short()), hidden }
     };
-    graph.components.iter().map(|(name, component)| (format!("component {name}"), object(component))).collect()
+    graph
+        .components
+        .iter()
+        .map(|(name, component)| (format!("component {name}"), object(name, component)))
+        .collect()
 }
 
 fn capabilities(graph: &LinkedGraph) -> Objects {
-    let object = |spec: &CapabilitySpec| {
-        let hidden = vec![("settings", format!("{spec:?}"))];
+    let object = |name: &ComponentName, spec: &CapabilitySpec| {
+        let placement = ("placement", format!("{:?}", graph.require.get(name)));
+        let hidden = vec![("settings", format!("{spec:?}")), placement];
         Object { shown: spec.type_name().to_owned(), hidden }
     };
-    graph.capabilities.iter().map(|(name, spec)| (format!("capability {name}"), object(spec))).collect()
+    graph.capabilities.iter().map(|(name, spec)| (format!("capability {name}"), object(name, spec))).collect()
 }
 
 /// The graph's own links, each with the chain that stands on it; those to the node only where a chain does.
@@ -113,7 +128,7 @@ pub fn way(graph: &LinkedGraph, link: &Link) -> String {
 }
 
 /// A link and those behind it, as far as policies' components go.
-fn chain<'a>(graph: &'a LinkedGraph, link: &'a Link) -> Vec<&'a Link> {
+pub fn chain<'a>(graph: &'a LinkedGraph, link: &'a Link) -> Vec<&'a Link> {
     let mut chain = vec![link];
     // A chain has each component once: the bound is for graphs that the linker has not made.
     while chain.len() <= graph.components.len() {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::document::{self, Placed, Refused, Rules, Why, shorten};
-use crate::manifest::shape::LimitsEntry;
+use crate::manifest::shape::{LimitsEntry, PlacementEntry};
 use crate::manifest::value::place;
 
 /// The components one policy puts on a link.
@@ -26,7 +26,7 @@ const REFUSED: &[Refused] = &[
     not_yet("match.to", "select by `interface` and by who imports"),
     not_yet("interpose.*.run", "a policy runs beside its caller"),
     not_yet("interpose.*.secrets", ""),
-    not_yet("interpose.*.placement", "a policy runs beside its caller"),
+    not_yet("interpose.*.placement.with", "without `placement.require`, a policy runs beside its caller"),
     Refused { path: "interpose.*.outbound", why: Why::Renamed("egress") },
     Refused { path: "interpose.*.source", why: Why::Renamed("component") },
     not_yet("rollout", "a policy is in force at once, losing no request"),
@@ -115,6 +115,9 @@ pub struct InterposeEntry {
     /// How much it may use.
     #[serde(default)]
     pub limits: LimitsEntry,
+    /// Where it may run; beside its caller if nothing is required.
+    #[serde(default)]
+    pub placement: PlacementEntry,
 }
 
 /// The place in the chain.
@@ -315,11 +318,12 @@ fn interposed(
         let entry = entry.value;
         let settings: Settings =
             findings.settings(&field, entry.config, entry.variables, &entry.egress, &entry.limits, at);
+        let require = findings.labels(&format!("{field}.placement.require"), entry.placement.require);
         let field = format!("{field}.component");
         let Some(path) = findings.source(&field, &entry.component) else { continue };
         sources.push(PolicySource { path, field, span: place(&entry.component) });
         let artifact = Artifact { digest: model::digest::Digest::from_bytes([0; 32]), size: 0 };
-        components.push(Interposed { artifact, settings });
+        components.push(Interposed { artifact, settings, require });
     }
     components
 }

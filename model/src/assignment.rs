@@ -1,10 +1,14 @@
 //! Desired: all that one node should run, as one value with a generation.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::graph::Artifact;
 use crate::id::{ClusterId, Generation, GraphKey, RevisionNumber, Uid};
 use crate::linked::LinkedGraph;
 use crate::name::NodeName;
+use crate::placement::Placement;
 
 /// The full picture for one node; a later one replaces it whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,8 @@ pub struct Assignment {
     pub generation: Generation,
     /// What to run, sorted by key.
     pub graphs: Vec<AssignedGraph>,
+    /// Where the agents of the nodes listen that have a part in one of the graphs, `host:port`; without this node.
+    pub peers: BTreeMap<NodeName, String>,
 }
 
 /// One graph that a node should run.
@@ -30,6 +36,15 @@ pub struct AssignedGraph {
     pub revision: RevisionNumber,
     /// Grows with each revision and each change of the policies on it.
     pub generation: Generation,
-    /// What to run.
+    /// The whole graph.
     pub linked: LinkedGraph,
+    /// Which part of it runs where.
+    pub placement: Placement,
+}
+
+impl AssignedGraph {
+    /// Every artifact that `node` needs for its part.
+    pub fn artifacts_on<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = Artifact> {
+        self.linked.artifacts_of(move |member| self.placement.node_of(member) == node)
+    }
 }

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::egress::EgressRule;
 use crate::interface::InterfacePattern;
 use crate::name::ComponentName;
+use crate::placement::Requirements;
 use crate::route::HttpRoute;
 use crate::unit::ByteSize;
 
@@ -44,6 +45,9 @@ pub struct GraphSpec {
     pub capabilities: BTreeMap<ComponentName, CapabilitySpec>,
     /// The links written out.
     pub links: Vec<LinkSpec>,
+    /// What components and capabilities ask of their node; those that ask for nothing are left out.
+    #[serde(default)]
+    pub require: BTreeMap<ComponentName, Requirements>,
 }
 
 /// Whether links may be inferred.

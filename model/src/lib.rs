@@ -14,6 +14,7 @@ pub mod linked;
 pub mod log;
 pub mod name;
 pub mod node;
+pub mod placement;
 pub mod plan;
 pub mod policy;
 pub mod report;

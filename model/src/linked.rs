@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Artifact, CapabilitySpec, Settings};
 use crate::interface::InterfaceName;
 use crate::name::ComponentName;
+use crate::placement::Requirements;
 use crate::policy::PolicyVersion;
 use crate::route::HttpRoute;
 
@@ -26,6 +27,9 @@ pub struct LinkedGraph {
     pub links: Vec<Link>,
     /// The policies that stand on some link, by name.
     pub policies: Vec<PolicyVersion>,
+    /// What members ask of their node; those that ask for nothing are left out.
+    #[serde(default)]
+    pub require: BTreeMap<ComponentName, Requirements>,
 }
 
 /// A component of a linked graph.
@@ -155,20 +159,27 @@ impl LinkedGraph {
         self.links.iter().filter(move |link| link.from == *component)
     }
 
-    /// Every artifact a node needs to run this graph.
+    /// Every artifact that is needed to run this graph.
     pub fn artifacts(&self) -> impl Iterator<Item = Artifact> {
-        let components = self.components.values().map(|component| component.artifact);
-        let seeds = self.capabilities.values().filter_map(|capability| match capability {
-            CapabilitySpec::Sqlite { seed, .. } => *seed,
-        });
-        components.chain(seeds)
+        self.artifacts_of(|_| true)
     }
 
-    /// The memory one instance of the whole graph may use, in bytes.
-    pub fn memory_bytes(&self) -> u64 {
+    /// The artifacts of the members that `is_wanted`.
+    pub fn artifacts_of(&self, is_wanted: impl Fn(&ComponentName) -> bool) -> impl Iterator<Item = Artifact> {
+        let seed = |capability: &CapabilitySpec| match capability {
+            CapabilitySpec::Sqlite { seed, .. } => *seed,
+        };
+        let components = self.components.iter().map(|(name, component)| (name, Some(component.artifact)));
+        let seeds = self.capabilities.iter().map(move |(name, capability)| (name, seed(capability)));
+        components.chain(seeds).filter(move |(name, _)| is_wanted(name)).filter_map(|(_, artifact)| artifact)
+    }
+
+    /// The memory that one instance of each of these components may use together, in bytes.
+    pub fn memory_bytes(&self, is_counted: impl Fn(&ComponentName) -> bool) -> u64 {
         self.components
-            .values()
-            .map(|component| component.settings.limits.memory.0)
+            .iter()
+            .filter(|(name, _)| is_counted(name))
+            .map(|(_, component)| component.settings.limits.memory.0)
             .fold(0, u64::saturating_add)
     }
 }

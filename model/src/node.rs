@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Uid;
 use crate::name::NodeName;
+use crate::placement::{NODE_LABEL, Requirements};
 
 /// What an agent says of its node when it connects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,16 @@ pub struct NodeDescription {
     pub capabilities: Vec<String>,
     /// What it has to give.
     pub capacity: Capacity,
+}
+
+impl NodeDescription {
+    /// Whether the node has these labels; its name is the label `node`.
+    pub fn meets(&self, require: &Requirements) -> bool {
+        require.iter().all(|(label, value)| match label.as_str() {
+            NODE_LABEL => self.name.as_str() == value,
+            other => self.labels.get(other) == Some(value),
+        })
+    }
 }
 
 /// What a node has to give.

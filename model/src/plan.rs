@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{GraphKey, RevisionNumber};
 use crate::linked::LinkedGraph;
+use crate::placement::Placement;
 
 /// What a deploy would do to one graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// The graph as it would be linked.
     pub linked: LinkedGraph,
+    /// Which part of it would run where, if it could be placed now.
+    pub placement: Option<Placement>,
     /// What is allowed and worth a thought.
     pub warnings: Vec<String>,
 }

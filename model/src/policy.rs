@@ -9,6 +9,7 @@ use crate::graph::{Artifact, Settings};
 use crate::id::Generation;
 use crate::interface::InterfacePattern;
 use crate::name::{ComponentName, GraphName, NamespaceName, PolicyName};
+use crate::placement::Requirements;
 
 /// One immutable version of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +73,9 @@ pub struct Interposed {
     pub artifact: Artifact,
     /// Its own settings: nothing of the caller's.
     pub settings: Settings,
+    /// What it asks of its node; empty: it runs beside its caller.
+    #[serde(default)]
+    pub require: Requirements,
 }
 
 /// The place in a chain: by phase, then higher priority first, then name.

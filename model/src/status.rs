@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use crate::linked::Origin;
-use crate::name::{ComponentName, NodeName};
+use crate::name::ComponentName;
+use crate::placement::Placement;
 use crate::report::Failure;
 use crate::route::HttpRoute;
 
@@ -25,9 +26,9 @@ pub struct GraphStatus {
     pub deployed_at_ms: u64,
     /// Where it stands.
     pub state: GraphState,
-    /// The node it is placed on.
-    pub node: Option<NodeName>,
-    /// Where that node's ingress listens, `host:port`.
+    /// Which part of it is placed where.
+    pub placement: Option<Placement>,
+    /// Where the ingress of its first route's node listens, `host:port`.
     pub ingress_address: Option<String>,
     /// How requests reach it.
     pub ingress: Vec<HttpRoute>,

@@ -220,7 +220,9 @@ mod tests {
                 revision: model::id::RevisionNumber(1),
                 generation: Generation(generation),
                 linked: model::linked::LinkedGraph::default(),
+                placement: model::placement::Placement::whole(node.parse().unwrap()),
             }],
+            peers: std::collections::BTreeMap::new(),
         }
     }
 

@@ -13,6 +13,7 @@ use model::digest::Digest;
 use model::graph::Artifact;
 use model::id::GraphKey;
 use model::log::Level;
+use model::name::NodeName;
 use model::report::{Failure, Progress, Report};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
@@ -137,7 +138,7 @@ impl<R: Runner> Reconciler<R> {
                 Action::Stop(key) => self.stop(&key),
                 Action::Prepare(key, version) => {
                     if let Some(graph) = assignment.graphs.iter().find(|graph| graph.key == key) {
-                        self.prepare(graph.clone(), version);
+                        self.prepare(assignment.node.clone(), graph.clone(), version);
                     }
                 }
             }
@@ -212,7 +213,7 @@ impl<R: Runner> Reconciler<R> {
         });
     }
 
-    fn prepare(&mut self, assigned: AssignedGraph, version: Version) {
+    fn prepare(&mut self, node: NodeName, assigned: AssignedGraph, version: Version) {
         let key = assigned.key.clone();
         self.logs.know(&key);
         let graph = self.graphs.entry(key.clone()).or_insert(Graph { serving: None, attempt: None });
@@ -222,6 +223,7 @@ impl<R: Runner> Reconciler<R> {
         let preparation = Preparation {
             runner: Arc::clone(&self.runner),
             artifacts: Arc::clone(&self.artifacts),
+            node,
             graph: assigned,
             trust,
             progress: Arc::clone(&progress),
@@ -322,9 +324,9 @@ impl<R: Runner> Reconciler<R> {
     }
 }
 
-/// Every artifact an assignment names.
+/// Every artifact that the node of an assignment needs.
 fn needed(assignment: &Assignment) -> impl Iterator<Item = Artifact> {
-    assignment.graphs.iter().flat_map(|graph| graph.linked.artifacts())
+    assignment.graphs.iter().flat_map(|graph| graph.artifacts_on(&assignment.node))
 }
 
 async fn at(due: Option<Instant>) {
@@ -338,6 +340,7 @@ async fn at(due: Option<Instant>) {
 struct Preparation<R> {
     runner: Arc<R>,
     artifacts: Arc<ArtifactStore>,
+    node: NodeName,
     graph: AssignedGraph,
     trust: Trust,
     progress: Arc<Mutex<Progress>>,
@@ -346,7 +349,7 @@ struct Preparation<R> {
 
 impl<R: Runner> Preparation<R> {
     async fn run(self) -> Result<R::Running, PrepareError> {
-        let artifacts: BTreeSet<Artifact> = self.graph.linked.artifacts().collect();
+        let artifacts: BTreeSet<Artifact> = self.graph.artifacts_on(&self.node).collect();
         self.artifacts.ensure(&artifacts, self.trust).await.map_err(|error| {
             PrepareError::MayHeal(Failure { reason: error.reason().to_owned(), message: error.to_string() })
         })?;

@@ -56,6 +56,7 @@ mod tests {
     use model::assignment::AssignedGraph;
     use model::id::{ClusterId, RevisionNumber, Uid};
     use model::linked::LinkedGraph;
+    use model::placement::Placement;
     use model::report::Failure;
 
     use super::*;
@@ -69,12 +70,14 @@ mod tests {
             revision: RevisionNumber(1),
             generation: Generation(7),
             linked: LinkedGraph::default(),
+            placement: Placement::whole("n1".parse().unwrap()),
         };
         let assignment = Assignment {
             cluster: ClusterId::new("c").unwrap(),
             node: "n1".parse().unwrap(),
             generation: Generation(9),
             graphs: ["waits", "serves", "replaces", "foreign"].map(graph).into(),
+            peers: BTreeMap::new(),
         };
         let version = |generation| Version { uid: uid.clone(), generation: Generation(generation) };
         let failure = Progress::Failed(Failure { reason: "start_failed".into(), message: "trap".into() });

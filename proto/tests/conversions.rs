@@ -14,6 +14,7 @@ use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Or
 use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
 use model::node::{Capacity, NodeDescription};
+use model::placement::Placement;
 use model::plan::{Change, ChangeKind, Plan};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
@@ -153,32 +154,41 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
         btree_map(component(), capability, 0..3),
         vec(link(), 0..4),
         vec(version(), 0..3),
+        btree_map(component(), btree_map(some_text(), text(), 0..3), 0..3),
     );
-    parts.prop_map(|(ingress, components, capabilities, links, policies)| LinkedGraph {
+    parts.prop_map(|(ingress, components, capabilities, links, policies, require)| LinkedGraph {
         ingress,
         components,
         capabilities,
         links,
         policies,
+        require,
     })
 }
 
+fn placement() -> impl Strategy<Value = Placement> {
+    (node_name(), btree_map(component(), node_name(), 0..3)).prop_map(|(home, away)| Placement { home, away })
+}
+
 fn assignment() -> impl Strategy<Value = Assignment> {
-    let graph = (key(), uid(), any::<u64>(), any::<u64>(), linked()).prop_map(
-        |(key, uid, revision, generation, linked)| AssignedGraph {
+    let graph = (key(), uid(), any::<u64>(), any::<u64>(), linked(), placement()).prop_map(
+        |(key, uid, revision, generation, linked, placement)| AssignedGraph {
             key,
             uid,
             revision: RevisionNumber(revision),
             generation: Generation(generation),
             linked,
+            placement,
         },
     );
-    (some_text(), node_name(), any::<u64>(), vec(graph, 0..3)).prop_map(
-        |(cluster, node, generation, graphs)| Assignment {
+    let peers = btree_map(node_name(), text(), 0..3);
+    (some_text(), node_name(), any::<u64>(), vec(graph, 0..3), peers).prop_map(
+        |(cluster, node, generation, graphs, peers)| Assignment {
             cluster: ClusterId::new(cluster).unwrap(),
             node,
             generation: Generation(generation),
             graphs,
+            peers,
         },
     )
 }
@@ -227,7 +237,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
         artifact,
     });
     let numbers = any::<[u64; 4]>();
-    let place = (option::of(node_name()), option::of(some_text()));
+    let place = (option::of(placement()), option::of(some_text()));
     (key(), uid(), numbers, state, place, vec(route(), 0..2), vec(component, 0..3)).prop_map(
         |(
             key,
@@ -246,7 +256,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 state_revision: StateRevision(state_revision),
                 deployed_at_ms,
                 state,
-                node: place.0,
+                placement: place.0,
                 ingress_address: place.1,
                 ingress,
                 components,
@@ -259,8 +269,16 @@ fn plan() -> impl Strategy<Value = Plan> {
     let kind = prop_oneof![Just(ChangeKind::Add), Just(ChangeKind::Change), Just(ChangeKind::Remove)];
     let change = (kind, text(), text()).prop_map(|(kind, subject, detail)| Change { kind, subject, detail });
     let base = option::of((1..u64::MAX).prop_map(RevisionNumber));
-    (text(), key(), base, vec(change, 0..3), linked(), vec(text(), 0..3)).prop_map(
-        |(id, key, base, changes, linked, warnings)| Plan { id, key, base, changes, linked, warnings },
+    (text(), key(), base, vec(change, 0..3), linked(), vec(text(), 0..3), option::of(placement())).prop_map(
+        |(id, key, base, changes, linked, warnings, placement)| Plan {
+            id,
+            key,
+            base,
+            changes,
+            linked,
+            warnings,
+            placement,
+        },
     )
 }
 

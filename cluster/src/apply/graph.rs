@@ -3,7 +3,9 @@
 use model::graph::Artifact;
 use model::id::{Generation, GraphKey};
 use model::linked::LinkedGraph;
+use model::name::NodeName;
 use model::node::NodeState;
+use model::placement::Placement;
 
 use crate::command::{DeleteGraph, Deploy, DeployOrigin, Place, Relink};
 use crate::outcome::{Outcome, Refusal};
@@ -74,8 +76,8 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         revisions: imbl::Vector::new(),
         generation: Generation::default(),
         linked: deploy.linked.clone(),
-        node: None,
-        observed: None,
+        placement: None,
+        observed: imbl::OrdMap::new(),
     });
     let mut number = record.number();
     number.0 += 1;
@@ -95,11 +97,9 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         record.linked = deploy.linked.clone();
     }
     let generation = record.generation;
-    let node = record.node.clone();
+    let placement = record.placement.clone();
     state.graphs.insert(deploy.key.clone(), record);
-    if let Some(node) = node {
-        state.touch_node(&node);
-    }
+    touch(state, placement.as_ref());
     let message = match deploy.origin {
         DeployOrigin::Deploy => format!("revision {number} committed"),
         DeployOrigin::Rollback { to } => format!("revision {number} committed, equal to revision {to}"),
@@ -119,13 +119,11 @@ pub(super) fn delete(state: &mut State, delete: &DeleteGraph) -> Result<Outcome,
             found: Some(record.number()),
         });
     }
-    let node = record.node.clone();
+    let placement = record.placement.clone();
     let at = state.advance();
     state.graphs_at = at;
     state.graphs.remove(&delete.key);
-    if let Some(node) = node {
-        state.touch_node(&node);
-    }
+    touch(state, placement.as_ref());
     state.event(subject(&delete.key), "deleted", "the data of its capabilities is kept".to_owned());
     Ok(Outcome::GraphDeleted)
 }
@@ -150,11 +148,9 @@ pub(super) fn relink(state: &mut State, relink: &Relink) -> Result<Outcome, Refu
     record.generation = at.into();
     record.linked = relink.linked.clone();
     let names: Vec<String> = record.linked.policies.iter().map(|p| p.name.to_string()).collect();
-    let node = record.node.clone();
+    let placement = record.placement.clone();
     state.graphs.insert(relink.key.clone(), record);
-    if let Some(node) = node {
-        state.touch_node(&node);
-    }
+    touch(state, placement.as_ref());
     let message = if names.is_empty() {
         "no policy stands on its links".to_owned()
     } else {
@@ -171,25 +167,39 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         return Err(Refusal::Stale { what: "every graph or node of the placement".to_owned() });
     }
     state.advance();
+    let at = state.revision;
     for place in fresh {
         let Some(record) = state.graphs.get_mut(&place.key) else { continue };
-        let before = record.node.replace(place.node.clone());
-        record.observed = None;
-        if let Some(before) = before {
-            state.touch_node(&before);
+        let before = record.placement.replace(place.placement.clone());
+        record.observed = imbl::OrdMap::new();
+        if before.is_some() {
+            // Other links are remote than before: the nodes link their parts again.
+            record.generation = at.into();
         }
-        state.touch_node(&place.node);
-        state.event(subject(&place.key), "placed", format!("on node {}", place.node));
+        touch(state, before.as_ref());
+        touch(state, Some(&place.placement));
+        let nodes: Vec<String> = place.placement.nodes().into_iter().map(ToString::to_string).collect();
+        let on = if nodes.len() == 1 { "on node" } else { "on nodes" };
+        state.event(subject(&place.key), "placed", format!("{on} {}", nodes.join(", ")));
     }
     Ok(state.done())
 }
 
+/// What the nodes of a placement should run has changed.
+fn touch(state: &mut State, placement: Option<&Placement>) {
+    for node in placement.into_iter().flat_map(Placement::nodes) {
+        state.touch_node(node);
+    }
+}
+
 fn is_fresh(state: &State, place: &Place) -> bool {
-    let graph = state.graphs.get(&place.key).is_some_and(|record| {
-        record.uid == place.uid
-            && record.generation == place.generation
-            && record.node.as_ref() != Some(&place.node)
-    });
-    let node = state.nodes.get(&place.node).is_some_and(|node| node.state == NodeState::Ready);
-    graph && node
+    let Some(record) = state.graphs.get(&place.key) else { return false };
+    let is_new = record.uid == place.uid
+        && record.generation == place.generation
+        && record.placement.as_ref() != Some(&place.placement);
+    // A node that has a part already keeps it while it is not heard of.
+    let takes = |name: &NodeName| {
+        record.is_on(name) || state.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready)
+    };
+    is_new && place.placement.nodes().into_iter().all(takes)
 }

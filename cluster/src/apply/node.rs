@@ -1,5 +1,7 @@
 //! Nodes: registration, liveness, reports.
 
+use std::collections::BTreeSet;
+
 use model::id::Generation;
 use model::name::NodeName;
 use model::node::{NodeDescription, NodeState};
@@ -30,6 +32,7 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
         return Err(Refusal::Exhausted { what: "nodes".to_owned(), bound: NODES_MAX as u64 });
     }
     let known = known.cloned();
+    let moved = known.as_ref().is_some_and(|record| record.description.api_address != description.api_address);
     let at = state.advance();
     let now_ms = state.now_ms;
     let record = match known {
@@ -49,8 +52,21 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
         },
     };
     state.nodes.insert(name.clone(), record);
+    if moved {
+        tell_peers(state, name);
+    }
     state.event(subject(name), "ready", format!("agent {} connected", description.version));
     Ok(state.done())
+}
+
+/// The agents whose links lead to a node must learn that it listens elsewhere now.
+fn tell_peers(state: &mut State, name: &NodeName) {
+    let shared = state.graphs.values().filter_map(|record| record.placement.as_ref().filter(|p| p.is_on(name)));
+    let peers: BTreeSet<NodeName> =
+        shared.flat_map(|placement| placement.nodes().into_iter().cloned()).collect();
+    for peer in peers.iter().filter(|peer| *peer != name) {
+        state.touch_node(peer);
+    }
 }
 
 pub(super) fn set_state(
@@ -105,10 +121,10 @@ pub(super) fn record_report(state: &mut State, report: &Report) -> Result<Outcom
 fn is_news(state: &State, node: &NodeName, seen: &GraphReport) -> bool {
     state.graphs.get(&seen.key).is_some_and(|record| {
         record.uid == seen.uid
-            && record.node.as_ref() == Some(node)
-            && record.observed.as_ref() != Some(seen)
+            && record.is_on(node)
+            && record.observed.get(node) != Some(seen)
             && seen.desired <= record.generation
-            && record.observed.as_ref().is_none_or(|known| known.desired <= seen.desired)
+            && record.observed.get(node).is_none_or(|known| known.desired <= seen.desired)
     })
 }
 
@@ -121,7 +137,7 @@ fn observe(state: &mut State, node: &NodeName, seen: GraphReport) {
     };
     let key = seen.key.clone();
     if let Some(record) = state.graphs.get_mut(&key) {
-        record.observed = Some(seen);
+        record.observed.insert(node.clone(), seen);
     }
     if let Some((reason, message)) = event {
         state.event(graph::subject(&key), reason, message);

@@ -4,6 +4,7 @@ use cluster::command::{Body, Place};
 use cluster::outcome::Refusal;
 use model::id::Generation;
 use model::node::NodeState;
+use model::placement::Placement;
 use model::report::{Failure, GraphReport, Progress, Report};
 
 use crate::support::{Cluster, key, linked, name, node};
@@ -18,7 +19,7 @@ fn report(cluster: &Cluster, graph: &str, progress: Progress) -> Report {
     let serving = matches!(progress, Progress::Serving).then_some(record.generation);
     let seen =
         GraphReport { key: key(graph), uid: record.uid.clone(), serving, desired: record.generation, progress };
-    let node = record.node.clone().unwrap();
+    let node = record.placement.clone().unwrap().home;
     Report { accepted: cluster.state.nodes[&node].assigned_at, node, graphs: vec![seen] }
 }
 
@@ -71,7 +72,7 @@ fn a_placement_touches_the_assignments_of_both_nodes() {
         key: key("sales/crm"),
         uid: record.uid.clone(),
         generation: record.generation,
-        node: name(to),
+        placement: Placement::whole(name(to)),
     };
     let (here, there) = (place("n1"), place("n2"));
     assert!(matches!(cluster.refused(Body::Place(vec![here])), Refusal::Stale { .. }), "it is there");
@@ -99,7 +100,7 @@ fn the_stale_parts_of_a_placement_are_left_out() {
     cluster.delete("sales/crm");
     cluster.deployed("sales/crm", linked(1));
     let fresh = cluster::schedule(&cluster.state);
-    cluster.done(set(fresh[0].node.as_str(), NodeState::Down));
+    cluster.done(set(fresh[0].placement.home.as_str(), NodeState::Down));
     assert!(matches!(cluster.refused(Body::Place(fresh)), Refusal::Stale { .. }));
     assert!(matches!(cluster.refused(Body::Place(places)), Refusal::Stale { .. }));
     assert!(matches!(cluster.refused(Body::Place(Vec::new())), Refusal::Stale { .. }));
@@ -117,7 +118,7 @@ fn a_report_is_kept_when_it_says_something_new() {
     cluster.done(Body::RecordReport(serving.clone()));
     assert_eq!(cluster.last_event(), "graph/sales/crm serving");
     let record = &cluster.state.graphs[&key("sales/crm")];
-    assert_eq!(record.observed.as_ref(), Some(&serving.graphs[0]));
+    assert_eq!(record.observed.get(&name("n1")), Some(&serving.graphs[0]));
     assert_eq!(cluster.state.nodes[&name("n1")].accepted, serving.accepted);
     let failure = Failure { reason: "start_failed".to_owned(), message: "it trapped".to_owned() };
     cluster.done(Body::RecordReport(report(&cluster, "sales/crm", Progress::Failed(failure.clone()))));
@@ -135,7 +136,7 @@ fn an_older_report_is_refused() {
     let new = report(&cluster, "sales/crm", Progress::Serving);
     cluster.done(Body::RecordReport(new.clone()));
     assert!(matches!(cluster.refused(Body::RecordReport(old)), Refusal::Stale { .. }));
-    assert_eq!(cluster.state.graphs[&key("sales/crm")].observed.as_ref(), Some(&new.graphs[0]));
+    assert_eq!(cluster.state.graphs[&key("sales/crm")].observed.get(&name("n1")), Some(&new.graphs[0]));
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn a_report_of_what_never_was_is_refused() {
     let mut later = report(&cluster, "sales/crm", Progress::Serving);
     later.graphs[0].desired = Generation(u64::MAX);
     cluster.done(Body::RecordReport(later));
-    assert_eq!(cluster.state.graphs[&key("sales/crm")].observed, None);
+    assert!(cluster.state.graphs[&key("sales/crm")].observed.is_empty());
 }
 
 #[test]
@@ -161,12 +162,12 @@ fn a_report_of_another_graph_or_from_another_node_says_nothing() {
     elsewhere.node = name("n2");
     elsewhere.accepted = cluster.state.nodes[&name("n2")].accepted;
     cluster.done(Body::RecordReport(elsewhere));
-    assert_eq!(cluster.state.graphs[&key("sales/crm")].observed, None);
+    assert!(cluster.state.graphs[&key("sales/crm")].observed.is_empty());
     cluster.delete("sales/crm");
     cluster.deployed("sales/crm", linked(1));
     cluster.schedule();
     cluster.done(Body::RecordReport(here));
-    assert_eq!(cluster.state.graphs[&key("sales/crm")].observed, None);
+    assert!(cluster.state.graphs[&key("sales/crm")].observed.is_empty());
 }
 
 /// What was seen on one node says nothing of the next.
@@ -179,10 +180,10 @@ fn a_move_forgets_what_was_seen() {
         key: key("sales/crm"),
         uid: record.uid.clone(),
         generation: record.generation,
-        node: name("n2"),
+        placement: Placement::whole(name("n2")),
     };
     cluster.done(Body::Place(vec![place]));
-    assert_eq!(cluster.state.graphs[&key("sales/crm")].observed, None);
+    assert!(cluster.state.graphs[&key("sales/crm")].observed.is_empty());
 }
 
 #[test]

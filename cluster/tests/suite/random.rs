@@ -8,6 +8,7 @@ use cluster::{Command, State};
 use model::id::{Generation, RevisionNumber, StateRevision};
 use model::linked::LinkedGraph;
 use model::node::NodeState;
+use model::placement::Placement;
 use model::report::{Failure, GraphReport, Progress, Report};
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
@@ -130,7 +131,7 @@ impl Asked {
                     key: key.clone(),
                     uid,
                     generation: record.generation,
-                    node: name(&format!("n{}", self.other)),
+                    placement: self.placement(),
                 }));
                 Body::Place(places)
             }
@@ -139,9 +140,18 @@ impl Asked {
         }
     }
 
+    /// Whole on one node, or with a part on another.
+    fn placement(&self) -> Placement {
+        let mut placement = Placement::whole(name(&format!("n{}", self.other)));
+        if self.is_fresh {
+            placement.away.insert("app".parse().unwrap(), name(&format!("n{}", self.which)));
+        }
+        placement
+    }
+
     fn report(&self, state: &State) -> Report {
         let node = name(&format!("n{}", self.which));
-        let on_it = state.graphs.iter().filter(|(_, graph)| graph.node.as_ref() == Some(&node));
+        let on_it = state.graphs.iter().filter(|(_, graph)| graph.is_on(&node));
         let graphs = on_it.map(|(key, graph)| GraphReport {
             key: key.clone(),
             uid: graph.uid.clone(),
@@ -253,8 +263,11 @@ proptest! {
         let places = cluster::schedule(&state);
         prop_assert_eq!(&places, &cluster::schedule(&state), "twice the same");
         for place in &places {
-            prop_assert_eq!(state.nodes[&place.node].state, NodeState::Ready);
-            prop_assert!(state.graphs[&place.key].node.is_none());
+            let record = &state.graphs[&place.key];
+            prop_assert!(record.placement.as_ref() != Some(&place.placement));
+            for node in place.placement.nodes().into_iter().filter(|node| !record.is_on(node)) {
+                prop_assert_eq!(state.nodes[node].state, NodeState::Ready);
+            }
         }
         if !places.is_empty() {
             let body = Body::Place(places);
@@ -262,7 +275,7 @@ proptest! {
             prop_assert!(!matches!(outcome, cluster::Outcome::Refused(_)), "{outcome:?}");
         }
         prop_assert_eq!(cluster::schedule(&state), vec![]);
-        for record in state.graphs.values().filter(|record| record.node.is_none()) {
+        for record in state.graphs.values().filter(|record| record.placement.is_none()) {
             let why = cluster::schedule::explain(&state, record);
             prop_assert!(why.iter().all(|line| !line.contains("fits")), "{why:?}");
         }
@@ -280,7 +293,7 @@ fn most_commands_meet_something() {
         let (state, _) = run(&all).unwrap();
         revisions += state.revision.0;
         graphs += state.graphs.len();
-        observed += state.graphs.values().filter(|graph| graph.observed.is_some()).count();
+        observed += state.graphs.values().filter(|graph| !graph.observed.is_empty()).count();
         policies += state.policies.len();
     }
     assert!(

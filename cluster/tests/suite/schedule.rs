@@ -1,8 +1,11 @@
 //! The scheduler: which graph goes where, and why not.
 
 use cluster::command::Body;
-use cluster::schedule::{explain, schedule};
+use cluster::schedule::{explain, schedule, unmet};
+use model::id::Generation;
+use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::node::NodeState;
+use model::policy::PolicyVersion;
 use model::unit::ByteSize;
 
 use crate::support::{Cluster, key, linked, linked_with_database, name, node};
@@ -22,7 +25,7 @@ fn the_node_with_the_fewest_graphs_is_next() {
         cluster.deployed(&format!("sales/g{number}"), linked(1));
     }
     assert_eq!(cluster.schedule(), 6);
-    let on = |node: &str| cluster.state.graphs.values().filter(|g| g.node == Some(name(node))).count();
+    let on = |node: &str| cluster.state.graphs.values().filter(|g| g.is_on(&name(node))).count();
     assert_eq!((on("n1"), on("n2")), (3, 3));
 }
 
@@ -84,4 +87,117 @@ fn memory_counts_every_component_of_an_instance() {
     cluster.deployed("sales/large", large);
     assert_eq!(schedule(&cluster.state), []);
     assert_eq!(why(&cluster, "sales/large")[0], "n1 no: has 1024 MiB, needs 1216 MiB");
+}
+
+fn require(linked: &mut LinkedGraph, member: &str, labels: &[(&str, &str)]) {
+    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
+    linked.require.insert(member.parse().unwrap(), labels.collect());
+}
+
+/// `app -> proxy -> db`, the proxy by a policy.
+fn chain() -> LinkedGraph {
+    let mut linked = linked_with_database(1, None);
+    let app = linked.components.values().next().unwrap().clone();
+    let policy = PolicyVersion { name: "pii".parse().unwrap(), generation: Generation(1) };
+    let proxy = LinkedComponent { origin: Origin::Policy(policy), ..app };
+    linked.components.insert("proxy".parse().unwrap(), proxy);
+    let to = |name: &str| Target::Component { name: name.parse().unwrap(), export: "a:b/c".parse().unwrap() };
+    linked.links = vec![
+        link("app", to("proxy"), Verdict::Remotable),
+        link("proxy", Target::Capability { name: "db".parse().unwrap() }, Verdict::Remotable),
+    ];
+    linked
+}
+
+fn link(from: &str, to: Target, verdict: Verdict) -> Link {
+    Link {
+        from: from.parse().unwrap(),
+        interface: "a:b/c".parse().unwrap(),
+        to,
+        wiring: LinkOrigin::Inferred,
+        functions: vec![Function { name: "f".to_owned(), verdict }],
+    }
+}
+
+/// `app=n1 db=n2 proxy=n1`
+fn placed(cluster: &Cluster, graph: &str) -> String {
+    let record = &cluster.state.graphs[&key(graph)];
+    let placement = record.placement.as_ref().unwrap();
+    let members = record.linked.components.keys().chain(record.linked.capabilities.keys());
+    let shown = members.map(|member| format!("{member}={}", placement.node_of(member)));
+    shown.collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn members_go_where_their_labels_are_and_policies_beside_their_callers() {
+    let mut cluster = Cluster::new();
+    let mut third = node("n3");
+    third.labels.insert("disk".to_owned(), "ssd".to_owned());
+    cluster.done(Body::RegisterNode(third));
+
+    let mut linked = chain();
+    require(&mut linked, "db", &[("disk", "ssd")]);
+    cluster.deployed("sales/one", linked.clone());
+    // A node that meets what is required is the best home: nothing crosses then.
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/one"), "app=n3 db=n3 proxy=n3");
+
+    require(&mut linked, "app", &[("node", "n1")]);
+    cluster.deployed("sales/two", linked.clone());
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/two"), "app=n1 db=n3 proxy=n1");
+
+    require(&mut linked, "proxy", &[("node", "n2")]);
+    cluster.deployed("sales/two", linked.clone());
+    let before = cluster.state.graphs[&key("sales/two")].generation;
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/two"), "app=n1 db=n3 proxy=n2");
+    assert!(cluster.state.graphs[&key("sales/two")].generation > before, "its links go other ways now");
+    assert_eq!(schedule(&cluster.state), []);
+    for node in ["n1", "n2", "n3"] {
+        let assignment = cluster::view::assignment(&cluster.state, &name(node)).unwrap();
+        assert!(assignment.graphs.iter().any(|graph| graph.key == key("sales/two")), "{node}");
+        assert_eq!(assignment.peers.len(), 2, "{node}: {:?}", assignment.peers);
+        assert!(!assignment.peers.contains_key(&name(node)));
+    }
+
+    // A lost node keeps what it has.
+    down(&mut cluster, "n3");
+    assert_eq!(schedule(&cluster.state), []);
+}
+
+#[test]
+fn what_cannot_be_carried_stays_together() {
+    let mut cluster = Cluster::new();
+    let mut linked = chain();
+    linked.links[1].functions[0].verdict = Verdict::LocalOnly { why: "stream<u8>".to_owned() };
+    require(&mut linked, "db", &[("node", "n2")]);
+    require(&mut linked, "app", &[("node", "n1")]);
+    cluster.deployed("sales/crm", linked.clone());
+    // The proxy follows its caller, and the database must be where the proxy is.
+    assert_eq!(schedule(&cluster.state), []);
+    assert_eq!(
+        why(&cluster, "sales/crm"),
+        ["app, db must be on one node, but node=n1 and node=n2 are required of it"]
+    );
+    assert!(unmet(&cluster.state, &linked).is_some());
+
+    require(&mut linked, "proxy", &[("node", "n2")]);
+    cluster.deployed("sales/crm", linked);
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/crm"), "app=n1 db=n2 proxy=n2");
+}
+
+#[test]
+fn a_label_that_no_node_has_is_named() {
+    let mut cluster = Cluster::new();
+    let mut linked = chain();
+    require(&mut linked, "db", &[("disk", "ssd")]);
+    let expected = ["db: n1 no: has not the label disk=ssd", "db: n2 no: has not the label disk=ssd"];
+    assert_eq!(unmet(&cluster.state, &linked).unwrap(), expected);
+    cluster.deployed("sales/crm", linked.clone());
+    assert_eq!(schedule(&cluster.state), []);
+    assert_eq!(why(&cluster, "sales/crm"), expected);
+    cluster.state.nodes.clear();
+    assert_eq!(unmet(&cluster.state, &linked), None, "nodes may still join");
 }

@@ -149,7 +149,7 @@ impl Cluster {
 
     pub(crate) fn node_of(&self, key: &str) -> Option<String> {
         let key: GraphKey = key.parse().unwrap();
-        self.state.graphs[&key].node.as_ref().map(ToString::to_string)
+        self.state.graphs[&key].placement.as_ref().map(ToString::to_string)
     }
 
     pub(crate) fn last_event(&self) -> String {
@@ -204,11 +204,16 @@ pub(crate) fn spec() -> GraphSpec {
         components: BTreeMap::from([("app".parse().unwrap(), component)]),
         capabilities: BTreeMap::new(),
         links: Vec::new(),
+        require: BTreeMap::new(),
     }
 }
 
 pub(crate) fn policy(name: &str, artifact_number: u8) -> PolicySpec {
-    let component = Interposed { artifact: artifact(artifact_number), settings: Settings::default() };
+    let component = Interposed {
+        artifact: artifact(artifact_number),
+        settings: Settings::default(),
+        require: BTreeMap::new(),
+    };
     PolicySpec {
         name: name.parse().unwrap(),
         selector: Selector {

@@ -13,7 +13,7 @@ use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::name::NamespaceName;
 use model::plan::Plan;
-use proto::convert::parse;
+use proto::convert::{parse, read};
 use proto::status::refuse;
 use proto::weft::graph::v1 as wire;
 use sha2::{Digest as _, Sha256};
@@ -64,7 +64,9 @@ impl Graphs {
             let record = state.graphs.get(&checked.key);
             let base = record.map(|record| (record.number(), &record.linked));
             let id = plan_id(&manifest, &artifacts, &state, &checked.key);
-            let plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
+            let mut plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
+            let now = record.and_then(|record| record.placement.as_ref());
+            plan.placement = cluster::schedule::preview(&state, &checked.linked.graph, now).ok();
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
         };
@@ -360,8 +362,9 @@ impl wire::graphs_server::Graphs for Graphs {
     ) -> Result<Response<wire::InvokeResponse>, Status> {
         let request = request.into_inner();
         let key: GraphKey = parse("graph", &request.graph)?;
+        let component = read("component", request.component.clone())?;
         let state = self.state().await?;
-        let (node, channel) = logs::agent_of(&state, &key).await?;
+        let (node, channel) = logs::agent_of(&state, &key, Some(&component)).await?;
         let start = Instant::now();
         let asked = proto::weft::agent::v1::InvokeRequest {
             graph: key.to_string(),

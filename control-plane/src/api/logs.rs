@@ -5,7 +5,7 @@ use std::time::Duration;
 use cluster::State;
 use futures::TryStreamExt as _;
 use model::id::GraphKey;
-use model::name::NodeName;
+use model::name::{ComponentName, NodeName};
 use proto::convert::parse;
 use proto::status::refuse;
 use proto::weft::log::v1 as wire;
@@ -33,10 +33,18 @@ impl Logs {
     }
 }
 
-/// A connection to the agent of the node that runs a graph.
-pub(super) async fn agent_of(state: &State, key: &GraphKey) -> Result<(NodeName, Channel), Status> {
+/// A connection to the agent of the node that runs a graph, or this member of it.
+pub(super) async fn agent_of(
+    state: &State,
+    key: &GraphKey,
+    member: Option<&ComponentName>,
+) -> Result<(NodeName, Channel), Status> {
     let record = state.graphs.get(key).ok_or_else(|| graphs::not_found(state, key))?;
-    let node = record.node.as_ref().and_then(|name| state.nodes.get(name));
+    let name = record.placement.as_ref().map(|placement| match member {
+        Some(member) => placement.node_of(member),
+        None => &placement.home,
+    });
+    let node = name.and_then(|name| state.nodes.get(name));
     let Some(node) = node else {
         let message = format!("{key} is on no node yet: see `ctl why {key}`");
         return Err(refuse(Code::FailedPrecondition, "not_placed", message));
@@ -72,7 +80,7 @@ impl wire::logs_server::Logs for Logs {
         let request = request.into_inner();
         let key: GraphKey = parse("graph", &request.graph)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let (node, channel) = agent_of(&state, &key).await?;
+        let (node, channel) = agent_of(&state, &key, None).await?;
         let tailed = wire::logs_client::LogsClient::new(channel).tail(request).await;
         let lines = tailed.map_err(|status| from_agent(&node, status))?.into_inner();
         let lines = lines.map_err(move |status| from_agent(&node, status));

@@ -138,7 +138,7 @@ impl wire::nodes_server::Nodes for Nodes {
 }
 
 fn show(state: &State, name: &NodeName, record: &NodeRecord) -> wire::Node {
-    let graphs = state.graphs.iter().filter(|(_, graph)| graph.node.as_ref() == Some(name));
+    let graphs = state.graphs.iter().filter(|(_, graph)| graph.is_on(name));
     wire::Node {
         description: Some(record.description.clone().into()),
         state: record.state.to_string(),
@@ -267,7 +267,7 @@ fn superseded(node: &NodeName) -> Status {
 /// Whether the state would change by what is said of a graph; `apply` decides again.
 fn is_news(state: &State, node: &NodeName, seen: &GraphReport) -> bool {
     state.graphs.get(&seen.key).is_some_and(|record| {
-        record.uid == seen.uid && record.node.as_ref() == Some(node) && record.observed.as_ref() != Some(seen)
+        record.uid == seen.uid && record.is_on(node) && record.observed.get(node) != Some(seen)
     })
 }
 

@@ -150,7 +150,7 @@ async fn a_graph_goes_to_a_node_and_serves() {
         "default/shop",
         |state| matches!(state, State::Starting(starting) if starting.phase == "compiling"),
     );
-    assert_eq!(compiling.await.node, "n1");
+    assert_eq!(compiling.await.placement.unwrap().home, "n1");
     agent.report(assignment.generation, vec![graph_report(assigned, wire::Phase::Serving)]).await;
     let serving = until(&mut client, "default/shop", |state| matches!(state, State::Serving(_))).await;
     assert_eq!(serving.ingress_address, "127.0.0.1:2");

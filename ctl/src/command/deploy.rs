@@ -109,7 +109,7 @@ pub async fn finish(
     let goal = Goal { key, generation: Generation(answer.generation), revision: Some(revision) };
     let wire = follow::until_serving(session, &goal).await?;
     let status = GraphStatus::try_from(wire.clone()).map_err(CallError::Answer)?;
-    let node = status.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let node = status.placement.as_ref().map(|nodes| format!(" on {nodes}")).unwrap_or_default();
     let took = render::time::elapsed(start.elapsed());
     session.terminal.progress(&format!("{name}@{revision} serves{node} after {took}"))?;
     match session.format {

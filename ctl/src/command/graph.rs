@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::{Args, ValueEnum};
 use model::id::GraphKey;
 use model::linked::LinkedGraph;
+use model::placement::Placement;
 use proto::convert::required;
 use proto::weft::graph::v1 as wire;
 
@@ -41,9 +42,12 @@ pub enum Drawing {
     Mermaid,
 }
 
+/// A graph, and where it is placed if it is.
+type Drawn = (GraphKey, LinkedGraph, Option<Placement>);
+
 /// Draws.
 pub async fn run(arguments: GraphArguments, session: &mut Session<'_>) -> Result<Exit, Failure> {
-    let (key, linked) = if is_file(&arguments.graph) {
+    let (key, linked, placed) = if is_file(&arguments.graph) {
         from_file(Path::new(&arguments.graph), session)?
     } else {
         deployed(&arguments.graph, session).await?
@@ -53,7 +57,7 @@ pub async fn run(arguments: GraphArguments, session: &mut Session<'_>) -> Result
         (Format::Name, _) => session.terminal.data_line(&short(&key))?,
         (_, Drawing::Tree) => {
             let is_wide = session.format == Format::Wide;
-            session.terminal.data(&tree(&key, &linked, is_wide))?;
+            session.terminal.data(&tree(&key, &linked, placed.as_ref(), is_wide))?;
         }
         (_, Drawing::Dot) => session.terminal.data(&dot(&key, &linked))?,
         (_, Drawing::Mermaid) => session.terminal.data(&mermaid(&linked))?,
@@ -66,16 +70,16 @@ fn is_file(text: &str) -> bool {
     text.contains('.')
 }
 
-fn from_file(path: &Path, session: &Session<'_>) -> Result<(GraphKey, LinkedGraph), Failure> {
+fn from_file(path: &Path, session: &Session<'_>) -> Result<Drawn, Failure> {
     let color = session.terminal.look().color;
     let document = Document::read(path)?;
     let manifest = document.graph(color)?;
     let linked =
         offline::link_graph(&document, &manifest, &[]).map_err(|found| document.refuse(&found, color))?;
-    Ok((manifest.key().clone(), linked.graph))
+    Ok((manifest.key().clone(), linked.graph, None))
 }
 
-async fn deployed(text: &str, session: &Session<'_>) -> Result<(GraphKey, LinkedGraph), Failure> {
+async fn deployed(text: &str, session: &Session<'_>) -> Result<Drawn, Failure> {
     let reference: GraphReference = text.parse()?;
     if reference.revision.is_some() {
         let message = "only the current revision is linked: write the graph alone, or see `ctl diff`";
@@ -84,5 +88,7 @@ async fn deployed(text: &str, session: &Session<'_>) -> Result<(GraphKey, Linked
     let key = reference.key(&session.namespace);
     let answer = lookup::graph(&session.client, &key, 0).await?;
     let linked = required("linked", answer.linked).map_err(CallError::Answer)?;
-    Ok((key, LinkedGraph::try_from(linked).map_err(CallError::Answer)?))
+    let placed = answer.status.and_then(|status| status.placement).map(Placement::try_from).transpose();
+    let placed = placed.map_err(CallError::Answer)?;
+    Ok((key, LinkedGraph::try_from(linked).map_err(CallError::Answer)?, placed))
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use model::id::GraphKey;
-use model::linked::{LinkedComponent, LinkedGraph, Origin, Target};
-use model::name::ComponentName;
+use model::linked::{Link, LinkedComponent, LinkedGraph, Origin, Target};
+use model::name::{ComponentName, NodeName};
+use model::placement::Placement;
 use model::route::HttpRoute;
 
 /// A branch of the tree: a line, and what hangs below it.
@@ -15,13 +16,17 @@ struct Branch {
 }
 
 /// The graph as a tree: ways in, components with their links as they go through policies, capabilities.
-pub fn tree(key: &GraphKey, graph: &LinkedGraph, is_wide: bool) -> String {
+pub fn tree(key: &GraphKey, graph: &LinkedGraph, placed: Option<&Placement>, is_wide: bool) -> String {
     let leaf = |line: String| Branch { line, below: Vec::new() };
     let mut branches: Vec<Branch> =
         graph.ingress.iter().map(|route| leaf(format!("{} -> {}", entry(route), route.to))).collect();
     let own = graph.components.iter().filter(|(_, component)| component.origin == Origin::Graph);
-    branches.extend(own.map(|(name, component)| component_branch(graph, name, component, is_wide)));
-    branches.extend(graph.capabilities.iter().map(|(name, c)| leaf(format!("{name}  ({})", c.type_name()))));
+    let parted = placed.filter(|placed| !placed.away.is_empty());
+    branches.extend(own.map(|(name, component)| component_branch(graph, name, component, parted, is_wide)));
+    branches.extend(graph.capabilities.iter().map(|(name, c)| {
+        let on = parted.map(|placed| format!("  on {}", placed.node_of(name))).unwrap_or_default();
+        leaf(format!("{name}  ({}){on}", c.type_name()))
+    }));
     let mut text = format!("{key}\n");
     draw(&branches, "", &mut text);
     text
@@ -31,6 +36,7 @@ fn component_branch(
     graph: &LinkedGraph,
     name: &ComponentName,
     component: &LinkedComponent,
+    parted: Option<&Placement>,
     is_wide: bool,
 ) -> Branch {
     let mut below = Vec::new();
@@ -46,13 +52,31 @@ fn component_branch(
         }
         let way = graph::plan::way(graph, link);
         let onward = way.strip_prefix(&link.from.to_string()).unwrap_or(&way);
-        below.push(Branch { line: format!("{}{onward}", link.interface), below: Vec::new() });
+        let distance =
+            parted.map(|placed| format!("  ({})", distance(graph, link, placed))).unwrap_or_default();
+        below.push(Branch { line: format!("{}{onward}{distance}", link.interface), below: Vec::new() });
     }
     if !built_in.is_empty() {
         let names: Vec<String> = built_in.into_iter().collect();
         below.push(Branch { line: format!("node: {}", names.join(", ")), below: Vec::new() });
     }
-    Branch { line: format!("{name}  {}", component.artifact.digest.short()), below }
+    let on = parted.map(|placed| format!("  on {}", placed.node_of(name))).unwrap_or_default();
+    Branch { line: format!("{name}  {}{on}", component.artifact.digest.short()), below }
+}
+
+/// How far a link goes, by way of the policies on it: `fused`, or `remote: n1 -> n2 -> n3`.
+pub fn distance(graph: &LinkedGraph, link: &Link, placed: &Placement) -> String {
+    let ends = graph::plan::chain(graph, link).into_iter().filter_map(|link| match &link.to {
+        Target::Component { name, .. } | Target::Capability { name } => Some(placed.node_of(name)),
+        Target::Host => None,
+    });
+    let mut nodes = vec![placed.node_of(&link.from)];
+    nodes.extend(ends);
+    if nodes.iter().all(|node| *node == nodes[0]) {
+        return "fused".to_owned();
+    }
+    let nodes: Vec<&str> = nodes.into_iter().map(NodeName::as_str).collect();
+    format!("remote: {}", nodes.join(" -> "))
 }
 
 fn draw(branches: &[Branch], indent: &str, text: &mut String) {
@@ -182,9 +206,17 @@ mod tests {
 
     #[test]
     fn a_tree_shows_links_through_their_policies() {
-        insta::assert_snapshot!(tree(&key(), &customers(), false));
-        let wide = tree(&key(), &customers(), true);
+        insta::assert_snapshot!(tree(&key(), &customers(), None, false));
+        let wide = tree(&key(), &customers(), None, true);
         assert!(wide.contains("node: wasi:http/types@0.2.0, wasi:io/streams@0.2.0"), "{wide}");
+    }
+
+    #[test]
+    fn a_tree_of_a_graph_on_several_nodes_shows_how_far_each_link_goes() {
+        let mut placed = Placement::whole("n1".parse().unwrap());
+        assert!(!tree(&key(), &customers(), Some(&placed), false).contains("fused"));
+        placed.away.insert("crm-db".parse().unwrap(), "n3".parse().unwrap());
+        insta::assert_snapshot!(tree(&key(), &customers(), Some(&placed), false));
     }
 
     #[test]

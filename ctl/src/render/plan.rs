@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use model::linked::{Link, LinkOrigin, LinkedGraph, Target, Verdict};
+use model::placement::Placement;
 use model::plan::{Change, ChangeKind, Plan};
 
+use super::linked::distance;
 use super::table::Table;
 use crate::reference::short;
 
@@ -17,7 +19,7 @@ pub fn plan(plan: &Plan, width: Option<u16>, is_wide: bool) -> String {
     } else {
         format!("{} {before} -> @{after}\n{}", short(&plan.key), changes(&plan.changes))
     };
-    let links = links(&plan.linked, is_wide);
+    let links = links(&plan.linked, plan.placement.as_ref(), is_wide);
     if !links.is_empty() {
         text.push('\n');
         text.push_str(&links.render(width));
@@ -48,13 +50,20 @@ pub fn summary(changes: &[Change]) -> String {
 }
 
 /// The graph's own links, built-ins of the node left out unless asked for; wide has a row for each function.
-pub fn links(graph: &LinkedGraph, is_wide: bool) -> Table {
-    let header = ["LINK", "INTERFACE", "WIRING", "REACH"];
-    let mut table = Table::new(header.into_iter().chain(["FUNCTION"].into_iter().filter(|_| is_wide)));
+///
+/// Where the graph goes to several nodes, each link's place is shown.
+pub fn links(graph: &LinkedGraph, placed: Option<&Placement>, is_wide: bool) -> Table {
+    let parted = placed.filter(|placed| !placed.away.is_empty());
+    let mut header = vec!["LINK", "INTERFACE", "WIRING"];
+    header.extend(parted.map(|_| "PLACE"));
+    header.push("REACH");
+    header.extend(is_wide.then_some("FUNCTION"));
+    let mut table = Table::new(header);
     let own = graph.links.iter().filter(|link| graph::plan::is_own(graph, link));
     for link in own.filter(|link| is_wide || link.to != Target::Host) {
         let way = graph::plan::way(graph, link);
-        let start = [way, link.interface.to_string(), wiring(&link.wiring)];
+        let mut start = vec![way, link.interface.to_string(), wiring(&link.wiring)];
+        start.extend(parted.map(|placed| distance(graph, link, placed)));
         if !is_wide {
             table.row(start.into_iter().chain([reach(link)]));
             continue;
@@ -118,6 +127,7 @@ mod tests {
             base: Some(RevisionNumber(6)),
             changes,
             linked: customers(),
+            placement: None,
             warnings: Vec::new(),
         }
     }
@@ -130,7 +140,7 @@ mod tests {
             change(ChangeKind::Remove, "ingress crm.localhost/old", "app"),
         ];
         insta::assert_snapshot!("plan", plan(&example(changes), None, false));
-        insta::assert_snapshot!("functions", links(&customers(), true).render(None));
+        insta::assert_snapshot!("functions", links(&customers(), None, true).render(None));
     }
 
     #[test]

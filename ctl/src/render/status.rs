@@ -72,7 +72,7 @@ pub fn graphs(statuses: &[GraphStatus], is_wide: bool, now_ms: u64) -> Table {
             time::age(status.deployed_at_ms, now_ms),
         ];
         if is_wide {
-            row.push(status.node.as_ref().map(ToString::to_string).unwrap_or_default());
+            row.push(status.placement.as_ref().map(ToString::to_string).unwrap_or_default());
             row.push(status.generation.to_string());
             row.push(why(&status.state));
         }
@@ -90,7 +90,7 @@ fn why(state: &GraphState) -> String {
 
 /// One graph: a line about all of it, its components, and where requests go.
 pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
-    let node = status.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let node = status.placement.as_ref().map(|nodes| format!(" on {nodes}")).unwrap_or_default();
     let age = time::age(status.deployed_at_ms, now_ms);
     let mut text = format!(
         "{}@{}  {}{node}  generation {}  deployed {age} ago\n",
@@ -122,6 +122,8 @@ mod tests {
     use model::report::Failure;
     use model::status::ComponentStatus;
 
+    use model::placement::Placement;
+
     use super::*;
 
     fn status(state: GraphState) -> GraphStatus {
@@ -139,7 +141,7 @@ mod tests {
             state_revision: StateRevision(40),
             deployed_at_ms: 1_000,
             state,
-            node: Some("n1".parse().unwrap()),
+            placement: Some(Placement::whole("n1".parse().unwrap())),
             ingress_address: Some("127.0.0.1:8000".to_owned()),
             ingress: vec![HttpRoute {
                 host: Some("crm.localhost".parse().unwrap()),

@@ -226,6 +226,7 @@ impl Builder<'_> {
                     self.linked.links.truncate(links);
                     self.linked.links[end] = last;
                     self.linked.components.retain(|name, _| !names.contains(name));
+                    self.linked.require.retain(|name, _| !names.contains(name));
                     self.end = end;
                     return Applied::Cannot(why);
                 }
@@ -273,6 +274,9 @@ impl Builder<'_> {
         let (artifact, settings) = (component.artifact, component.settings.clone());
         let added = LinkedComponent { artifact, origin: Origin::Policy(version), exports, settings };
         self.linked.components.insert(name.clone(), added);
+        if !component.require.is_empty() {
+            self.linked.require.insert(name.clone(), component.require.clone());
+        }
         Ok(name)
     }
 

@@ -57,6 +57,10 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
         .filter(|(name, _)| reached(name))
         .map(|(name, capability)| (name.clone(), capability.clone()))
         .collect();
+    linked.require = spec.require.clone();
+    linked
+        .require
+        .retain(|name, _| linked.components.contains_key(name) || linked.capabilities.contains_key(name));
     linked
 }
 

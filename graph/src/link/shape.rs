@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::graph::Settings;
 use model::interface::InterfaceName;
-use model::linked::{Link, LinkedGraph, Origin, Target};
+use model::linked::{Link, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
 
 use super::{Finding, Place, Types};
@@ -31,6 +31,9 @@ pub(super) fn check(linked: &LinkedGraph, types: &Types, findings: &mut Vec<Find
                 format!("{root} needs {instances} instances per request, at most {INSTANCES_MAX} fit");
             findings.push(Finding::new("graph_too_large", Place::Component(root.clone()), message));
         }
+    }
+    for link in &linked.links {
+        findings.extend(parted(linked, link));
     }
     for (name, component) in &linked.components {
         if let Some(found) = types.get(&component.artifact.digest) {
@@ -95,6 +98,26 @@ fn count<'a>(
     path.pop();
     below.insert(name, instances);
     Ok(instances)
+}
+
+/// The ends of a link that cannot be carried must not ask for nodes of their own.
+fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
+    let (Target::Component { name: to, .. } | Target::Capability { name: to }) = &link.to else { return None };
+    let (function, why) = link.functions.iter().find_map(|function| match &function.verdict {
+        Verdict::LocalOnly { why } => Some((&function.name, why)),
+        Verdict::Remotable | Verdict::RemotableWithLease { .. } => None,
+    })?;
+    let (here, there) = (linked.require.get(&link.from)?, linked.require.get(to)?);
+    let (label, value) = here.iter().find(|(label, value)| there.get(*label).is_some_and(|t| t != *value))?;
+    let message = format!(
+        "{} and {to} must be on one node, because {function} of {} cannot cross to another ({why}), but {} requires {label}={value} and {to} requires {label}={}",
+        link.from,
+        link.interface,
+        link.from,
+        there.get(label)?,
+    );
+    let finding = Finding::new("local_only", Place::Component(link.from.clone()), message);
+    Some(finding.help("let both require the same node, or change the function's types"))
 }
 
 /// An instance that begins with more memory than it may have could never be made.

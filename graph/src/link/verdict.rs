@@ -54,13 +54,11 @@ fn walk(wit: &Type, found: &mut Found) {
     }
 }
 
-/// A provider's own resources live at the provider under a lease; `wasi:io` streams have a carriage of their own.
+/// A provider's own resources live at the provider under a lease; what belongs to another interface, or to the host,
+/// means nothing elsewhere.
 fn handle(wit: &Type, resource: &Resource, found: &mut Found) {
     match &resource.interface {
         None => found.leased.push(format!("resource {}", resource.name)),
-        Some(interface) if interface.namespace == "wasi" && interface.package == "io" => {
-            found.leased.push(format!("{}.{}", interface.path(), resource.name));
-        }
         Some(interface) => found.local.push(format!("{wit} of {interface}")),
     }
 }

@@ -7,9 +7,12 @@ use model::graph::{COMPONENTS_MAX, CapabilitySpec, ComponentSpec, GraphSpec, LIN
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
+use model::placement::Requirements;
 use model::route::{Host, HttpRoute, PathPrefix};
 
-use super::shape::{CapabilityEntry, ComponentEntry, GraphFile, HttpEntry, IngressEntry, LinkEntry};
+use super::shape::{
+    CapabilityEntry, ComponentEntry, GraphFile, HttpEntry, IngressEntry, LinkEntry, PlacementEntry,
+};
 use super::value::place;
 use super::{Manifest, Source, SourceKind, unresolved};
 use crate::diagnostic::{Diagnostic, Findings, nearest};
@@ -22,7 +25,9 @@ const DATABASE_MAX_BYTES: usize = 63;
 /// What is known of capabilities and not made yet.
 const LATER_CAPABILITIES: &[&str] = &["keyvalue", "blobstore", "messaging"];
 
-const ONE_NODE: &str = "this version runs a whole graph on one node";
+const REQUIRE: &str = "use `placement.require` with the labels of a node";
+const LINKS: &str =
+    "a link goes to another node where `placement.require` says so, and a lost one traps its caller";
 
 const NO_SCALE: &str = "instances are made per request; there is nothing to scale yet";
 const SCHEDULER: &str = "call the component from a scheduler over HTTP";
@@ -38,17 +43,25 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.build", "build the component before you deploy"),
     not_yet("components.*.scale", NO_SCALE),
     not_yet("components.*.replicas", NO_SCALE),
-    not_yet("components.*.placement", ONE_NODE),
+    not_yet("components.*.placement.spread", REQUIRE),
+    not_yet("components.*.placement.prefer", REQUIRE),
+    not_yet("components.*.placement.avoid", REQUIRE),
+    not_yet("components.*.placement.near", REQUIRE),
+    not_yet("components.*.placement.apart", REQUIRE),
+    not_yet("components.*.placement.with", REQUIRE),
     not_yet("components.*.health", "a graph is ready when a first instance of it was made"),
     not_yet("components.*.limits.instances-per-node", NO_SCALE),
     renamed("components.*.outbound", "egress"),
     not_yet("capabilities.*.volume", "a database is kept by namespace, graph and capability"),
-    not_yet("capabilities.*.placement", ONE_NODE),
-    not_yet("links.*.locality", ONE_NODE),
+    not_yet("capabilities.*.placement.prefer", REQUIRE),
+    not_yet("capabilities.*.placement.avoid", REQUIRE),
+    not_yet("capabilities.*.placement.near", REQUIRE),
+    not_yet("capabilities.*.placement.with", REQUIRE),
+    not_yet("links.*.locality", LINKS),
     not_yet("links.*.timeout", "use the caller's `limits.deadline`"),
-    not_yet("links.*.retry", ONE_NODE),
-    not_yet("links.*.stream", ONE_NODE),
-    not_yet("links.*.on-loss", ONE_NODE),
+    not_yet("links.*.retry", LINKS),
+    not_yet("links.*.stream", LINKS),
+    not_yet("links.*.on-loss", LINKS),
     not_yet("links.*.name", "a component imports an interface once"),
     not_yet("dev", ""),
 ];
@@ -68,7 +81,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
     if !fits(&mut findings, &file) {
         return Err(findings.into_diagnostics());
     }
-    let mut reading = Reading { sources: Vec::new(), places: BTreeMap::new() };
+    let mut reading = Reading { sources: Vec::new(), places: BTreeMap::new(), require: BTreeMap::new() };
     findings.format_version(&file.version);
     reading.places.extend(place(&file.graph).map(|at| ("graph".to_owned(), at)));
     let graph = findings.read::<GraphName>("name", "graph", &file.graph);
@@ -99,12 +112,20 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
     }
     let mut capabilities = BTreeMap::new();
     for (name, entry) in file.capabilities {
-        capabilities.extend(reading.capability(&mut findings, &name, &entry));
+        capabilities.extend(reading.capability(&mut findings, &name, entry));
     }
     match (graph, namespace) {
         (Some(graph), Some(namespace)) if findings.is_empty() => Ok(Manifest {
             key: GraphKey::new(namespace, graph),
-            spec: GraphSpec { labels, wiring, ingress, components, capabilities, links },
+            spec: GraphSpec {
+                labels,
+                wiring,
+                ingress,
+                components,
+                capabilities,
+                links,
+                require: reading.require,
+            },
             sources: reading.sources,
             places: reading.places,
         }),
@@ -134,9 +155,23 @@ fn fits(findings: &mut Findings, file: &GraphFile) -> bool {
 struct Reading {
     sources: Vec<Source>,
     places: BTreeMap<String, Range<usize>>,
+    require: BTreeMap<ComponentName, Requirements>,
 }
 
 impl Reading {
+    fn placement(
+        &mut self,
+        findings: &mut Findings,
+        field: &str,
+        entry: PlacementEntry,
+        owner: Option<&ComponentName>,
+    ) {
+        let require = findings.labels(&format!("{field}.placement.require"), entry.require);
+        if let Some(owner) = owner.filter(|_| !require.is_empty()) {
+            self.require.insert(owner.clone(), require);
+        }
+    }
+
     fn reference(
         &self,
         findings: &mut Findings,
@@ -233,6 +268,7 @@ impl Reading {
         let labels = findings.labels(&format!("{field}.labels"), entry.labels);
         let (config, variables) = (entry.config, entry.variables);
         let settings = findings.settings(&field, config, variables, &entry.egress, &entry.limits, named);
+        self.placement(findings, &field, entry.placement, owner.as_ref());
         let (owner, path, kind) = (owner?, path?, SourceKind::Component);
         self.sources.push(Source { path, kind, field: source_field, span, owner: owner.clone(), digest });
         Some((owner, unresolved(labels, settings)))
@@ -242,11 +278,12 @@ impl Reading {
         &mut self,
         findings: &mut Findings,
         name: &str,
-        entry: &Placed<CapabilityEntry>,
+        entry: Placed<CapabilityEntry>,
     ) -> Option<(ComponentName, CapabilitySpec)> {
         let field = format!("capabilities.{}", shorten(name));
-        let owner = findings.key::<ComponentName>(&field, name, place(entry));
-        let entry = &entry.value;
+        let owner = findings.key::<ComponentName>(&field, name, place(&entry));
+        let entry = entry.value;
+        self.placement(findings, &field, entry.placement, owner.as_ref());
         self.places.extend(place(&entry.kind).map(|at| (field.clone(), at)));
         if !is_capability(findings, &format!("{field}.type"), &entry.kind) {
             return None;

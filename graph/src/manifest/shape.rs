@@ -83,6 +83,18 @@ pub struct ComponentEntry {
     /// How much it may use.
     #[serde(default)]
     pub limits: LimitsEntry,
+    /// Where it may run.
+    #[serde(default)]
+    pub placement: PlacementEntry,
+}
+
+/// Where a component or a capability may run.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlacementEntry {
+    /// Labels that its node must have; every node has the label `node`, its name.
+    #[serde(default)]
+    pub require: BTreeMap<String, Placed<String>>,
 }
 
 /// How much a component may use.
@@ -109,6 +121,9 @@ pub struct CapabilityEntry {
     pub database: Option<Placed<String>>,
     /// An SQL script, relative to the manifest, that is run once when the database is created.
     pub seed: Option<Placed<String>>,
+    /// Where it may be.
+    #[serde(default)]
+    pub placement: PlacementEntry,
 }
 
 /// A link.

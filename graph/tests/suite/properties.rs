@@ -142,6 +142,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
         components,
         capabilities: BTreeMap::new(),
         links: links.collect(),
+        require: BTreeMap::new(),
     };
     let policies = made.policies.iter().enumerate().map(|(number, policy)| in_force(number, policy));
     (spec, types, policies.collect())
@@ -154,6 +155,7 @@ fn in_force(number: usize, made: &MadePolicy) -> PolicyInForce {
     let component = |is_right: &bool| Interposed {
         artifact: artifact(if *is_right { 2 } else { 3 }, about),
         settings: Settings::default(),
+        require: BTreeMap::new(),
     };
     let labels = made.by_label.then(|| ("data".to_owned(), "pii".to_owned())).into_iter().collect();
     let spec = PolicySpec {
@@ -332,6 +334,7 @@ fn the_largest_graph_is_linked_in_time() {
         components,
         capabilities: BTreeMap::new(),
         links: Vec::new(),
+        require: BTreeMap::new(),
     };
     let policy = |number: usize| {
         let about = if number < 8 { "acme:large/i7".to_owned() } else { format!("acme:other{number}/*") };
@@ -346,8 +349,11 @@ fn the_largest_graph_is_linked_in_time() {
         };
         let mut policy = in_force(number, &made);
         policy.spec.selector.interface = about.parse().unwrap();
-        policy.spec.action =
-            Action::Interpose(vec![Interposed { artifact: of(2, 7), settings: Settings::default() }]);
+        policy.spec.action = Action::Interpose(vec![Interposed {
+            artifact: of(2, 7),
+            settings: Settings::default(),
+            require: BTreeMap::new(),
+        }]);
         policy
     };
     let policies: Vec<PolicyInForce> = (0..1_000).map(policy).collect();

@@ -181,6 +181,10 @@ fn show_linked(linked: &Linked) -> String {
             writeln!(out, "    {}: {}", function.name, function.verdict).unwrap();
         }
     }
+    for (member, require) in &linked.graph.require {
+        let labels: Vec<String> = require.iter().map(|(label, value)| format!("{label}={value}")).collect();
+        writeln!(out, "{member} requires {}", labels.join(", ")).unwrap();
+    }
     for policy in &linked.graph.policies {
         writeln!(out, "policy {}@{}", policy.name, policy.generation).unwrap();
     }

@@ -1,9 +1,11 @@
 //! The loop around a runner that does what a test says, without wasm, network or sleep.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::id::{ClusterId, Generation, RevisionNumber, Uid};
 use model::linked::LinkedGraph;
+use model::placement::Placement;
 use model::report::GraphReport;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -112,12 +114,14 @@ impl Scene {
             revision: RevisionNumber(1),
             generation: Generation(*generation),
             linked: LinkedGraph::default(),
+            placement: Placement::whole("n1".parse().unwrap()),
         });
         self.desired.send_replace(Some(Arc::new(Assignment {
             cluster: ClusterId::new("c").unwrap(),
             node: "n1".parse().unwrap(),
             generation: Generation(generation),
             graphs: graphs.collect(),
+            peers: BTreeMap::new(),
         })));
     }
 

@@ -13,6 +13,7 @@ impl From<Assignment> for wire::Assignment {
             node: assignment.node.into(),
             generation: assignment.generation.0,
             graphs: assignment.graphs.into_iter().map(Into::into).collect(),
+            peers: assignment.peers.into_iter().map(|(node, address)| (node.into(), address)).collect(),
         }
     }
 }
@@ -26,6 +27,11 @@ impl TryFrom<wire::Assignment> for Assignment {
             node: read("node", assignment.node)?,
             generation: Generation(assignment.generation),
             graphs: each("graphs", assignment.graphs)?,
+            peers: assignment
+                .peers
+                .into_iter()
+                .map(|(node, address)| Ok((read("peers", node)?, address)))
+                .collect::<Result<_, DecodeError>>()?,
         })
     }
 }
@@ -38,6 +44,7 @@ impl From<AssignedGraph> for wire::AssignedGraph {
             revision: graph.revision.0,
             generation: graph.generation.0,
             linked: Some(graph.linked.into()),
+            placement: Some(graph.placement.into()),
         }
     }
 }
@@ -54,6 +61,9 @@ impl TryFrom<wire::AssignedGraph> for AssignedGraph {
             linked: required("linked", graph.linked)?
                 .try_into()
                 .map_err(|error: DecodeError| error.under("linked"))?,
+            placement: required("placement", graph.placement)?
+                .try_into()
+                .map_err(|error: DecodeError| error.under("placement"))?,
         })
     }
 }

@@ -6,6 +6,7 @@ use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
+use model::placement::{Placement, Requirements};
 use model::policy::PolicyVersion;
 use model::route::{HttpRoute, PathPrefix};
 use model::unit::ByteSize;
@@ -21,6 +22,7 @@ impl From<LinkedGraph> for wire::LinkedGraph {
             capabilities: graph.capabilities.into_iter().map(Into::into).collect(),
             links: graph.links.into_iter().map(Into::into).collect(),
             policies: graph.policies.into_iter().map(Into::into).collect(),
+            require: graph.require.into_iter().map(requirements).collect(),
         }
     }
 }
@@ -41,7 +43,35 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                 .collect(),
             links: each("links", graph.links)?,
             policies: each("policies", graph.policies)?,
+            require: graph
+                .require
+                .into_iter()
+                .map(|require| {
+                    Ok((read("require.member", require.member)?, require.labels.into_iter().collect()))
+                })
+                .collect::<Result<_, DecodeError>>()?,
         })
+    }
+}
+
+fn requirements((member, labels): (ComponentName, Requirements)) -> wire::Requirements {
+    wire::Requirements { member: member.into(), labels: labels.into_iter().collect() }
+}
+
+impl From<Placement> for wire::Placement {
+    fn from(placement: Placement) -> Self {
+        let away = placement.away.into_iter().map(|(member, node)| (member.into(), node.into()));
+        Self { home: placement.home.into(), away: away.collect() }
+    }
+}
+
+impl TryFrom<wire::Placement> for Placement {
+    type Error = DecodeError;
+
+    fn try_from(placement: wire::Placement) -> Result<Self, DecodeError> {
+        let away = placement.away.into_iter();
+        let away = away.map(|(member, node)| Ok((read("away", member)?, read("away", node)?)));
+        Ok(Self { home: read("home", placement.home)?, away: away.collect::<Result<_, DecodeError>>()? })
     }
 }
 

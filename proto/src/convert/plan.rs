@@ -15,6 +15,7 @@ impl From<Plan> for wire::Plan {
             changes: plan.changes.into_iter().map(Into::into).collect(),
             linked: Some(plan.linked.into()),
             warnings: plan.warnings,
+            placement: plan.placement.map(Into::into),
         }
     }
 }
@@ -32,6 +33,11 @@ impl TryFrom<wire::Plan> for Plan {
                 .try_into()
                 .map_err(|error: DecodeError| error.under("linked"))?,
             warnings: plan.warnings,
+            placement: plan
+                .placement
+                .map(TryInto::try_into)
+                .transpose()
+                .map_err(|error: DecodeError| error.under("placement"))?,
         })
     }
 }

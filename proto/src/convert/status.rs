@@ -2,6 +2,7 @@
 
 use model::id::{Generation, RevisionNumber, StateRevision};
 use model::linked::Origin;
+use model::placement::Placement;
 use model::report::Failure;
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 
@@ -33,7 +34,7 @@ impl From<GraphStatus> for wire::GraphStatus {
             state_revision: status.state_revision.0,
             deployed_at_ms: status.deployed_at_ms,
             state: Some(state),
-            node: status.node.map(String::from).unwrap_or_default(),
+            placement: status.placement.map(Into::into),
             ingress_address: status.ingress_address.unwrap_or_default(),
             ingress: status.ingress.into_iter().map(Into::into).collect(),
             components: status.components.into_iter().map(Into::into).collect(),
@@ -58,7 +59,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             },
             State::Unknown(unknown) => GraphState::Unknown { why: unknown.why },
         };
-        let node = (!status.node.is_empty()).then(|| read("node", status.node)).transpose()?;
+        let placement = status.placement.map(Placement::try_from).transpose();
         Ok(Self {
             key: parse("graph", &status.graph)?,
             uid: read("uid", status.uid)?,
@@ -67,7 +68,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             state_revision: StateRevision(status.state_revision),
             deployed_at_ms: status.deployed_at_ms,
             state,
-            node,
+            placement: placement.map_err(|error| error.under("placement"))?,
             ingress_address: (!status.ingress_address.is_empty()).then_some(status.ingress_address),
             ingress: each("ingress", status.ingress)?,
             components: each("components", status.components)?,

@@ -6,6 +6,7 @@ use clap::Args;
 use model::id::GraphKey;
 use model::linked::{LinkedGraph, Origin, Target};
 use model::name::ComponentName;
+use model::placement::Placement;
 use model::status::{GraphState, GraphStatus};
 use proto::convert::required;
 use proto::weft::event::v1::Event;
@@ -78,7 +79,7 @@ pub async fn run(arguments: WhyArguments, session: &mut Session<'_>) -> Result<E
 }
 
 async fn node_of(status: &GraphStatus, session: &Session<'_>) -> Result<Option<node::Node>, Failure> {
-    let Some(name) = &status.node else { return Ok(None) };
+    let Some(Placement { home: name, .. }) = &status.placement else { return Ok(None) };
     let call = |services: Services| {
         let request = node::GetRequest { name: name.to_string() };
         async move { services.nodes().get(request).await }
@@ -94,7 +95,7 @@ async fn node_of(status: &GraphStatus, session: &Session<'_>) -> Result<Option<n
 fn sentences(known: &Known, now_ms: u64) -> Vec<String> {
     let status = &known.status;
     let name = format!("{}@{}", short(&status.key), status.revision);
-    let node = status.node.as_ref().map_or("no node", |node| node.as_str());
+    let node = status.placement.as_ref().map_or_else(|| "no node".to_owned(), ToString::to_string);
     let mut out = match &status.state {
         GraphState::Pending { why } => {
             let mut out = vec![format!("{name} is on no node")];
@@ -200,7 +201,9 @@ fn next(known: &Known) -> Option<String> {
         GraphState::Pending { .. } => Some("ctl node list -o wide".to_owned()),
         GraphState::Starting { .. } => Some(format!("ctl status {name} --watch")),
         GraphState::Failed { failure, .. } => Some(format!("ctl explain {}", failure.reason)),
-        GraphState::Unknown { .. } => known.status.node.as_ref().map(|node| format!("ctl node show {node}")),
+        GraphState::Unknown { .. } => {
+            known.status.placement.as_ref().map(|placed| format!("ctl node show {}", placed.home))
+        }
         GraphState::Serving => None,
     }
 }
@@ -230,7 +233,7 @@ mod tests {
                 state_revision: StateRevision(12),
                 deployed_at_ms: 0,
                 state,
-                node: is_placed.then(|| "n1".parse().unwrap()),
+                placement: is_placed.then(|| Placement::whole("n1".parse().unwrap())),
                 ingress_address: is_placed.then(|| "127.0.0.1:8000".to_owned()),
                 ingress: Vec::new(),
                 components: Vec::new(),

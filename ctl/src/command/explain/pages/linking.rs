@@ -56,6 +56,13 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Build one end against the version of the other, or add a component that offers this version.",
     },
     Page {
+        reason: "local_only",
+        means: "The two ends of a link ask for two nodes, and a function of it carries what cannot cross to another \
+                node.",
+        remedy: "Let both require the same node in `placement.require`, or change the function's types; `ctl component \
+                 inspect FILE` says how far each function reaches.",
+    },
+    Page {
         reason: "malformed",
         means: "Bytes cannot be read as what they should be: a component that does not validate, or a field of a \
                 message with a value of the wrong form.",
@@ -139,6 +146,13 @@ pub(super) const PAGES: &[Page] = &[
         reason: "unsatisfied_import",
         means: "Nothing in the graph offers an interface that a component imports, and a node does not give it either.",
         remedy: "Add a component or a capability that offers it, or a link to one.",
+    },
+    Page {
+        reason: "unschedulable",
+        means: "No node of the cluster has the labels that `placement.require` asks for, or two members that must be \
+                together ask for different ones.",
+        remedy: "Correct the labels, or start an agent with `--label KEY=VALUE`; `ctl node list -o wide` shows those there \
+                 are.",
     },
     Page {
         reason: "unused_capability",

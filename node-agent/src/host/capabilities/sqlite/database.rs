@@ -165,7 +165,7 @@ fn create(source: &Source) -> Result<(), OpenError> {
     let file = |error| OpenError::File { path: source.path.clone(), source: error };
     let seed = |error| OpenError::Seed { name: source.name.clone(), source: error };
     let directory = source.path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(file)?;
+    durable::create_folder(directory).map_err(file)?;
     let staged = source.path.with_extension("new");
     for left in ["new", "new-journal", "new-wal", "new-shm"] {
         let _ = fs::remove_file(source.path.with_extension(left));

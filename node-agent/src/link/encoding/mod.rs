@@ -1,0 +1,70 @@
+//! How the values of a call cross a link: protobuf derived from WIT, written and read by hand.
+//!
+//! A [`Signature`] is made once for each function of a link, from wasmtime's types, and holds all that a call needs;
+//! no type of wasmtime's is walked while calls run. Both ends compare the digests of their signatures when the link
+//! opens. Nothing here does I/O, waits or keeps state: bytes in, values out, and handles through [`Handles`].
+//!
+//! `docs/wit-protobuf.md` is the mapping, with bytes, and what a reader accepts.
+
+mod decode;
+#[cfg(test)]
+mod descriptor;
+mod encode;
+mod error;
+mod resources;
+mod shape;
+mod signature;
+#[cfg(test)]
+mod tests;
+mod text;
+mod wire;
+
+use wasmtime::component::ResourceAny;
+
+pub(crate) use self::decode::DECODED_MAX_BYTES;
+pub(crate) use self::error::{DecodeError, DecodeProblem, EncodeError, EncodeProblem, Refusal, Unsupported};
+pub(crate) use self::resources::Resources;
+pub(crate) use self::signature::Signature;
+
+/// The handles of one session: what stands for a resource on the wire, and what it stands for here.
+///
+/// A call whose encoding or decoding fails half-way may have moved handles already. Its session is told so by the
+/// error, and has to end: nothing is moved back.
+pub(crate) trait Handles {
+    /// The id under which a handle of this store crosses. `resource` is an index of [`Resources`]; an `owned` handle
+    /// leaves this store.
+    fn lower(&mut self, resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError>;
+
+    /// The handle that an id stands for. Whatever a peer sends arrives here: ids that never were, that are of another
+    /// resource, and one owned id twice in a message.
+    fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError>;
+}
+
+/// Why a handle cannot cross.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HandleError {
+    /// No handle of this session and this resource: the peer breaks the rules.
+    #[error("handle {id} is not of this session")]
+    Unknown {
+        /// What the peer calls it.
+        id: u64,
+    },
+    /// It was, and its provider is no more.
+    #[error("handle {id} is gone with its provider")]
+    Gone {
+        /// What the peer calls it.
+        id: u64,
+    },
+    /// The session has as many as it may.
+    #[error("the session has {max} handles, and may have no more")]
+    Full {
+        /// How many it may have.
+        max: usize,
+    },
+    /// The store refuses it.
+    #[error("the store refuses the handle: {message}")]
+    Store {
+        /// What wasmtime says.
+        message: String,
+    },
+}

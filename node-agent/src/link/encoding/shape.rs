@@ -1,0 +1,180 @@
+//! A type as the encoding needs it: resolved, owned, and bounded.
+
+use std::sync::Arc;
+
+use super::wire::Wire;
+
+/// The deepest nesting of types. Each level is one message at most, and protobuf libraries read 100 of them: what we
+/// write, any of them reads. It bounds the stack as well.
+pub(super) const DEPTH_MAX: usize = 64;
+/// How many types one function has, each counted wherever it stands. Types are shared in WIT and written out here, so
+/// a short text can grow to billions; the longest function of the WASI interfaces has some hundreds.
+pub(super) const SHAPES_MAX: usize = 10_000;
+/// The longest name. Every value of a record, variant, enum or flags holds copies of its names, which cost the reader
+/// memory that no byte of the message paid for.
+pub(super) const NAME_MAX_BYTES: usize = 128;
+/// Flags are the bits of a `uint64`.
+pub(super) const FLAGS_MAX: usize = 64;
+
+/// A type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shape {
+    Bool,
+    S8,
+    U8,
+    S16,
+    U16,
+    S32,
+    U32,
+    S64,
+    U64,
+    F32,
+    F64,
+    Char,
+    String,
+    /// `list<u8>`, which is one value on the wire.
+    Bytes,
+    /// Any other list.
+    List(Box<Shape>),
+    Record(Box<[Field]>),
+    Tuple(Box<[Shape]>),
+    Variant(Variant),
+    Enum(Names),
+    Option(Box<Shape>),
+    Result {
+        ok: Option<Box<Shape>>,
+        err: Option<Box<Shape>>,
+    },
+    Flags(Names),
+    Handle(Handle),
+}
+
+/// A field of a record, or a parameter of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Field {
+    pub(super) name: Arc<str>,
+    pub(super) shape: Shape,
+}
+
+/// The cases of a variant, and what each carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Variant {
+    pub(super) names: Names,
+    /// One for each name.
+    pub(super) payloads: Box<[Option<Shape>]>,
+}
+
+/// A handle of a resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Handle {
+    /// An index of the interface's resources.
+    pub(super) resource: usize,
+    pub(super) name: Arc<str>,
+    /// `own`, not `borrow`.
+    pub(super) owned: bool,
+}
+
+/// The names of cases or flags, by position and by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    names: Box<[Arc<str>]>,
+    /// Their positions in the order of the names: a guest chooses how many cases its enums have and how many of them
+    /// it sends, and the host's time should not be the product of both.
+    sorted: Box<[usize]>,
+}
+
+impl Names {
+    pub(super) fn new(names: Vec<Arc<str>>) -> Self {
+        let mut sorted: Vec<usize> = (0..names.len()).collect();
+        sorted.sort_by_key(|position| names.get(*position).cloned());
+        Self { names: names.into(), sorted: sorted.into() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.names.iter()
+    }
+
+    pub(super) fn get(&self, position: usize) -> Option<&Arc<str>> {
+        self.names.get(position)
+    }
+
+    /// Where a name stands.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        let place = self.sorted.binary_search_by_key(&Some(name), |position| self.get(*position).map(|name| &**name));
+        self.sorted.get(place.ok()?).copied()
+    }
+}
+
+impl Shape {
+    /// How one value of it is coded.
+    pub(super) fn wire(&self) -> Wire {
+        match self {
+            Self::Bool
+            | Self::S8
+            | Self::U8
+            | Self::S16
+            | Self::U16
+            | Self::S32
+            | Self::U32
+            | Self::S64
+            | Self::U64
+            | Self::Char
+            | Self::Enum(_)
+            | Self::Flags(_) => Wire::Varint,
+            Self::F32 => Wire::Fixed32,
+            Self::F64 => Wire::Fixed64,
+            Self::String
+            | Self::Bytes
+            | Self::List(_)
+            | Self::Record(_)
+            | Self::Tuple(_)
+            | Self::Variant(_)
+            | Self::Option(_)
+            | Self::Result { .. }
+            | Self::Handle(_) => Wire::Length,
+        }
+    }
+
+    /// Whether a list of it is packed: one field with all its values.
+    pub(super) fn is_packed(&self) -> bool {
+        self.wire() != Wire::Length
+    }
+
+    /// Whether its field may be there more than once.
+    pub(super) fn is_repeated(&self) -> bool {
+        matches!(self, Self::List(_))
+    }
+
+    /// What it is, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Bool => "bool",
+            Self::S8 => "s8",
+            Self::U8 => "u8",
+            Self::S16 => "s16",
+            Self::U16 => "u16",
+            Self::S32 => "s32",
+            Self::U32 => "u32",
+            Self::S64 => "s64",
+            Self::U64 => "u64",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::Char => "char",
+            Self::String => "string",
+            Self::Bytes => "list<u8>",
+            Self::List(_) => "list",
+            Self::Record(_) => "record",
+            Self::Tuple(_) => "tuple",
+            Self::Variant(_) => "variant",
+            Self::Enum(_) => "enum",
+            Self::Option(_) => "option",
+            Self::Result { .. } => "result",
+            Self::Flags(_) => "flags",
+            Self::Handle(_) => "handle",
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! Types and values made by hand or by chance, and a session whose ids tell what they were made of.
+
+mod accepted;
+mod bytes;
+mod components;
+mod hostile;
+mod random;
+mod refused;
+mod strategies;
+
+use std::sync::Arc;
+
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
+use wasmtime::component::{ResourceAny, ResourceDynamic, Val};
+use wasmtime::{Engine, Store};
+
+use super::shape::{Field, Handle, Names, Shape, Variant};
+use super::{HandleError, Handles, Signature, descriptor};
+
+/// The handles of a session that never gives one up.
+#[derive(Debug, Clone)]
+struct Session {
+    handles: Vec<ResourceAny>,
+}
+
+impl Session {
+    fn new() -> Self {
+        let mut store = Store::new(&Engine::default(), ());
+        let handles = (0..4)
+            .map(|rep| ResourceDynamic::new_own(rep, 0).try_into_resource_any(&mut store).unwrap())
+            .collect();
+        Self { handles }
+    }
+}
+
+impl Handles for Session {
+    fn lower(&mut self, resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
+        let index = self.handles.iter().position(|known| known == handle);
+        let index = index.ok_or(HandleError::Store { message: "not of this test".to_owned() })?;
+        Ok((index << 8 | resource << 1 | usize::from(owned)) as u64)
+    }
+
+    fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
+        let is_of = id & 0xff == (resource << 1 | usize::from(owned)) as u64;
+        let handle = self.handles.get((id >> 8) as usize).filter(|_| is_of);
+        handle.copied().ok_or(HandleError::Unknown { id })
+    }
+}
+
+/// A function with one parameter `x`.
+fn of(shape: Shape) -> Signature {
+    function(vec![("x", shape)], None)
+}
+
+fn function(parameters: Vec<(&str, Shape)>, result: Option<Shape>) -> Signature {
+    Signature::new(false, fields(parameters), result)
+}
+
+fn fields(fields: Vec<(&str, Shape)>) -> Box<[Field]> {
+    fields.into_iter().map(|(name, shape)| Field { name: name.into(), shape }).collect()
+}
+
+fn names(names: &[&str]) -> Names {
+    Names::new(names.iter().map(|name| Arc::from(*name)).collect())
+}
+
+fn record(of: Vec<(&str, Shape)>) -> Shape {
+    Shape::Record(fields(of))
+}
+
+fn tuple(items: Vec<Shape>) -> Shape {
+    Shape::Tuple(items.into())
+}
+
+fn list(element: Shape) -> Shape {
+    Shape::List(Box::new(element))
+}
+
+fn option(inner: Shape) -> Shape {
+    Shape::Option(Box::new(inner))
+}
+
+fn result(ok: Option<Shape>, err: Option<Shape>) -> Shape {
+    Shape::Result { ok: ok.map(Box::new), err: err.map(Box::new) }
+}
+
+fn variant(cases: Vec<(&str, Option<Shape>)>) -> Shape {
+    let (cases, payloads): (Vec<&str>, Vec<Option<Shape>>) = cases.into_iter().unzip();
+    Shape::Variant(Variant { names: names(&cases), payloads: payloads.into() })
+}
+
+fn handle(owned: bool) -> Shape {
+    Shape::Handle(Handle { resource: 0, name: "connection".into(), owned })
+}
+
+fn text(value: &str) -> Val {
+    Val::String(value.to_owned())
+}
+
+fn some(value: Val) -> Val {
+    Val::Option(Some(Box::new(value)))
+}
+
+fn case(name: &str, payload: Option<Val>) -> Val {
+    Val::Variant(name.to_owned(), payload.map(Box::new))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    hex::encode(bytes)
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    hex::decode(text.replace(' ', "")).unwrap()
+}
+
+fn encode(signature: &Signature, arguments: &[Val]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    signature.encode_arguments(arguments, &mut Session::new(), &mut bytes).unwrap();
+    bytes
+}
+
+/// The schema of a function's messages: of its arguments and of its result.
+fn schema(signature: &Signature) -> (MessageDescriptor, MessageDescriptor) {
+    let mut pool = DescriptorPool::new();
+    let file = descriptor::file("test.v1", &[("do-it", signature)]);
+    pool.add_file_descriptor_proto(file).unwrap_or_else(|error| panic!("{error}: {}", signature.text()));
+    let message = |name| pool.get_message_by_name(name).unwrap();
+    (message("test.v1.DoItArguments"), message("test.v1.DoItResult"))
+}
+
+/// What a protobuf library makes of bytes that it was given the schema of. It must know every field.
+fn rewritten(schema: MessageDescriptor, bytes: &[u8]) -> Vec<u8> {
+    use prost_reflect::prost::Message as _;
+    let message = DynamicMessage::decode(schema, bytes).unwrap();
+    assert_no_unknown(&Value::Message(message.clone()));
+    message.encode_to_vec()
+}
+
+fn assert_no_unknown(value: &Value) {
+    match value {
+        Value::Message(message) => {
+            assert_eq!(message.unknown_fields().count(), 0, "{message}");
+            message.fields().for_each(|(_, value)| assert_no_unknown(value));
+        }
+        Value::List(values) => values.iter().for_each(assert_no_unknown),
+        _ => {}
+    }
+}

@@ -1,5 +1,6 @@
-//! A control plane and a node agent, as processes that can be killed and started again.
+//! A control plane and node agents, as processes that can be killed and started again.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -27,10 +28,11 @@ const LOG_LINES_SHOWN: usize = 40;
 /// How soon the control plane gives up an agent that is gone, so that tests see it.
 const NODE_TIMEOUT_MS: u64 = 1_500;
 
-/// One of the two binaries, with what outlives its process.
+/// A control plane or an agent, with what outlives its process.
 #[derive(Debug)]
 pub struct Member {
-    name: &'static str,
+    name: String,
+    program: &'static str,
     arguments: Vec<String>,
     /// Where it keeps what survives.
     pub data_dir: PathBuf,
@@ -40,17 +42,26 @@ pub struct Member {
     process: Option<Process>,
 }
 
-/// A control plane, a node agent, and the folder of both.
+/// Where the agent of a node listens.
+#[derive(Debug, Clone, Copy)]
+struct Addresses {
+    api: SocketAddr,
+    ingress: SocketAddr,
+}
+
+/// A control plane, the agents of n1, n2 and so on, and the folder of all.
 pub struct Cluster {
     /// The control plane.
     pub control_plane: Member,
-    /// The node agent.
+    /// The agent of n1.
     pub agent: Member,
+    /// The agents of n2 and those after it.
+    pub others: Vec<Member>,
     /// Random choices of this test.
     pub choices: Choices,
     control_plane_address: SocketAddr,
-    agent_api_address: SocketAddr,
-    ingress_address: SocketAddr,
+    /// By node, from n1 on.
+    agent_addresses: Vec<Addresses>,
     /// Dropped after the processes.
     _claims: Vec<File>,
     /// Dropped last: the processes write to it.
@@ -58,51 +69,61 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts both and waits until the node is ready.
+    /// Starts a control plane and one agent, and waits until the node is ready.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// Starts both, the agent with some flags more.
     pub async fn start_with(agent_flags: &[&str]) -> Self {
+        Self::launch(1, agent_flags).await
+    }
+
+    /// Starts a control plane and so many agents, and waits until all nodes are ready.
+    pub async fn start_nodes(count: usize) -> Self {
+        Self::launch(count, &[]).await
+    }
+
+    async fn launch(count: usize, agent_flags: &[&str]) -> Self {
+        assert!(count > 0, "a cluster has nodes");
         let mut choices = Choices::new();
         let folder = tempfile::Builder::new().prefix("weft-chaos-").tempdir().expect("a folder can be made");
-        let ([control_plane, api, ingress], claims) = claim_addresses(&mut choices);
-        let member = |name, ready_file, flags: &[String]| {
-            let data_dir = folder.path().join(name);
-            std::fs::create_dir_all(&data_dir).expect("a folder can be made");
-            let mut arguments = vec!["--data-dir".to_owned(), data_dir.display().to_string()];
-            arguments.extend_from_slice(flags);
-            let logs = folder.path().to_owned();
-            Member { name, arguments, data_dir, ready_file, logs, starts: 0, process: None }
-        };
-        let flag = |name: &str, value: &dyn std::fmt::Display| [format!("--{name}"), value.to_string()];
-        let flags = [flag("listen", &control_plane), flag("node-timeout-ms", &NODE_TIMEOUT_MS)].concat();
+        let mut claims = Vec::new();
+        let mut claim = || claim_address(&mut choices, &mut claims);
+        let control_plane_address = claim();
+        let agent_addresses: Vec<_> =
+            (0..count).map(|_| Addresses { api: claim(), ingress: claim() }).collect();
+        let agents = agent_addresses.iter().enumerate().map(|(index, addresses)| {
+            Member::agent(&node_name(index), control_plane_address, *addresses, agent_flags, folder.path())
+        });
+        let mut agents = agents.collect::<Vec<_>>().into_iter();
         let mut cluster = Self {
-            control_plane: member("control-plane", "ready.json", &[flags, vec!["--init".to_owned()]].concat()),
-            agent: member(
-                "node-agent",
-                "agent.json",
-                &[
-                    flag("name", &"n1").to_vec(),
-                    flag("control-plane", &format!("http://{control_plane}")).to_vec(),
-                    flag("api-listen", &api).to_vec(),
-                    flag("ingress-listen", &ingress).to_vec(),
-                    agent_flags.iter().map(|&flag| flag.to_owned()).collect(),
-                ]
-                .concat(),
-            ),
+            control_plane: Member::control_plane(control_plane_address, folder.path()),
+            agent: agents.next().expect("there is one"),
+            others: agents.collect(),
             choices,
-            control_plane_address: control_plane,
-            agent_api_address: api,
-            ingress_address: ingress,
+            control_plane_address,
+            agent_addresses,
             _claims: claims,
             folder: Some(folder),
         };
         cluster.control_plane.start().await;
-        cluster.agent.start().await;
+        cluster.agents().for_each(Member::spawn);
+        for agent in cluster.agents() {
+            agent.listens().await;
+        }
         cluster.node_ready().await;
         cluster
+    }
+
+    fn agents(&mut self) -> impl Iterator<Item = &mut Member> {
+        std::iter::once(&mut self.agent).chain(&mut self.others)
+    }
+
+    /// The agent of a node.
+    pub fn agent_named(&mut self, name: &str) -> &mut Member {
+        let found = self.agents().find(|agent| agent.name == name);
+        found.unwrap_or_else(|| panic!("there is no node {name}"))
     }
 
     /// The control plane's API.
@@ -115,19 +136,25 @@ impl Cluster {
         self.control_plane_address
     }
 
-    /// Where the agent's API listens.
+    /// Where the API of n1's agent listens.
     pub fn agent_api_address(&self) -> SocketAddr {
-        self.agent_api_address
+        self.agent_addresses[0].api
     }
 
-    /// Where the ingress listens.
+    /// Where the ingress of n1 listens.
     pub fn ingress_address(&self) -> SocketAddr {
-        self.ingress_address
+        self.agent_addresses[0].ingress
     }
 
-    /// Asks a graph by its host, on a connection of its own.
+    /// Where the ingress of a node listens.
+    pub fn ingress_address_of(&self, name: &str) -> SocketAddr {
+        let index = (0..self.agent_addresses.len()).find(|index| node_name(*index) == name);
+        self.agent_addresses[index.unwrap_or_else(|| panic!("there is no node {name}"))].ingress
+    }
+
+    /// Asks a graph by its host at the ingress of n1, on a connection of its own.
     pub fn client(&self, host: &str) -> Client {
-        Client::new(self.ingress_address, host)
+        Client::new(self.ingress_address(), host)
     }
 
     /// The folder of everything; kept if the test fails.
@@ -135,15 +162,27 @@ impl Cluster {
         self.folder.as_ref().expect("the folder lives as long as the cluster").path()
     }
 
-    /// Waits until the control plane counts on the node.
+    /// Waits until the control plane counts on every node.
     pub async fn node_ready(&self) {
+        for index in 0..self.agent_addresses.len() {
+            self.node_is(&node_name(index), "ready").await;
+        }
+    }
+
+    /// Waits until the control plane takes a node for `ready` or `down`.
+    pub async fn node_is(&self, name: &str, state: &str) {
         let api = self.api();
-        until("node n1 is ready", SOON, async || match api.node("n1").await {
-            Ok(node) if node.state == "ready" => Ok(()),
+        until(&format!("node {name} is {state}"), SOON, async || match api.node(name).await {
+            Ok(node) if node.state == state => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;
     }
+}
+
+/// The name of a node, from n1 on.
+fn node_name(index: usize) -> String {
+    format!("n{}", index + 1)
 }
 
 impl Drop for Cluster {
@@ -154,7 +193,7 @@ impl Drop for Cluster {
         let Some(folder) = self.folder.take() else { return };
         let folder = folder.keep();
         say(&format!("data and logs of the failed test: {}", folder.display()));
-        for member in [&mut self.control_plane, &mut self.agent] {
+        for member in [&mut self.control_plane, &mut self.agent].into_iter().chain(&mut self.others) {
             if let Some(status) = member.process.as_mut().and_then(Process::ended) {
                 say(&format!("--- {} had ended by itself: {status}", member.name));
             }
@@ -167,11 +206,49 @@ impl Drop for Cluster {
 }
 
 impl Member {
+    fn new(
+        name: &str,
+        program: &'static str,
+        ready_file: &'static str,
+        flags: Vec<String>,
+        folder: &Path,
+    ) -> Self {
+        let data_dir = folder.join(name);
+        std::fs::create_dir_all(&data_dir).expect("a folder can be made");
+        let mut arguments = flag("data-dir", &data_dir.display()).to_vec();
+        arguments.extend(flags);
+        let (name, logs) = (name.to_owned(), folder.to_owned());
+        Self { name, program, arguments, data_dir, ready_file, logs, starts: 0, process: None }
+    }
+
+    fn control_plane(listen: SocketAddr, folder: &Path) -> Self {
+        let mut flags = [flag("listen", &listen), flag("node-timeout-ms", &NODE_TIMEOUT_MS)].concat();
+        flags.push("--init".to_owned());
+        Self::new("control-plane", "control-plane", "ready.json", flags, folder)
+    }
+
+    fn agent(
+        name: &str,
+        control_plane: SocketAddr,
+        addresses: Addresses,
+        more_flags: &[&str],
+        folder: &Path,
+    ) -> Self {
+        let mut flags = [
+            flag("name", &name),
+            flag("control-plane", &format!("http://{control_plane}")),
+            flag("api-listen", &addresses.api),
+            flag("ingress-listen", &addresses.ingress),
+        ]
+        .concat();
+        flags.extend(more_flags.iter().map(|&flag| flag.to_owned()));
+        Self::new(name, "node-agent", "agent.json", flags, folder)
+    }
+
     /// Starts it and waits until it says that it listens.
     pub async fn start(&mut self) {
         self.spawn();
-        let what = format!("{} is ready", self.name);
-        until(&what, SOON, async || self.look()).await;
+        self.listens().await;
     }
 
     /// Starts it, without waiting.
@@ -179,7 +256,12 @@ impl Member {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.starts += 1;
         let log = self.log_file(self.starts);
-        self.process = Some(Process::start(self.name, &built::binary(self.name), &self.arguments, log));
+        self.process = Some(Process::start(&self.name, &built::binary(self.program), &self.arguments, log));
+    }
+
+    async fn listens(&mut self) {
+        let what = format!("{} is ready", self.name);
+        until(&what, SOON, async || self.look()).await;
     }
 
     fn look(&mut self) -> Result<(), String> {
@@ -242,21 +324,21 @@ impl Member {
     }
 }
 
-/// Free addresses, and the files whose locks keep other tests from taking them while a process of this one is down.
-fn claim_addresses<const N: usize>(choices: &mut Choices) -> ([SocketAddr; N], Vec<File>) {
+fn flag(name: &str, value: &dyn Display) -> [String; 2] {
+    [format!("--{name}"), value.to_string()]
+}
+
+/// A free address; the lock of a file keeps other tests from taking it while a process of this one is down.
+fn claim_address(choices: &mut Choices, claims: &mut Vec<File>) -> SocketAddr {
     let folder = std::env::temp_dir().join(CLAIMS);
     std::fs::create_dir_all(&folder).expect("a folder can be made");
-    let mut claims = Vec::new();
-    let addresses = std::array::from_fn(|_| {
-        loop {
-            let port = u16::try_from(PORTS.start + choices.below(PORTS.end - PORTS.start)).expect("a port");
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-            let claim = File::create(folder.join(port.to_string())).expect("a file can be made");
-            if claim.try_lock().is_ok() && TcpListener::bind(address).is_ok() {
-                claims.push(claim);
-                return address;
-            }
+    loop {
+        let port = u16::try_from(PORTS.start + choices.below(PORTS.end - PORTS.start)).expect("a port");
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let claim = File::create(folder.join(port.to_string())).expect("a file can be made");
+        if claim.try_lock().is_ok() && TcpListener::bind(address).is_ok() {
+            claims.push(claim);
+            return address;
         }
-    });
-    (addresses, claims)
+    }
 }

@@ -1,9 +1,9 @@
 //! Tests with the real binaries over real sockets: this is their harness, the properties are in `tests/`.
 //!
-//! A [`cluster::Cluster`] is a control plane and a node agent as child processes in a folder of their own, which can
-//! be killed and started again. [`api`] and [`ctl`] ask it for things as clients do, [`traffic`] asks its graphs.
-//! Waits are on conditions with deadlines, random choices come from a printed [`seed`]. A failed test leaves its
-//! folder and says where it is.
+//! A [`cluster::Cluster`] is a control plane and one or more node agents as child processes in a folder of their own,
+//! which can be killed and started again. [`api`] and [`ctl`] ask it for things as clients do, [`traffic`] asks its
+//! graphs. Waits are on conditions with deadlines, random choices come from a printed [`seed`]. A failed test leaves
+//! its folder and says where it is.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "test code: a panic is the report")]
 
 pub mod api;

@@ -42,17 +42,21 @@ struct Node {
 }
 
 impl Dev {
-    /// Starts it and waits until the cluster is ready.
+    /// Starts it and waits until the cluster is ready; how many nodes it has is its own choice if nobody says.
     pub fn start(
         ctl: &Path,
         root: &Path,
         data_dir: &Path,
         listen: SocketAddr,
         ingress: SocketAddr,
+        nodes: Option<u16>,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(ctl);
         command.current_dir(root).arg("dev").arg("--data-dir").arg(data_dir);
         command.args(["--listen", &listen.to_string(), "--ingress", &ingress.to_string()]);
+        if let Some(nodes) = nodes {
+            command.args(["--nodes", &nodes.to_string()]);
+        }
         for variable in FOREIGN_SETTINGS {
             command.env_remove(variable);
         }

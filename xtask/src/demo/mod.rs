@@ -43,6 +43,9 @@ pub struct Arguments {
     /// Where the ingress listens; port 0 takes a free one [default: 127.0.0.1:8000, with --once a free port].
     #[arg(long, value_name = "ADDRESS")]
     ingress: Option<SocketAddr>,
+    /// How many nodes the cluster has, from 1 to 16 [default: 1].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: Option<u16>,
     /// Take guests and programs as they were built last.
     #[arg(long)]
     no_build: bool,
@@ -51,7 +54,7 @@ pub struct Arguments {
 impl Arguments {
     /// As CI runs it.
     pub const fn once() -> Self {
-        Self { once: true, data_dir: None, listen: None, ingress: None, no_build: false }
+        Self { once: true, data_dir: None, listen: None, ingress: None, nodes: None, no_build: false }
     }
 
     fn address(&self, given: Option<SocketAddr>, default: SocketAddr) -> SocketAddr {
@@ -80,7 +83,7 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
     let ctl = programs.join("ctl");
     let listen = arguments.address(arguments.listen, API);
     let ingress = arguments.address(arguments.ingress, INGRESS);
-    let dev = Dev::start(&ctl, root, &data_dir, listen, ingress)?;
+    let dev = Dev::start(&ctl, root, &data_dir, listen, ingress, arguments.nodes)?;
     let demo = Demo { root, ctl, dev };
 
     let whole = demo.without_policy(is_new)?;

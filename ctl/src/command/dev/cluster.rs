@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::folder::{Folder, Running, RunningNode};
-use super::process::{Process, Ready, Recipe, describe};
+use super::process::{Process, Ready, Recipe, Role, describe};
 use crate::failure::Failure;
 use crate::terminal::Terminal;
 
@@ -164,6 +164,7 @@ impl Cluster {
             Life::Running { process, ready, .. } => Some(RunningNode {
                 name: seat.recipe.name.clone(),
                 pid: process.pid,
+                api_address: ready.api_address,
                 ingress_address: ready.ingress_address?,
             }),
             _ => None,
@@ -285,9 +286,14 @@ impl Cluster {
     fn look_at_starts(&mut self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         let mut is_news = false;
         for seat in &mut self.seats {
-            if seat.look().is_some() {
+            if let Some(ready) = seat.look() {
                 is_news = true;
-                terminal.progress(&format!("{} runs again", seat.recipe.name))?;
+                let mut line = format!("{} runs again", seat.recipe.name);
+                // The one address that people were told and that is not kept.
+                if matches!(seat.recipe.role, Role::Agent { .. }) {
+                    line = format!("{line}, its agent at {}", ready.api_address);
+                }
+                terminal.progress(&line)?;
             } else if seat.is_newly_late() {
                 let log = seat.recipe.log().display().to_string();
                 terminal.warning(&format!("{} takes long to start; its log is {log}", seat.recipe.name))?;

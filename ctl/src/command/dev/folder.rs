@@ -45,6 +45,8 @@ pub(super) struct RunningNode {
     pub(super) name: String,
     /// Its agent's process.
     pub(super) pid: u32,
+    /// Where its agent's API listens, `host:port`; another port after each start.
+    pub(super) api_address: SocketAddr,
     /// Where its ingress listens, `host:port`.
     pub(super) ingress_address: SocketAddr,
 }
@@ -108,6 +110,12 @@ impl Folder {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// The nodes that have a folder here, started or not: their numbers in order.
+    pub(super) fn node_numbers(&self) -> Vec<u16> {
+        let has_folder = |number: &u16| self.data_of(&super::node_name(*number)).is_dir();
+        (1..=super::NODES_MAX).filter(has_folder).collect()
     }
 
     /// Says what runs.
@@ -187,6 +195,7 @@ mod tests {
             nodes: vec![RunningNode {
                 name: "n1".to_owned(),
                 pid: 79,
+                api_address: "127.0.0.1:40001".parse().unwrap(),
                 ingress_address: "127.0.0.1:8000".parse().unwrap(),
             }],
         };
@@ -220,6 +229,18 @@ mod tests {
         }
         let expected = [("control-plane".to_owned(), 7), ("n1".to_owned(), 12)];
         assert_eq!(folder.pids().unwrap(), expected);
+    }
+
+    #[test]
+    fn nodes_are_known_by_their_folders() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = Folder::open(parent.path()).unwrap();
+        assert!(folder.node_numbers().is_empty());
+        for name in ["n10", "n2", "n1", "control-plane", "n0", "n17", "n03"] {
+            fs::create_dir(folder.data_of(name)).unwrap();
+        }
+        fs::write(folder.data_of("n4"), "").unwrap();
+        assert_eq!(folder.node_numbers(), [1, 2, 10]);
     }
 
     #[test]

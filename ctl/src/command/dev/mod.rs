@@ -6,6 +6,7 @@ mod cluster;
 mod folder;
 mod leftover;
 mod process;
+mod ready;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -28,6 +29,8 @@ use process::{Recipe, Role};
 
 /// The name of the control plane's process, folder and log.
 const MEMBER: &str = "control-plane";
+/// The most nodes: more show a developer nothing new, and each is a process that takes its share of one machine.
+const NODES_MAX: u16 = 16;
 /// How long an agent that is ready may take to be known to the control plane.
 const JOIN_PATIENCE: Duration = Duration::from_secs(30);
 /// How often the control plane is asked for it.
@@ -42,8 +45,18 @@ pub struct DevArguments {
     /// Where everything is kept; a second run on it goes on where the first one ended.
     #[arg(long, value_name = "FOLDER", default_value = ".weft")]
     pub data_dir: PathBuf,
-    /// How many nodes.
-    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=16))]
+    /// How many nodes: n1, n2 and so on.
+    ///
+    /// Each is an agent of its own, with its own data, log, API and ingress. One that ends is started again after a
+    /// pause, which grows from 200ms to 10s with each end that follows soon after a start; the others are left alone
+    /// meanwhile. One that ends before all are ready ends the run. Nodes of an earlier run that are more than these
+    /// keep their data and are not started.
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX))
+    )]
     pub nodes: u16,
     /// How many members of the control plane; only 1 is supported yet.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
@@ -94,6 +107,11 @@ pub async fn run(arguments: DevArguments, session: &mut Session<'_>) -> Result<E
     ran.map(|()| Exit::Done)
 }
 
+/// The name of a node, its process, folder and log.
+fn node_name(number: u16) -> String {
+    format!("n{number}")
+}
+
 fn refuse_members(members: u16) -> Result<(), Failure> {
     match members {
         1 => Ok(()),
@@ -121,13 +139,12 @@ async fn serve(
         return Ok(());
     }
     let Some(api) = cluster.api_address() else { return Ok(()) };
-    let agent = |(nth, address): (usize, &SocketAddr)| {
+    let agent = |(number, address): (u16, &SocketAddr)| {
         let allow_private_egress = arguments.allow_private_egress;
         let role = Role::Agent { api, ingress: *address, allow_private_egress };
-        let name = format!("n{}", nth + 1);
-        Recipe::new(&name, role, &binaries.node_agent, &binaries.ctl, cluster.folder())
+        Recipe::new(&node_name(number), role, &binaries.node_agent, &binaries.ctl, cluster.folder())
     };
-    let agents = ingress.iter().enumerate().map(agent).collect();
+    let agents = (1..).zip(ingress).map(agent).collect();
     if cluster.bring_up(agents, stop).await? == Step::Stop {
         return Ok(());
     }
@@ -138,8 +155,9 @@ async fn serve(
         () = stop.asked() => return Ok(()),
     };
     cluster.write_state()?;
-    session.terminal.data_line(&ready_line(cluster, api))?;
-    say_more(cluster, api, &absent, session)?;
+    session.terminal.data(&ready::addresses(&cluster.nodes(), api))?;
+    say_more(cluster, api, session)?;
+    say_what_is_not_started(arguments.nodes, cluster, &absent, session)?;
     if let Some(graph) = &arguments.graph {
         let mut deploying = deploy(graph, api, binaries, session)?;
         // What it has to say, it says itself; this only takes note of its end. Dropped with the runtime, it is ended.
@@ -178,25 +196,25 @@ async fn joined(cluster: &Cluster, client: &Client) -> Result<Vec<wire::Node>, F
     }
 }
 
-fn ready_line(cluster: &Cluster, api: SocketAddr) -> String {
-    let nodes = cluster.nodes();
-    let ingress = nodes.iter().map(|node| match nodes.len() {
-        1 => format!("http://{} (ingress)", node.ingress_address),
-        _ => format!("http://{} (ingress {})", node.ingress_address, node.name),
-    });
-    let parts: Vec<String> = ingress.chain([format!("http://{api} (API)")]).collect();
-    format!("ready {}", parts.join("  "))
-}
-
-fn say_more(
-    cluster: &Cluster,
-    api: SocketAddr,
-    absent: &[wire::Node],
-    session: &mut Session<'_>,
-) -> Result<(), Failure> {
+fn say_more(cluster: &Cluster, api: SocketAddr, session: &mut Session<'_>) -> Result<(), Failure> {
     session.terminal.note(&format!("data and logs: {}", cluster.folder().path().display()))?;
     if session.client.address().to_string().trim_end_matches('/') != format!("http://{api}") {
         session.terminal.note(&format!("next: export CTL_ADDR=http://{api}"))?;
+    }
+    Ok(())
+}
+
+/// Of an earlier run with more nodes: their data, which is left alone, and the graphs that are on them.
+fn say_what_is_not_started(
+    nodes: u16,
+    cluster: &Cluster,
+    absent: &[wire::Node],
+    session: &mut Session<'_>,
+) -> Result<(), Failure> {
+    let mut kept = cluster.folder().node_numbers();
+    kept.retain(|number| *number > nodes);
+    if let Some(line) = ready::kept(&kept) {
+        session.terminal.note(&line)?;
     }
     for node in absent.iter().filter(|node| !node.graphs.is_empty()) {
         let name = node.description.as_ref().map_or("?", |description| description.name.as_str());

@@ -30,6 +30,9 @@ pub const DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// The deadline of a component that names none.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
 
+/// What a sqlite capability offers, `fermyon:spin/sqlite@2.0.0`, in WIT.
+pub const SQLITE_WIT: &str = include_str!("../wit/sqlite.wit");
+
 /// One immutable version of a graph, as deployed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GraphSpec {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod graph;
 pub mod id;
 pub mod interface;
+pub mod link;
 pub mod linked;
 pub mod log;
 pub mod name;

@@ -93,6 +93,16 @@ pub enum Target {
     Host,
 }
 
+impl Target {
+    /// The component or capability of the graph; none for the node's host.
+    pub const fn member(&self) -> Option<&ComponentName> {
+        match self {
+            Self::Component { name, .. } | Self::Capability { name } => Some(name),
+            Self::Host => None,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::linked::{Link, Target};
+use crate::linked::Link;
 use crate::name::{ComponentName, NodeName};
 
 /// The label that every node has by itself: its name.
@@ -53,11 +53,6 @@ impl Placement {
 
     /// Whether the ends of a link are on two nodes.
     pub fn is_remote(&self, link: &Link) -> bool {
-        match &link.to {
-            Target::Component { name, .. } | Target::Capability { name } => {
-                self.node_of(&link.from) != self.node_of(name)
-            }
-            Target::Host => false,
-        }
+        link.to.member().is_some_and(|to| self.node_of(&link.from) != self.node_of(to))
     }
 }

@@ -5,12 +5,14 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use model::assignment::AssignedGraph;
+use model::assignment::{AssignedGraph, Assignment};
+use model::name::{ComponentName, NodeName};
 use model::node::{Capacity, NodeDescription};
 use model::report::{Failure, Progress};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::ArtifactStore;
@@ -18,7 +20,7 @@ use crate::config::Config;
 use crate::control::{Control, ControlError, Parts};
 use crate::control_plane::ControlPlane;
 use crate::durable;
-use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits};
+use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits, Reach};
 use crate::identity::{Identity, IdentityError};
 use crate::ingress::{Ingress, IngressLimits, RouteTableHandle};
 use crate::logs::LogBook;
@@ -89,19 +91,34 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         }
     }
     let egress = EgressLimits { allow_private: config.allow_private_egress, refused };
-    let host = Host::open(HostConfig { data_dir: config.data_dir.clone(), pool, egress }, logs.clone())?;
+    let assigned: Arc<OnceLock<watch::Receiver<Option<Arc<Assignment>>>>> = Arc::default();
+    let known = assigned.clone();
+    let addresses =
+        move |node: &NodeName| known.get().and_then(|now| now.borrow().as_ref()?.peers.get(node).cloned());
+    let host = HostConfig { data_dir: config.data_dir.clone(), pool, egress, addresses: Box::new(addresses) };
+    let host = Host::open(host, logs.clone())?;
 
-    let runner = Wasm { host, artifacts: artifacts.clone(), routes: ingress.routes() };
     let description = describe(&config, &identity, api_address, ingress_address, pool);
+    let reach = Reach::default();
+    let runner = Wasm {
+        host,
+        artifacts: artifacts.clone(),
+        routes: ingress.routes(),
+        reach: reach.clone(),
+        description: description.clone(),
+    };
     let mut control = Control::start(Parts {
         runner: Arc::new(runner),
         artifacts,
         control_plane,
         description,
         data_dir: config.data_dir.clone(),
+        reach,
         logs,
         listener: api,
     })?;
+    // Set once: nothing else sets it.
+    let _ = assigned.set(control.desired.clone());
     write_ready(&config.data_dir, api_address, ingress_address)?;
     tracing::info!(node = %config.name, api = %api_address, ingress = %ingress_address, "the agent is ready");
 
@@ -176,6 +193,8 @@ struct Wasm {
     host: Host,
     artifacts: Arc<ArtifactStore>,
     routes: RouteTableHandle,
+    reach: Reach,
+    description: NodeDescription,
 }
 
 /// A graph of [`Wasm`].
@@ -196,11 +215,31 @@ impl Runner for Wasm {
         graph: &AssignedGraph,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<RunningWasm, PrepareError> {
+        self.meets_requirements(graph)?;
         self.host.prepare(graph, &*self.artifacts, progress).await.map(RunningWasm).map_err(classify)
     }
 
     fn serve(&self, graphs: Vec<RunningWasm>) {
-        self.routes.replace(graphs.into_iter().map(|graph| graph.0).collect());
+        let graphs: Vec<Arc<host::Running>> = graphs.into_iter().map(|graph| graph.0).collect();
+        self.reach.replace(&graphs);
+        self.routes.replace(graphs);
+    }
+}
+
+impl Wasm {
+    /// A member never runs where its graph does not want it, not even until it is placed anew.
+    fn meets_requirements(&self, graph: &AssignedGraph) -> Result<(), PrepareError> {
+        let is_here = |member: &ComponentName| *graph.placement.node_of(member) == self.description.name;
+        let mut required = graph.linked.require.iter();
+        match required.find(|(member, require)| is_here(member) && !self.description.meets(require)) {
+            None => Ok(()),
+            Some((member, _)) => {
+                let message =
+                    format!("{member} requires labels that this node does not have: it is placed anew");
+                let reason = "requirement_unmet".to_owned();
+                Err(PrepareError::MayHeal(Failure { reason, message }))
+            }
+        }
     }
 }
 

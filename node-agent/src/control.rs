@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, ApiError};
 use crate::artifacts::ArtifactStore;
 use crate::control_plane::ControlPlane;
+use crate::host::Reach;
 use crate::ledger::{Ledger, LedgerError};
 use crate::logs::LogBook;
 use crate::reconciler::Reconciler;
@@ -37,6 +38,8 @@ pub struct Parts<R> {
     pub description: NodeDescription,
     /// Where the ledger is.
     pub data_dir: PathBuf,
+    /// What other nodes can call.
+    pub reach: Reach,
     /// What guests and the agent say.
     pub logs: LogBook,
     /// Where the API listens.
@@ -83,7 +86,8 @@ impl Control {
 
         let reconciler =
             Reconciler::new(parts.runner, parts.artifacts, parts.logs.clone(), desired.clone(), report_sender);
-        let api = api::serve::<R>(parts.listener, reconciler.table(), parts.logs, stop_api.clone());
+        let api =
+            api::serve::<R>(parts.listener, reconciler.table(), parts.reach, parts.logs, stop_api.clone());
         let session = Session {
             control_plane: parts.control_plane,
             description: parts.description,

@@ -16,6 +16,7 @@ pub mod host;
 pub mod identity;
 pub mod ingress;
 pub mod ledger;
+mod link;
 pub mod logs;
 pub mod reconcile;
 pub mod reconciler;

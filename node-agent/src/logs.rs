@@ -107,6 +107,11 @@ impl LogBook {
         Self { node, book: Arc::default() }
     }
 
+    /// The node whose log it is.
+    pub fn node(&self) -> &NodeName {
+        &self.node
+    }
+
     /// Makes the graph known, so that it can be followed before its first line.
     pub fn know(&self, graph: &GraphKey) {
         self.lock().ring(graph);

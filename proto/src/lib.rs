@@ -29,6 +29,13 @@ pub mod weft {
             tonic::include_proto!("weft.artifact.v1");
         }
     }
+    /// `weft.link`
+    pub mod link {
+        /// `weft.link.v1`
+        pub mod v1 {
+            tonic::include_proto!("weft.link.v1");
+        }
+    }
     /// `weft.node`
     pub mod node {
         /// `weft.node.v1`

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use model::graph::CapabilitySpec;
+use model::graph::{CapabilitySpec, SQLITE_WIT};
 use model::interface::{InterfaceName, Track};
 
 use crate::interface::Interface;
@@ -61,7 +61,7 @@ pub fn is_incoming_handler(name: &InterfaceName) -> bool {
 /// `fermyon:spin/sqlite@2.0.0`, as every provider of it must have it.
 static SQLITE: LazyLock<Option<Interface>> = LazyLock::new(|| {
     let mut resolve = wit_parser::Resolve::default();
-    let package = resolve.push_str("sqlite.wit", include_str!("sqlite.wit")).ok()?;
+    let package = resolve.push_str("sqlite.wit", SQLITE_WIT).ok()?;
     crate::interface::interface_of_package(&resolve, package, "sqlite")
 });
 

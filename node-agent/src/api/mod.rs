@@ -1,11 +1,13 @@
 //! The agent's gRPC API: what the control plane asks of a node. Methods decode, ask, encode; they decide nothing.
 
 mod agent;
+mod links;
 mod logs;
 
 use std::time::Duration;
 
 use proto::weft::agent::v1::agent_server::AgentServer;
+use proto::weft::link::v1::links_server::LinksServer;
 use proto::weft::log::v1::logs_server::LogsServer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -13,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::host::Reach;
+use crate::link::carrier;
 use crate::logs::LogBook;
 use crate::reconciler::Table;
 use crate::runner::Runner;
@@ -38,11 +42,14 @@ pub enum ApiError {
 pub async fn serve<R: Runner>(
     listener: TcpListener,
     table: watch::Receiver<std::sync::Arc<Table<R::Running>>>,
+    reach: Reach,
     logs: LogBook,
     stop: CancellationToken,
 ) -> Result<(), ApiError> {
     let agent = AgentServer::new(agent::Agent::<R>::new(table));
     let log = LogsServer::new(logs::Logs::new(logs, stop.clone()));
+    let links = LinksServer::new(links::Links::new(reach, stop.clone()))
+        .max_decoding_message_size(carrier::FRAMES_MAX_BYTES);
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AgentServer<agent::Agent<R>>>().await;
     health.set_serving::<LogsServer<logs::Logs>>().await;
@@ -61,7 +68,10 @@ pub async fn serve<R: Runner>(
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .initial_stream_window_size(carrier::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(carrier::CONNECTION_WINDOW_BYTES)
         .add_service(agent)
+        .add_service(links)
         .add_service(log)
         .add_service(health_service)
         .add_service(reflection)

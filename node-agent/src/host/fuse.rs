@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use model::interface::InterfaceName;
 use model::linked::LinkedGraph;
-use model::name::ComponentName;
+use model::name::{ComponentName, NodeName};
 use wac_graph::types::{Interface, ItemKind, Package};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
@@ -28,8 +28,36 @@ pub(crate) struct Slot {
     pub(crate) component: ComponentName,
     /// What it imports.
     pub(crate) interface: InterfaceName,
-    /// The capability behind it; none for the node's own host.
-    pub(crate) capability: Option<ComponentName>,
+    /// What is behind it.
+    pub(crate) behind: Behind,
+    /// The member's place in the slice.
+    pub(crate) consumer: usize,
+}
+
+impl Slot {
+    /// The capability behind it, if that is what it has.
+    pub(crate) fn capability(&self) -> Option<&ComponentName> {
+        match &self.behind {
+            Behind::Capability(name) => Some(name),
+            Behind::Host | Behind::Remote { .. } => None,
+        }
+    }
+}
+
+/// What is behind a slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// The node's own host.
+    Host,
+    /// A capability on this node.
+    Capability(ComponentName),
+    /// A member on another node.
+    Remote {
+        /// The component or capability.
+        to: ComponentName,
+        /// Where it runs.
+        node: NodeName,
+    },
 }
 
 /// Why a slice cannot be fused.
@@ -104,16 +132,13 @@ impl Fusing {
                     .alias_instance_export(nodes[*index], &export.to_string())
                     .map_err(|error| wrong(component, format!("find `{export}`"), error))?,
                 Provider::Host if !PER_MEMBER.contains(&interface.path().as_str()) => continue,
-                Provider::Host | Provider::Capability(_) => {
-                    let slot = Slot {
-                        component: component.clone(),
-                        interface: interface.clone(),
-                        capability: match provider {
-                            Provider::Capability(name) => Some(name.clone()),
-                            Provider::Instance { .. } | Provider::Host => None,
-                        },
-                    };
-                    self.slot(package, index, slot)?
+                Provider::Host => self.slot(package, index, component, interface, Behind::Host)?,
+                Provider::Capability(name) => {
+                    self.slot(package, index, component, interface, Behind::Capability(name.clone()))?
+                }
+                Provider::Remote { to, node } => {
+                    let behind = Behind::Remote { to: to.clone(), node: node.clone() };
+                    self.slot(package, index, component, interface, behind)?
                 }
             };
             self.graph
@@ -146,7 +171,15 @@ impl Fusing {
     }
 
     /// Imports the interface of a slot under a name of its own.
-    fn slot(&mut self, package: PackageId, index: usize, slot: Slot) -> Result<NodeId, FuseError> {
+    fn slot(
+        &mut self,
+        package: PackageId,
+        consumer: usize,
+        component: &ComponentName,
+        interface: &InterfaceName,
+        behind: Behind,
+    ) -> Result<NodeId, FuseError> {
+        let slot = Slot { component: component.clone(), interface: interface.clone(), behind, consumer };
         let world = self.graph[package].ty();
         let name = slot.interface.to_string();
         let Some(ItemKind::Instance(id)) = self.graph.types()[world].imports.get(&name).copied() else {
@@ -156,7 +189,7 @@ impl Fusing {
         let found = &self.graph.types()[id];
         let anonymous = Interface { id: None, uses: found.uses.clone(), exports: found.exports.clone() };
         let id = self.graph.types_mut().add_interface(anonymous);
-        let import = format!("m{index}-{}-{}", slot.interface.package, slot.interface.interface);
+        let import = format!("m{consumer}-{}-{}", slot.interface.package, slot.interface.interface);
         let node = self
             .graph
             .import(&import, ItemKind::Instance(id))

@@ -10,6 +10,7 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::host::egress::{Client, EgressHooks};
 use crate::host::state::{Call, MemoryBudget, State};
+use crate::link::session::{Links, Sessions};
 
 /// What one call may copy from a guest into the host, in lists and strings.
 const HOSTCALL_FUEL_BYTES: usize = 8 << 20;
@@ -33,6 +34,8 @@ pub(crate) struct Prepared {
     pub(crate) handle: Option<ComponentExportIndex>,
     memory: MemoryBudget,
     client: Arc<Client>,
+    /// The providers on other nodes, if it calls some.
+    links: Option<Arc<Links>>,
 }
 
 /// The call's time was up while the guest was computing.
@@ -57,6 +60,7 @@ impl Prepared {
         members: &[Arc<Settings>],
         deadline: Duration,
         client: Arc<Client>,
+        links: Option<Arc<Links>>,
     ) -> Self {
         let component = pre.component();
         let handle = component
@@ -71,13 +75,14 @@ impl Prepared {
             members.iter().map(bytes).fold(0, usize::saturating_add),
             members.iter().map(bytes).max().unwrap_or_default(),
         );
-        Self { root, weight, deadline, pre, _code: code, handle, memory, client }
+        Self { root, weight, deadline, pre, _code: code, handle, memory, client, links }
     }
 
     /// A store for one call, with nothing in it yet.
     pub(crate) fn store(&self, call: Call) -> Store<State> {
         let state = State::new(call, self.memory, EgressHooks::new(self.client.clone()));
         let mut store = Store::new(self.pre.engine(), state);
+        store.data_mut().sessions = self.links.clone().map(Sessions::new);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_FUEL_BYTES);
         store.set_max_component_handles(HANDLES_MAX);

@@ -7,6 +7,7 @@ use model::graph::Settings;
 use model::interface::InterfaceName;
 use model::log::LogSource;
 use model::name::ComponentName;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasData, InstancePre, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, StoreContextMut};
 use wasmtime_wasi::WasiView as _;
@@ -22,9 +23,11 @@ use wasmtime_wasi_http::{RequestOptions, WasiHttp, WasiHttpView as _};
 
 use crate::host::capabilities::sqlite::Database;
 use crate::host::capabilities::{config, logging, sqlite, variables};
-use crate::host::fuse::Slot;
+use crate::host::fuse::{Behind, Slot};
+use crate::host::remote::{self, Remotes};
 use crate::host::state::State;
 use crate::host::stdio::LineStream;
+use crate::link::session::Remote;
 
 /// What the slots of a slice are filled with.
 pub(crate) struct Offers<'a> {
@@ -65,22 +68,29 @@ pub(crate) enum LinkError {
     },
 }
 
-/// Links `component`, the fused slice of `root`.
+/// Links `component`, the fused slice of `root`; says whom it calls on other nodes.
 pub(crate) fn link(
     engine: &Engine,
     root: &ComponentName,
     component: &Component,
     slots: &BTreeMap<String, Slot>,
     offers: &Offers<'_>,
-) -> Result<InstancePre<State>, LinkError> {
+) -> Result<(InstancePre<State>, Vec<Remote>), LinkError> {
     let wrong =
         |error: wasmtime::Error| LinkError::Mismatch { component: root.clone(), message: format!("{error:#}") };
     let mut linker = Linker::new(engine);
     let mut shared = Vec::new();
+    let mut remotes = Remotes::default();
     let ty = component.component_type();
-    for (name, _) in ty.imports(engine) {
+    for (name, item) in ty.imports(engine) {
         match slots.get(name) {
-            Some(slot) => fill(&mut linker, name, slot, offers)?,
+            Some(slot) => match (&slot.behind, &item.ty) {
+                (Behind::Remote { to, node }, ComponentItem::ComponentInstance(instance)) => {
+                    remote::offer(engine, &mut linker, name, instance, slot, (to, node), &mut remotes)
+                        .map_err(wrong)?;
+                }
+                _ => fill(&mut linker, name, slot, offers)?,
+            },
             None => {
                 let unknown = || LinkError::Unknown {
                     name: name.to_owned(),
@@ -97,7 +107,7 @@ pub(crate) fn link(
             }
         }
     }
-    linker.instantiate_pre(component).map_err(wrong)
+    Ok((linker.instantiate_pre(component).map_err(wrong)?, remotes.into_list()))
 }
 
 /// Fills one slot: an import that belongs to one component.
@@ -106,7 +116,7 @@ fn fill(linker: &mut Linker<State>, name: &str, slot: &Slot, offers: &Offers<'_>
         component: slot.component.clone(),
         message: format!("{error:#}"),
     };
-    if let Some(capability) = &slot.capability {
+    if let Behind::Capability(capability) = &slot.behind {
         let database = offers.databases.get(capability);
         return match (slot.interface.path().as_str(), database) {
             ("fermyon:spin/sqlite", Some(database)) => {

@@ -17,6 +17,10 @@ mod invoke;
 mod link;
 mod logs;
 mod prepare;
+mod provide;
+mod reach;
+mod relay;
+mod remote;
 mod request;
 mod request_id;
 mod running;
@@ -42,6 +46,8 @@ pub use self::egress::EgressLimits;
 pub use self::engine::PoolLimits;
 pub use self::invoke::InvokeError;
 pub use self::logs::LINE_MAX_BYTES;
+pub(crate) use self::provide::Inbound;
+pub use self::reach::Reach;
 pub use self::request::REQUEST_ID;
 pub use self::running::Running;
 
@@ -49,13 +55,13 @@ use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
 use self::request_id::RequestIds;
+use crate::link::carrier::{Addresses, Carrier};
 use crate::logs::LogBook;
 
 /// Requests that wait for room in the pool at once; more are refused without waiting.
 const WAITING_MAX: usize = 1_024;
 
 /// What a host needs to know.
-#[derive(Debug, Clone)]
 pub struct HostConfig {
     /// Compiled code is kept in `compiled`, data of capabilities in `capabilities` under it.
     pub data_dir: PathBuf,
@@ -63,6 +69,8 @@ pub struct HostConfig {
     pub pool: PoolLimits,
     /// Where no guest's request may go, whatever its graph lists.
     pub egress: EgressLimits,
+    /// Where the agents of other nodes listen, `host:port`.
+    pub addresses: Box<Addresses>,
 }
 
 /// Why a host cannot be opened.
@@ -100,6 +108,7 @@ struct Parts {
     compiled: CompileCache,
     databases: Databases,
     client: Arc<Client>,
+    carrier: Arc<Carrier>,
     logs: LogBook,
     /// One permit for each linear memory of the pool.
     room: Arc<Semaphore>,
@@ -146,6 +155,7 @@ impl Host {
             compiled,
             databases: Databases::default(),
             client: Arc::new(Client::new(config.egress)),
+            carrier: Arc::new(Carrier::new(config.addresses)),
             logs,
             room: Arc::new(Semaphore::new(config.pool.memories as usize)),
             pool: config.pool,

@@ -8,8 +8,8 @@ use std::time::Instant;
 use model::assignment::AssignedGraph;
 use model::digest::Digest;
 use model::graph::{CapabilitySpec, Settings};
-use model::linked::{LinkedGraph, Target};
-use model::name::ComponentName;
+use model::linked::{LinkedComponent, LinkedGraph};
+use model::name::{ComponentName, NodeName};
 use model::report::{Failure, Progress};
 
 use crate::host::Host;
@@ -20,9 +20,13 @@ use crate::host::fuse::{self, FuseError};
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::link::{self, LinkError, Offers};
 use crate::host::logs::GraphLog;
+use crate::host::provide::Provider;
+use crate::host::relay::{self, Relay};
+use crate::host::remote::Site;
 use crate::host::running::{Running, Traffic};
 use crate::host::slice::{self, SliceError};
 use crate::host::state::Call;
+use crate::link::session::{Links, Origin};
 
 /// What the log calls the first instance, which no request made.
 const START_REQUEST: &str = "start";
@@ -30,6 +34,7 @@ const START_REQUEST: &str = "start";
 /// What a graph needs, gathered once.
 pub(crate) struct Plan {
     pub(crate) assigned: AssignedGraph,
+    node: NodeName,
     pub(crate) settings: BTreeMap<ComponentName, Arc<Settings>>,
     paths: BTreeMap<Digest, PathBuf>,
 }
@@ -49,6 +54,8 @@ pub(crate) enum PrepareError {
     Link(#[from] LinkError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    #[error("capability `{name}` cannot be called from other nodes: {message}")]
+    Relay { name: ComponentName, message: String },
     #[error("the seed script of capability `{name}` is not UTF-8")]
     SeedText { name: ComponentName },
     #[error("component `{root}` does not start: {message}")]
@@ -58,7 +65,7 @@ pub(crate) enum PrepareError {
 }
 
 impl Plan {
-    pub(crate) fn new(graph: &AssignedGraph, artifacts: &dyn Artifacts) -> Self {
+    pub(crate) fn new(node: NodeName, graph: &AssignedGraph, artifacts: &dyn Artifacts) -> Self {
         let linked = &graph.linked;
         let settings = linked
             .components
@@ -67,11 +74,16 @@ impl Plan {
             .collect();
         let paths =
             linked.artifacts().map(|artifact| (artifact.digest, artifacts.path(&artifact.digest))).collect();
-        Self { assigned: graph.clone(), settings, paths }
+        Self { assigned: graph.clone(), node, settings, paths }
     }
 
     pub(crate) fn linked(&self) -> &LinkedGraph {
         &self.assigned.linked
+    }
+
+    /// Which part of the graph is here.
+    pub(crate) fn site(&self) -> Site<'_> {
+        Site { placement: &self.assigned.placement, node: &self.node }
     }
 
     fn read(&self, digest: &Digest) -> Result<Arc<[u8]>, ArtifactError> {
@@ -92,14 +104,23 @@ impl Host {
         artifacts: &dyn Artifacts,
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Running, PrepareError> {
-        let plan = Arc::new(Plan::new(graph, artifacts));
+        let plan = Arc::new(Plan::new(self.parts.logs.node().clone(), graph, artifacts));
         let log = Arc::new(GraphLog::new(self.parts.logs.clone(), graph.key.clone()));
         let mut entries = BTreeMap::new();
-        for root in roots(plan.linked()) {
+        for root in roots(plan.linked(), plan.site()) {
             entries.insert(root.clone(), self.prepare_entry(&plan, &root).await?);
         }
+        let mut providers = BTreeMap::new();
+        for name in plan.site().called_from_elsewhere(plan.linked()) {
+            let prepared = match entries.get(&name) {
+                Some(prepared) => prepared.clone(),
+                None => self.prepare_entry(&plan, &name).await?,
+            };
+            providers.insert(name, Arc::new(Provider::of(prepared)));
+        }
         progress(Progress::Starting);
-        for prepared in entries.values() {
+        let provided = providers.values().map(|provider| provider.prepared());
+        for prepared in entries.values().chain(provided) {
             start(prepared, &log).await?;
         }
         Ok(Running {
@@ -108,11 +129,12 @@ impl Host {
             log,
             entries,
             invoked: tokio::sync::Mutex::default(),
+            providers,
             traffic: Arc::new(Traffic::default()),
         })
     }
 
-    /// Everything up to the first instance of the slice of `root`.
+    /// Everything up to the first instance of the slice of `root`, a component or a capability.
     pub(crate) async fn prepare_entry(
         &self,
         plan: &Arc<Plan>,
@@ -127,14 +149,37 @@ impl Host {
     }
 
     fn build(&self, plan: &Plan, root: &ComponentName) -> Result<Prepared, PrepareError> {
-        let linked = plan.linked();
-        let slice = slice::slice(linked, root)?;
+        let Some(spec) = plan.linked().capabilities.get(root) else {
+            return self.build_slice(plan, plan.linked(), root, &plan.settings, None);
+        };
+        let relay =
+            relay::relay(spec).map_err(|message| PrepareError::Relay { name: root.clone(), message })?;
+        let linked = relay.graph(root, spec);
+        let settings = |component: &LinkedComponent| Arc::new(component.settings.clone());
+        let settings = linked.components.iter().map(|(name, component)| (name.clone(), settings(component)));
+        self.build_slice(plan, &linked, root, &settings.collect(), Some(relay))
+    }
+
+    fn build_slice(
+        &self,
+        plan: &Plan,
+        linked: &LinkedGraph,
+        root: &ComponentName,
+        settings: &BTreeMap<ComponentName, Arc<Settings>>,
+        relay: Option<&Relay>,
+    ) -> Result<Prepared, PrepareError> {
+        let slice = slice::slice(linked, plan.site(), root)?;
         let mut artifacts = BTreeMap::new();
         for instance in &slice.instances {
             if let Some(component) = linked.components.get(&instance.component)
                 && !artifacts.contains_key(&instance.component)
             {
-                artifacts.insert(instance.component.clone(), plan.read(&component.artifact.digest)?);
+                let digest = &component.artifact.digest;
+                let bytes = match relay.filter(|relay| relay.digest() == digest) {
+                    Some(relay) => relay.bytes.clone(),
+                    None => plan.read(digest)?,
+                };
+                artifacts.insert(instance.component.clone(), bytes);
             }
         }
         let fused = fuse::fuse(linked, &slice, &artifacts)?;
@@ -145,24 +190,27 @@ impl Host {
             .component(engine, &fused.bytes)
             .map_err(|error| PrepareError::Compile { root: root.clone(), message: format!("{error:#}") })?;
         let mut databases = BTreeMap::new();
-        for name in fused.slots.values().filter_map(|slot| slot.capability.as_ref()) {
+        for name in fused.slots.values().filter_map(|slot| slot.capability()) {
             if let Some(spec) = linked.capabilities.get(name) {
                 databases.insert(name.clone(), self.database(plan, name, spec)?);
             }
         }
-        let offers = Offers { settings: &plan.settings, databases: &databases };
-        let pre = link::link(engine, root, &component, &fused.slots, &offers)?;
+        let offers = Offers { settings, databases: &databases };
+        let (pre, remotes) = link::link(engine, root, &component, &fused.slots, &offers)?;
+        let links = (!remotes.is_empty()).then(|| {
+            let AssignedGraph { key, uid, generation, .. } = &plan.assigned;
+            let origin = Origin { graph: key.clone(), uid: uid.clone(), generation: *generation };
+            Arc::new(Links { origin, remotes, carrier: self.parts.carrier.clone() })
+        });
         let pool = self.parts.pool;
         let weight = component
             .resources_required()
             .map_or(engine::SLICE_INSTANCES_MAX, |needs| pool.weight(needs.num_memories, needs.num_tables));
-        let members: Vec<Arc<Settings>> = slice
-            .instances
-            .iter()
-            .filter_map(|instance| plan.settings.get(&instance.component).cloned())
-            .collect();
-        let deadline = plan.settings.get(root).map(|settings| settings.limits.deadline).unwrap_or_default();
-        Ok(Prepared::new(root.clone(), (component, pre), weight, &members, deadline, self.parts.client.clone()))
+        let members: Vec<Arc<Settings>> =
+            slice.instances.iter().filter_map(|instance| settings.get(&instance.component).cloned()).collect();
+        let deadline = settings.get(root).map(|settings| settings.limits.deadline).unwrap_or_default();
+        let client = self.parts.client.clone();
+        Ok(Prepared::new(root.clone(), (component, pre), weight, &members, deadline, client, links))
     }
 
     fn database(
@@ -193,18 +241,14 @@ impl Host {
     }
 }
 
-/// The components that are called from outside; in a graph without ingress, those that no link reaches.
-fn roots(linked: &LinkedGraph) -> Vec<ComponentName> {
+/// The components here that are called from outside; in a graph without ingress, those that no link reaches.
+fn roots(linked: &LinkedGraph, site: Site<'_>) -> Vec<ComponentName> {
     let mut roots: Vec<ComponentName> = linked.ingress.iter().map(|route| route.to.clone()).collect();
     if roots.is_empty() {
-        let reached = |name: &ComponentName| {
-            linked
-                .links
-                .iter()
-                .any(|link| matches!(&link.to, Target::Component { name: provider, .. } if provider == name))
-        };
+        let reached = |name: &ComponentName| linked.links.iter().any(|link| link.to.member() == Some(name));
         roots = linked.components.keys().filter(|name| !reached(name)).cloned().collect();
     }
+    roots.retain(|root| site.elsewhere(root).is_none());
     roots.sort();
     roots.dedup();
     roots
@@ -239,6 +283,7 @@ impl From<PrepareError> for Failure {
             | PrepareError::SeedText { .. } => "seed_failed",
             PrepareError::Database(_) => "database_failed",
             PrepareError::Start { .. } => "start_failed",
+            PrepareError::Relay { .. } => "link_failed",
             PrepareError::Ended { .. } => "prepare_failed",
         };
         let mut message = error.to_string();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use http::{HeaderName, StatusCode};
 use hyper::body::Incoming;
+use model::link::{LinkFailure, LinkReason};
 use model::log::Level;
 use model::route::HttpRoute;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -43,6 +44,8 @@ enum Refusal {
     Deadline,
     Busy,
     NoHandler,
+    /// A provider on another node could not be called, or its answer was lost.
+    Link(LinkReason),
 }
 
 impl Running {
@@ -221,7 +224,14 @@ impl Ended {
 fn refusal(ended: &Ended) -> Refusal {
     match ended.call {
         Err(CallError::Deadline) => Refusal::Deadline,
-        Ok(()) | Err(CallError::Trap(_)) => Refusal::Failed,
+        Ok(()) => Refusal::Failed,
+        Err(CallError::Trap(ref error)) => match error.downcast_ref::<LinkFailure>() {
+            Some(LinkFailure { reason: LinkReason::Deadline, .. }) => Refusal::Deadline,
+            Some(LinkFailure { reason, .. }) if reason.is_undelivered() || *reason == LinkReason::Lost => {
+                Refusal::Link(*reason)
+            }
+            _ => Refusal::Failed,
+        },
     }
 }
 
@@ -235,6 +245,16 @@ impl Refusal {
             Self::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no_capacity", "this node has no room for the request")
             }
+            Self::Link(LinkReason::Lost) => (
+                StatusCode::BAD_GATEWAY,
+                LinkReason::Lost.word(),
+                "the node of a component was lost while it worked; whether it was done is not known",
+            ),
+            Self::Link(reason) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                reason.word(),
+                "the node of a component cannot be reached now",
+            ),
             Self::NoHandler => (
                 StatusCode::BAD_GATEWAY,
                 "no_handler",

@@ -13,6 +13,7 @@ use crate::host::Host;
 use crate::host::instance::Prepared;
 use crate::host::logs::GraphLog;
 use crate::host::prepare::Plan;
+use crate::host::provide::Provider;
 
 /// One graph at one generation. It serves as long as someone holds it.
 pub struct Running {
@@ -23,6 +24,8 @@ pub struct Running {
     pub(crate) entries: BTreeMap<ComponentName, Arc<Prepared>>,
     /// Those that only `invoke` asked for.
     pub(crate) invoked: Mutex<BTreeMap<ComponentName, Arc<Prepared>>>,
+    /// The members that other nodes call.
+    pub(crate) providers: BTreeMap<ComponentName, Arc<Provider>>,
     pub(crate) traffic: Arc<Traffic>,
 }
 
@@ -67,9 +70,14 @@ impl Running {
         self.plan.assigned.generation
     }
 
-    /// How requests reach it.
-    pub fn routes(&self) -> &[HttpRoute] {
-        &self.plan.assigned.linked.ingress
+    /// The routes that lead to this node's part.
+    pub fn routes(&self) -> impl Iterator<Item = &HttpRoute> {
+        self.plan.linked().ingress.iter().filter(|route| self.plan.site().elsewhere(&route.to).is_none())
+    }
+
+    /// Whether other nodes call members of it here.
+    pub(crate) fn has_providers(&self) -> bool {
+        !self.providers.is_empty()
     }
 
     /// How many requests and invocations are under way.

@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 
 use model::interface::InterfaceName;
 use model::linked::{LinkedGraph, Target};
-use model::name::ComponentName;
+use model::name::{ComponentName, NodeName};
 
 use crate::host::engine::SLICE_INSTANCES_MAX;
+use crate::host::remote::Site;
 
 /// A tree of instances, in the order in which they can be made: providers first, the root last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,13 @@ pub(crate) enum Provider {
     },
     /// A capability of the graph.
     Capability(ComponentName),
+    /// A member on another node.
+    Remote {
+        /// The component or capability.
+        to: ComponentName,
+        /// Where it runs.
+        node: NodeName,
+    },
     /// The node's host.
     Host,
 }
@@ -56,15 +64,16 @@ pub(crate) enum SliceError {
     TooLarge { root: ComponentName },
 }
 
-/// The slice below `root`.
-pub(crate) fn slice(linked: &LinkedGraph, root: &ComponentName) -> Result<Slice, SliceError> {
-    let mut unfolding = Unfolding { linked, root, path: Vec::new(), instances: Vec::new() };
+/// The slice below `root`, as far as it is on this node.
+pub(crate) fn slice(linked: &LinkedGraph, site: Site<'_>, root: &ComponentName) -> Result<Slice, SliceError> {
+    let mut unfolding = Unfolding { linked, site, root, path: Vec::new(), instances: Vec::new() };
     unfolding.add(root)?;
     Ok(Slice { instances: unfolding.instances })
 }
 
 struct Unfolding<'a> {
     linked: &'a LinkedGraph,
+    site: Site<'a>,
     root: &'a ComponentName,
     /// From the root to the component being added.
     path: Vec<&'a ComponentName>,
@@ -83,6 +92,13 @@ impl<'a> Unfolding<'a> {
         let mut providers: BTreeMap<&ComponentName, usize> = BTreeMap::new();
         let mut imports = Vec::new();
         for link in self.linked.links.iter().filter(|link| link.from == *name) {
+            if let Some(to) = link.to.member()
+                && let Some(node) = self.site.elsewhere(to)
+            {
+                let provider = Provider::Remote { to: to.clone(), node: node.clone() };
+                imports.push((link.interface.clone(), provider));
+                continue;
+            }
             let provider = match &link.to {
                 Target::Component { name: to, export } => {
                     let index = match providers.get(to) {
@@ -112,6 +128,7 @@ mod tests {
     use model::digest::Digest;
     use model::graph::{Artifact, Settings};
     use model::linked::{Link, LinkOrigin, LinkedComponent, Origin};
+    use model::placement::Placement;
 
     use super::*;
 
@@ -141,13 +158,22 @@ mod tests {
         linked
     }
 
-    /// `name(indices of its providers)` for each instance, in order.
+    fn sliced(linked: &LinkedGraph, root: &str, placement: &Placement) -> Result<Slice, SliceError> {
+        slice(linked, Site { placement, node: &"n1".parse().unwrap() }, &root.parse().unwrap())
+    }
+
     fn unfolded(links: &[(&str, &str)], root: &str) -> Result<Vec<String>, SliceError> {
-        let slice = slice(&graph(links), &root.parse().unwrap())?;
+        placed(links, root, &Placement::whole("n1".parse().unwrap()))
+    }
+
+    /// `name(indices of its providers)` for each instance, in order.
+    fn placed(links: &[(&str, &str)], root: &str, placement: &Placement) -> Result<Vec<String>, SliceError> {
+        let slice = sliced(&graph(links), root, placement)?;
         let shown = slice.instances.iter().map(|instance| {
             let providers = instance.imports.iter().map(|(_, provider)| match provider {
                 Provider::Instance { index, .. } => index.to_string(),
                 Provider::Capability(name) => name.to_string(),
+                Provider::Remote { to, node } => format!("{to}@{node}"),
                 Provider::Host => "host".to_owned(),
             });
             format!("{}({})", instance.component, providers.collect::<Vec<_>>().join(","))
@@ -164,12 +190,21 @@ mod tests {
     }
 
     #[test]
+    fn a_slice_ends_where_another_node_begins() {
+        let links = [("app", "proxy"), ("app", "store"), ("proxy", "store")];
+        let mut placement = Placement::whole("n1".parse().unwrap());
+        placement.away.insert("store".parse().unwrap(), "n2".parse().unwrap());
+        let expected = ["proxy(store@n2)", "app(0,store@n2)"].map(str::to_owned);
+        assert_eq!(placed(&links, "app", &placement).unwrap(), expected);
+    }
+
+    #[test]
     fn several_links_to_one_provider_share_one_instance() {
         let mut linked = graph(&[("app", "store")]);
         let mut second = linked.links[0].clone();
         second.interface = "test:graph/other@1.0.0".parse().unwrap();
         linked.links.push(second);
-        let slice = slice(&linked, &"app".parse().unwrap()).unwrap();
+        let slice = sliced(&linked, "app", &Placement::whole("n1".parse().unwrap())).unwrap();
         assert_eq!(slice.instances.len(), 2);
     }
 

@@ -10,6 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::host::egress::EgressHooks;
 use crate::host::logs::GraphLog;
+use crate::link::session::Sessions;
 
 /// The most random bytes of one call.
 const RANDOM_MAX_BYTES: u64 = 64 << 10;
@@ -31,6 +32,8 @@ pub(crate) struct State {
     pub(crate) table: ResourceTable,
     pub(crate) egress: EgressHooks,
     pub(crate) memory: MemoryBudget,
+    /// Where the slice calls providers on other nodes.
+    pub(crate) sessions: Option<Sessions>,
     pub(crate) call: Call,
 }
 
@@ -52,7 +55,7 @@ impl State {
         table.set_max_capacity(RESOURCES_MAX);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
-        Self { wasi: None, http, table, egress, memory, call }
+        Self { wasi: None, http, table, egress, memory, sessions: None, call }
     }
 }
 

@@ -20,7 +20,7 @@ impl RouteTableHandle {
     /// Puts another table in force for all requests from now on. Requests under way end where they began.
     pub fn replace(&self, graphs: Vec<Arc<Running>>) {
         let routes = graphs.into_iter().flat_map(|running| {
-            let routes = running.routes().to_vec();
+            let routes = running.routes().cloned().collect::<Vec<_>>();
             routes.into_iter().map(move |route| (route, running.clone()))
         });
         self.table.store(Arc::new(Table::new(routes)));

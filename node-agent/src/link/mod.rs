@@ -1,7 +1,10 @@
-//! Links between components that do not share a store: on two nodes, or on one with different limits.
+//! Links between components on two nodes: how values become bytes, how frames travel, how a consumer's session lives.
+//!
+//! [`encoding`] is pure. [`interface`] reads what a component calls or offers from its type. [`carrier`] has the streams
+//! to other agents, [`session`] the consumer's half of a session. The provider's half is the host's, since it makes
+//! instances. Knows the store of neither side.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "what carries calls between nodes is the next part of this module")
-)]
+pub(crate) mod carrier;
 pub(crate) mod encoding;
+pub(crate) mod interface;
+pub(crate) mod session;

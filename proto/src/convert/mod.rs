@@ -5,6 +5,7 @@
 
 mod assignment;
 mod event;
+mod link;
 mod linked;
 mod log;
 mod node;

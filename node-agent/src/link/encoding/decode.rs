@@ -191,8 +191,8 @@ impl<'a> Decoder<'a> {
 
     fn tuple(&mut self, items: &[Shape], bytes: &[u8]) -> Result<Val, DecodeError> {
         self.spend(items.len(), VALUE_BYTES)?;
-        let bytes = self
-            .in_order(bytes, items.len(), |index| items.get(index).is_some_and(Shape::is_repeated))?;
+        let bytes =
+            self.in_order(bytes, items.len(), |index| items.get(index).is_some_and(Shape::is_repeated))?;
         let mut reader = Reader::new(&bytes);
         let mut values = Vec::with_capacity(items.len());
         for (number, item) in (1..).zip(items) {
@@ -220,9 +220,7 @@ impl<'a> Decoder<'a> {
                 Ok(Some(Box::new(self.one(shape, raw)?)))
             }
             (None, Raw::Length(bytes)) => self.nothing(bytes).map(|()| None),
-            (None, raw) => {
-                Err(DecodeProblem::Wire { expected: wire::Wire::Length, found: raw.wire() }.into())
-            }
+            (None, raw) => Err(DecodeProblem::Wire { expected: wire::Wire::Length, found: raw.wire() }.into()),
         }
     }
 

@@ -123,10 +123,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// What `body` writes, with its length before it.
-    fn message(
-        &mut self,
-        body: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
-    ) -> Result<(), EncodeError> {
+    fn message(&mut self, body: impl FnOnce(&mut Self) -> Result<(), EncodeError>) -> Result<(), EncodeError> {
         let begun = wire::begin(self.out);
         body(self)?;
         wire::end(self.out, &begun);
@@ -181,8 +178,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn handle(&mut self, handle: &Handle, resource: &ResourceAny) -> Result<(), EncodeError> {
-        let id =
-            self.handles.lower(handle.resource, resource, handle.owned).map_err(EncodeProblem::Handle)?;
+        let id = self.handles.lower(handle.resource, resource, handle.owned).map_err(EncodeProblem::Handle)?;
         self.message(|encoder| {
             wire::put_tag(encoder.out, 1, Wire::Varint);
             wire::put_varint(encoder.out, id);

@@ -15,6 +15,7 @@ mod resources;
 mod shape;
 mod signature;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod tests;
 mod text;
 mod wire;

@@ -104,7 +104,8 @@ impl Names {
 
     /// Where a name stands.
     pub(super) fn position(&self, name: &str) -> Option<usize> {
-        let place = self.sorted.binary_search_by_key(&Some(name), |position| self.get(*position).map(|name| &**name));
+        let place =
+            self.sorted.binary_search_by_key(&Some(name), |position| self.get(*position).map(|name| &**name));
         self.sorted.get(place.ok()?).copied()
     }
 }

@@ -55,6 +55,11 @@ impl Signature {
         &self.text
     }
 
+    /// How many results it has: none or one.
+    pub(crate) fn results(&self) -> usize {
+        usize::from(self.result.is_some())
+    }
+
     /// The SHA-256 of its text, which both ends compare.
     pub(crate) fn digest(&self) -> Digest {
         self.digest
@@ -168,9 +173,7 @@ impl TypeReader<'_> {
                 Shape::Variant(Variant { names: Names::new(names), payloads: payloads.into() })
             }
             Type::Enum(cases) => Shape::Enum(self.names(cases.names())?),
-            Type::Option(option) => {
-                Shape::Option(Box::new(self.shape(&option.ty(), depth).at(|| Step::Some)?))
-            }
+            Type::Option(option) => Shape::Option(Box::new(self.shape(&option.ty(), depth).at(|| Step::Some)?)),
             Type::Result(result) => Shape::Result {
                 ok: self.payload(result.ok().as_ref(), depth).at(|| Step::Ok)?.map(Box::new),
                 err: self.payload(result.err().as_ref(), depth).at(|| Step::Err)?.map(Box::new),

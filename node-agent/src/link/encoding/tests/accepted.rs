@@ -11,7 +11,8 @@ fn check(signature: &Signature, bytes: &str, expected: &[Val]) {
 
 #[test]
 fn fields_may_be_in_any_order() {
-    let signature = function(vec![("a", Shape::U8), ("b", list(Shape::String)), ("c", option(Shape::U8))], None);
+    let signature =
+        function(vec![("a", Shape::U8), ("b", list(Shape::String)), ("c", option(Shape::U8))], None);
     let expected = [Val::U8(1), Val::List(["x", "y"].map(text).into()), some(Val::U8(3))];
     check(&signature, "0801 120178 120179 1803", &expected);
     check(&signature, "1803 120178 0801 120179", &expected);

@@ -17,7 +17,7 @@ use wasmtime::{Engine, Store};
 use super::shape::{Field, Handle, Names, Shape, Variant};
 use super::{HandleError, Handles, Signature, descriptor};
 
-/// The handles of a session that never gives one up.
+/// The handles of a session that never gives one up. Those with a higher number are gone.
 #[derive(Debug, Clone)]
 struct Session {
     handles: Vec<ResourceAny>,
@@ -37,14 +37,19 @@ impl Handles for Session {
     fn lower(&mut self, resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
         let index = self.handles.iter().position(|known| known == handle);
         let index = index.ok_or(HandleError::Store { message: "not of this test".to_owned() })?;
-        Ok((index << 8 | resource << 1 | usize::from(owned)) as u64)
+        Ok((index << 8) as u64 | kind(resource, owned))
     }
 
     fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
-        let is_of = id & 0xff == (resource << 1 | usize::from(owned)) as u64;
-        let handle = self.handles.get((id >> 8) as usize).filter(|_| is_of);
-        handle.copied().ok_or(HandleError::Unknown { id })
+        if (id & 0xff) != kind(resource, owned) {
+            return Err(HandleError::Unknown { id });
+        }
+        self.handles.get((id >> 8) as usize).copied().ok_or(HandleError::Gone { id })
     }
+}
+
+fn kind(resource: usize, owned: bool) -> u64 {
+    ((resource << 1) | usize::from(owned)) as u64
 }
 
 /// A function with one parameter `x`.
@@ -139,7 +144,7 @@ fn rewritten(schema: MessageDescriptor, bytes: &[u8]) -> Vec<u8> {
 fn assert_no_unknown(value: &Value) {
     match value {
         Value::Message(message) => {
-            assert_eq!(message.unknown_fields().count(), 0, "{message}");
+            assert_eq!(message.unknown_fields().count(), 0, "{message:?}");
             message.fields().for_each(|(_, value)| assert_no_unknown(value));
         }
         Value::List(values) => values.iter().for_each(assert_no_unknown),

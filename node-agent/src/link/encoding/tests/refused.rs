@@ -92,9 +92,13 @@ fn bytes_are_protobuf() {
 
 #[test]
 fn handles_are_those_of_the_session() {
-    let error = of(handle(true)).decode_arguments(&unhex("0a 02 0863"), &mut Session::new()).unwrap_err();
-    assert_eq!(error.to_string(), "argument 1: the handle cannot be taken");
-    assert_eq!(error.source().unwrap().to_string(), "handle 99 is not of this session");
+    let reason = |bytes: &str| {
+        let error = of(handle(true)).decode_arguments(&unhex(bytes), &mut Session::new()).unwrap_err();
+        assert_eq!(error.to_string(), "argument 1: the handle cannot be taken");
+        error.source().unwrap().to_string()
+    };
+    assert_eq!(reason("0a 02 0864"), "handle 100 is not of this session");
+    assert_eq!(reason("0a 03 088108"), "handle 1025 is gone with its provider");
     check(&of(handle(true)), "0a 00", "argument 1: the field is missing");
     check(&of(handle(true)), "0a 04 0801 0801", "argument 1: field 1 is there twice");
 }

@@ -1,0 +1,148 @@
+//! What two agents say to each other over a link: frames of many sessions on one stream.
+//!
+//! A session ties one instance of a consumer to an instance of a provider that is made for it. It is opened together
+//! with its first call; it has at most one call under way, since its consumer waits for the answer.
+
+use std::fmt;
+
+use crate::digest::Digest;
+use crate::id::{Generation, GraphKey, Uid};
+use crate::interface::InterfaceName;
+use crate::name::ComponentName;
+
+/// The most bytes of the arguments or the result of one call.
+pub const MESSAGE_MAX_BYTES: usize = 4 << 20;
+/// The most functions of one session.
+pub const BINDINGS_MAX: usize = 1_024;
+
+/// One thing said about one session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Chosen by the consumer's agent, never used twice on one stream.
+    pub session: u64,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What is said about a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// The consumer's first frame.
+    Open(Box<Open>),
+    /// The consumer calls.
+    Call(Call),
+    /// The call is done; the result in protobuf derived from WIT.
+    Returned(Vec<u8>),
+    /// The call has no result. The session is over with it.
+    Failed(LinkFailure),
+    /// The consumer has dropped these handles.
+    Dropped(Vec<u64>),
+    /// The consumer is gone: its instance, its handles, its call.
+    Closed,
+}
+
+/// Who wants to call what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// The graph that both are of.
+    pub graph: GraphKey,
+    /// Its identity.
+    pub uid: Uid,
+    /// The generation that the consumer is of.
+    pub generation: Generation,
+    /// The consumer.
+    pub from: ComponentName,
+    /// The provider: a component or a capability.
+    pub to: ComponentName,
+    /// The request that this is done for, as the log has it.
+    pub request: String,
+    /// The functions that may be called; calls name them by their place in this list.
+    pub functions: Vec<Binding>,
+}
+
+/// One function as the consumer knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binding {
+    /// The interface, as the consumer names it.
+    pub interface: InterfaceName,
+    /// The function, as WIT names it.
+    pub function: String,
+    /// The digest of its type.
+    pub digest: Digest,
+}
+
+/// One call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The place of the function in the session's list.
+    pub function: u32,
+    /// The arguments in protobuf derived from WIT.
+    pub arguments: Vec<u8>,
+    /// How long it may take, in microseconds.
+    pub deadline_us: u64,
+}
+
+/// Why a call over a link has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}: {message}")]
+pub struct LinkFailure {
+    /// What kind of failure.
+    pub reason: LinkReason,
+    /// A sentence for people.
+    pub message: String,
+}
+
+impl LinkFailure {
+    /// A failure with its sentence.
+    pub fn new(reason: LinkReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// The kinds of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LinkReason {
+    /// The call was not delivered: the other node is not reached, or does not serve that part yet. May be tried again.
+    Unavailable,
+    /// The call was not delivered: the other node has no room for it now. May be tried again.
+    Busy,
+    /// The link does not exist there, or not for this consumer.
+    Denied,
+    /// A function is missing there, or has another type.
+    Mismatch,
+    /// The way to the other node was lost after the call was sent: whether it was done is not known.
+    Lost,
+    /// The call did not end in time; it was ended.
+    Deadline,
+    /// The provider trapped.
+    Trapped,
+    /// The other agent broke the protocol.
+    Protocol,
+}
+
+impl LinkReason {
+    /// The stable word: `link_lost`.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unavailable => "link_unavailable",
+            Self::Busy => "link_busy",
+            Self::Denied => "link_denied",
+            Self::Mismatch => "link_mismatch",
+            Self::Lost => "link_lost",
+            Self::Deadline => "link_deadline",
+            Self::Trapped => "link_trapped",
+            Self::Protocol => "link_protocol",
+        }
+    }
+
+    /// Whether it is certain that nothing was done, so that the call may be made again.
+    pub const fn is_undelivered(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Busy)
+    }
+}
+
+impl fmt::Display for LinkReason {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.word())
+    }
+}

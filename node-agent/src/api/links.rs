@@ -1,0 +1,139 @@
+//! Calls from other nodes: the sessions of one stream, each in a task of its own.
+
+use std::collections::HashMap;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use model::link::{Body, Frame, LinkFailure, LinkReason};
+use proto::weft::link::v1 as wire;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::host::{Inbound, Reach};
+use crate::link::carrier::messages;
+
+/// Sessions of one stream: more than instances fit into the pool.
+const SESSIONS_MAX: usize = 4_096;
+/// Frames of one session that wait: an open, what was dropped, a call, an end.
+const FRAMES_WAITING_MAX: usize = 8;
+/// Answers that wait to be sent; a session that finds no room waits.
+const ANSWERS_WAITING_MAX: usize = 1_024;
+
+/// The service over what can be reached.
+pub struct Links {
+    reach: Reach,
+    stop: CancellationToken,
+}
+
+impl Links {
+    /// A service over `reach`, until `stop`.
+    pub fn new(reach: Reach, stop: CancellationToken) -> Self {
+        Self { reach, stop }
+    }
+}
+
+#[tonic::async_trait]
+impl wire::links_server::Links for Links {
+    type CarryStream = BoxStream<'static, Result<wire::Frames, Status>>;
+
+    async fn carry(
+        &self,
+        request: Request<Streaming<wire::Frames>>,
+    ) -> Result<Response<Self::CarryStream>, Status> {
+        let (answers, ready) = mpsc::channel(ANSWERS_WAITING_MAX);
+        let stream =
+            Stream { reach: self.reach.clone(), stop: self.stop.clone(), answers, sessions: HashMap::new() };
+        tokio::spawn(stream.run(request.into_inner()));
+        Ok(Response::new(messages(ready).map(Ok).boxed()))
+    }
+}
+
+/// One stream. Its sessions end with it: they find their frames at an end.
+struct Stream {
+    reach: Reach,
+    stop: CancellationToken,
+    answers: mpsc::Sender<Frame>,
+    sessions: HashMap<u64, mpsc::Sender<Body>>,
+}
+
+impl Stream {
+    async fn run(mut self, mut incoming: Streaming<wire::Frames>) {
+        loop {
+            // What is under way ends; nothing new begins, and then the stream ends.
+            if self.stop.is_cancelled() {
+                self.sessions.retain(|_, frames| !frames.is_closed());
+                if self.sessions.is_empty() {
+                    return;
+                }
+            }
+            let message = tokio::select! {
+                message = incoming.message() => message,
+                () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
+            };
+            let frames = match message {
+                Ok(Some(message)) => message.frames,
+                Ok(None) => return,
+                Err(status) => {
+                    tracing::debug!(%status, "a stream of links was lost");
+                    return;
+                }
+            };
+            for frame in frames {
+                match Frame::try_from(frame) {
+                    Ok(frame) => self.take(frame).await,
+                    Err(error) => {
+                        tracing::warn!(%error, "a stream of links was ended: its peer sent a frame that is wrong");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take(&mut self, Frame { session, body }: Frame) {
+        match body {
+            Body::Open(open) => {
+                if let Some(failure) = self.hindrance(session) {
+                    let _ = self.answers.send(Frame { session, body: Body::Failed(failure) }).await;
+                    return;
+                }
+                let (sender, frames) = mpsc::channel(FRAMES_WAITING_MAX);
+                self.sessions.insert(session, sender);
+                let inbound = Inbound { session, frames, answers: self.answers.clone() };
+                let reach = self.reach.clone();
+                tokio::spawn(async move { reach.session(*open, inbound).await });
+            }
+            Body::Closed => {
+                // Its frames end, and with them the session.
+                self.sessions.remove(&session);
+            }
+            // A session that has failed is not known any more: its consumer has been told.
+            other => {
+                if let Some(frames) = self.sessions.get(&session)
+                    && frames.try_send(other).is_err()
+                {
+                    self.sessions.remove(&session);
+                }
+            }
+        }
+    }
+
+    /// Why no session can begin.
+    fn hindrance(&mut self, session: u64) -> Option<LinkFailure> {
+        if self.stop.is_cancelled() {
+            return Some(LinkFailure::new(LinkReason::Unavailable, "the node's agent stops"));
+        }
+        if self.sessions.len() >= SESSIONS_MAX {
+            self.sessions.retain(|_, frames| !frames.is_closed());
+        }
+        if self.sessions.len() >= SESSIONS_MAX {
+            let message = format!("a stream has at most {SESSIONS_MAX} sessions");
+            return Some(LinkFailure::new(LinkReason::Busy, message));
+        }
+        if self.sessions.contains_key(&session) {
+            return Some(LinkFailure::new(LinkReason::Protocol, "the session is open already"));
+        }
+        None
+    }
+}

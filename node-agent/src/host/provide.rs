@@ -1,0 +1,285 @@
+//! The provider's half of sessions: an instance for each consumer instance on another node, and its handles.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use model::interface::InterfaceName;
+use model::link::{Body, Call as LinkCall, Frame, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open};
+use model::linked::Target;
+use model::log::Level;
+use tokio::sync::mpsc;
+use wasmtime::Store;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{ComponentExportIndex, Instance, ResourceAny};
+
+use crate::host::instance::{CallError, Prepared, until};
+use crate::host::running::Running;
+use crate::host::state::{Call, State};
+use crate::link::encoding::{HandleError, Handles, Signature};
+use crate::link::interface::LinkInterface;
+
+/// How long a session waits for room in the pool.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the destructors of dropped handles may take together.
+const DROP_TIMEOUT: Duration = Duration::from_secs(1);
+/// The most handles that one session holds.
+const HANDLES_MAX: usize = 10_000;
+
+/// A member of a graph that can be called from other nodes.
+pub(crate) struct Provider {
+    prepared: Arc<Prepared>,
+    interfaces: Vec<(InterfaceName, Vec<Export>)>,
+}
+
+/// One function of it.
+struct Export {
+    name: String,
+    index: ComponentExportIndex,
+    signature: Result<Arc<Signature>, String>,
+}
+
+/// A function that a session may call.
+struct Bound {
+    index: ComponentExportIndex,
+    signature: Arc<Signature>,
+    /// Handles are of one interface.
+    interface: usize,
+}
+
+/// What comes in of one session, and where its answers go.
+pub(crate) struct Inbound {
+    /// Its number on its stream.
+    pub(crate) session: u64,
+    /// What its consumer says; ends with its stream.
+    pub(crate) frames: mpsc::Receiver<Body>,
+    /// To its consumer.
+    pub(crate) answers: mpsc::Sender<Frame>,
+}
+
+impl Inbound {
+    /// Ends it before it has begun.
+    pub(crate) async fn refuse(self, failure: LinkFailure) {
+        let _ = self.answers.send(Frame { session: self.session, body: Body::Failed(failure) }).await;
+    }
+}
+
+impl Provider {
+    pub(crate) fn of(prepared: Arc<Prepared>) -> Self {
+        let component = prepared.pre.component();
+        let engine = component.engine();
+        let ty = component.component_type();
+        let mut interfaces = Vec::new();
+        for (name, item) in ty.exports(engine) {
+            let (ComponentItem::ComponentInstance(instance), Ok(interface)) = (&item.ty, name.parse()) else {
+                continue;
+            };
+            let Some(at) = component.get_export_index(None, name) else { continue };
+            let found = LinkInterface::of(engine, instance).functions.into_iter();
+            let exports = found.filter_map(|(name, signature)| {
+                let index = component.get_export_index(Some(&at), &name)?;
+                Some(Export { name, index, signature })
+            });
+            interfaces.push((interface, exports.collect()));
+        }
+        Self { prepared, interfaces }
+    }
+
+    /// What a session makes its instance of.
+    pub(crate) fn prepared(&self) -> &Arc<Prepared> {
+        &self.prepared
+    }
+
+    /// The functions of a session, or why it cannot have them.
+    fn bind(&self, running: &Running, open: &Open) -> Result<Vec<Bound>, LinkFailure> {
+        let denied = |message: String| LinkFailure::new(LinkReason::Denied, message);
+        let mut bound = Vec::with_capacity(open.functions.len());
+        for binding in &open.functions {
+            let mut links = running.plan.linked().links_of(&open.from);
+            let link = links.find(|link| link.interface == binding.interface);
+            let link = link.filter(|link| link.to.member() == Some(&open.to)).ok_or_else(|| {
+                denied(format!("{} has no link to {} for {}", open.from, open.to, binding.interface))
+            })?;
+            let wanted = match &link.to {
+                Target::Component { export, .. } => export,
+                Target::Capability { .. } | Target::Host => &binding.interface,
+            };
+            let mismatch = |why: String| {
+                let message = format!("{} of {wanted} at {}: {why}", binding.function, open.to);
+                LinkFailure::new(LinkReason::Mismatch, message)
+            };
+            let (interface, (_, exports)) = self
+                .interfaces
+                .iter()
+                .enumerate()
+                .find(|(_, (name, _))| name.same_track(wanted))
+                .ok_or_else(|| mismatch("the interface is not exported".to_owned()))?;
+            let export = exports
+                .iter()
+                .find(|export| export.name == binding.function)
+                .ok_or_else(|| mismatch("there is no such function".to_owned()))?;
+            let signature = export.signature.as_ref().map_err(|why| mismatch(why.clone()))?;
+            if signature.digest() != binding.digest {
+                return Err(mismatch(format!("its type there is {}", signature.text())));
+            }
+            bound.push(Bound { index: export.index, signature: signature.clone(), interface });
+        }
+        Ok(bound)
+    }
+}
+
+impl Running {
+    /// Lives one session to its end.
+    pub(crate) async fn session(self: Arc<Self>, open: Open, mut inbound: Inbound) {
+        let _pass = self.traffic.enter();
+        if let Err(failure) = self.converse(&open, &mut inbound).await {
+            let level = if failure.reason == LinkReason::Trapped { Level::Error } else { Level::Warn };
+            let message = format!("the session of {} ended: {failure}", open.from);
+            self.log.agent(Some(&open.to), Some(&open.request), level, &message);
+            // A consumer that is gone needs no answer.
+            let body = Body::Failed(failure);
+            let _ = inbound.answers.send(Frame { session: inbound.session, body }).await;
+        }
+    }
+
+    async fn converse(&self, open: &Open, inbound: &mut Inbound) -> Result<(), LinkFailure> {
+        let provider = self.providers.get(&open.to).ok_or_else(|| {
+            LinkFailure::new(LinkReason::Denied, format!("{} cannot be called from other nodes", open.to))
+        })?;
+        let bound = provider.bind(self, open)?;
+        let prepared = &provider.prepared;
+        let Some(Body::Call(first)) = inbound.frames.recv().await else { return Ok(()) };
+        let Some(_room) = self.host.room(prepared.weight, ROOM_TIMEOUT).await else {
+            return Err(LinkFailure::new(LinkReason::Busy, "the provider's node has no room for an instance"));
+        };
+        let deadline = self.deadline(prepared, &first);
+        let call = Call { request: open.request.as_str().into(), log: self.log.clone(), deadline };
+        let mut store = prepared.store(call);
+        let instance = until(deadline, prepared.instantiate(&mut store)).await.map_err(failed)?;
+        let mut held = Held::default();
+        let mut next = Some(Body::Call(first));
+        loop {
+            let frame = match next.take() {
+                Some(frame) => frame,
+                None => match inbound.frames.recv().await {
+                    Some(frame) => frame,
+                    None => return Ok(()),
+                },
+            };
+            match frame {
+                Body::Call(call) => {
+                    store.data_mut().call.deadline = self.deadline(prepared, &call);
+                    let answer = tokio::select! {
+                        biased;
+                        answer = answer(&mut store, &instance, &bound, &mut held, &call) => answer?,
+                        // A consumer waits for its answer: whatever it says before is that it is gone.
+                        _ = inbound.frames.recv() => return Ok(()),
+                    };
+                    let frame = Frame { session: inbound.session, body: Body::Returned(answer) };
+                    if inbound.answers.send(frame).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Body::Dropped(handles) => {
+                    let deadline = Instant::now() + DROP_TIMEOUT;
+                    store.data_mut().call.deadline = deadline;
+                    for handle in handles {
+                        // One that was given away is not dropped by its consumer; one that never was is ignored.
+                        let Some((_, resource)) = held.table.remove(&handle) else { continue };
+                        until(deadline, resource.resource_drop_async(&mut store)).await.map_err(failed)?;
+                    }
+                }
+                Body::Closed => return Ok(()),
+                Body::Open(_) | Body::Returned(_) | Body::Failed(_) => {
+                    let message = "the consumer's agent sent a frame of providers";
+                    return Err(LinkFailure::new(LinkReason::Protocol, message));
+                }
+            }
+        }
+    }
+
+    /// A call ends when its consumer's time is up, or the provider's own.
+    fn deadline(&self, prepared: &Prepared, call: &LinkCall) -> Instant {
+        Instant::now() + Duration::from_micros(call.deadline_us).min(prepared.deadline)
+    }
+}
+
+/// Makes one call.
+async fn answer(
+    store: &mut Store<State>,
+    instance: &Instance,
+    bound: &[Bound],
+    held: &mut Held,
+    call: &LinkCall,
+) -> Result<Vec<u8>, LinkFailure> {
+    let protocol = |message: String| LinkFailure::new(LinkReason::Protocol, message);
+    let function = usize::try_from(call.function).ok().and_then(|place| bound.get(place));
+    let function = function.ok_or_else(|| protocol(format!("there is no function {}", call.function)))?;
+    held.interface = function.interface;
+    let arguments = function
+        .signature
+        .decode_arguments(&call.arguments, held)
+        .map_err(|error| protocol(format!("the arguments are wrong: {error}")))?;
+    let deadline = store.data().call.deadline;
+    let mut results = vec![wasmtime::component::Val::Bool(false); function.signature.results()];
+    until(deadline, async {
+        let Some(callee) = instance.get_func(&mut *store, function.index) else {
+            wasmtime::bail!("the function is gone from the instance");
+        };
+        callee.call_async(&mut *store, &arguments, &mut results).await
+    })
+    .await
+    .map_err(failed)?;
+    let mut bytes = Vec::new();
+    function
+        .signature
+        .encode_result(results.first(), held, &mut bytes)
+        .map_err(|error| protocol(format!("the result cannot be sent: {error}")))?;
+    if bytes.len() > MESSAGE_MAX_BYTES {
+        let message = format!("the result has {} bytes, at most {MESSAGE_MAX_BYTES} are carried", bytes.len());
+        return Err(LinkFailure::new(LinkReason::Trapped, message));
+    }
+    Ok(bytes)
+}
+
+/// Why a provider's call has no result.
+fn failed(error: CallError) -> LinkFailure {
+    match error {
+        CallError::Deadline => LinkFailure::new(LinkReason::Deadline, "the provider did not answer in time"),
+        // A provider may be a consumer itself: what hindered it is what is said.
+        CallError::Trap(error) => match error.downcast_ref::<LinkFailure>() {
+            Some(failure) if !failure.reason.is_undelivered() => failure.clone(),
+            _ => LinkFailure::new(LinkReason::Trapped, format!("the provider trapped: {error:#}")),
+        },
+    }
+}
+
+/// The handles that a session's consumer has, by the ids it knows them by.
+#[derive(Default)]
+struct Held {
+    /// Each with its interface and the resource's place there.
+    table: HashMap<u64, ((usize, usize), ResourceAny)>,
+    last: u64,
+    /// The interface of the call under way.
+    interface: usize,
+}
+
+impl Handles for Held {
+    fn lower(&mut self, resource: usize, handle: &ResourceAny, _owned: bool) -> Result<u64, HandleError> {
+        if self.table.len() >= HANDLES_MAX {
+            return Err(HandleError::Full { max: HANDLES_MAX });
+        }
+        self.last += 1;
+        self.table.insert(self.last, ((self.interface, resource), *handle));
+        Ok(self.last)
+    }
+
+    fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
+        let known = self.table.get(&id).filter(|(kind, _)| *kind == (self.interface, resource));
+        let handle = known.map(|(_, handle)| *handle).ok_or(HandleError::Unknown { id })?;
+        if owned {
+            self.table.remove(&id);
+        }
+        Ok(handle)
+    }
+}

@@ -1,0 +1,188 @@
+//! Imports of a slice whose providers run on another node: every function becomes a call over a link.
+
+use std::sync::Arc;
+
+use model::link::{Binding, LinkFailure};
+use model::linked::LinkedGraph;
+use model::name::{ComponentName, NodeName};
+use wasmtime::component::types::ComponentInstance;
+use wasmtime::component::{Linker, ResourceAny, ResourceDynamic, ResourceType, Val};
+use wasmtime::{Engine, StoreContextMut};
+
+use crate::host::fuse::Slot;
+use crate::host::state::State;
+use crate::link::encoding::{HandleError, Handles, Signature};
+use crate::link::interface::LinkInterface;
+use crate::link::session::Remote;
+
+/// The providers on other nodes that one slice calls, gathered while its imports are filled.
+#[derive(Default)]
+pub(crate) struct Remotes {
+    /// Which instance of the slice calls it, and what is called.
+    found: Vec<(usize, Remote)>,
+    /// How many resource types were given out; each is one of its own.
+    resources: u32,
+}
+
+impl Remotes {
+    /// In the order in which calls know them.
+    pub(crate) fn into_list(self) -> Vec<Remote> {
+        self.found.into_iter().map(|(_, remote)| remote).collect()
+    }
+
+    /// All links of one instance to one provider share a session.
+    fn place(&mut self, consumer: usize, from: &ComponentName, to: &ComponentName, node: &NodeName) -> usize {
+        let known = self.found.iter().position(|(by, remote)| *by == consumer && remote.to == *to);
+        known.unwrap_or_else(|| {
+            let remote =
+                Remote { from: from.clone(), to: to.clone(), node: node.clone(), functions: Vec::new() };
+            self.found.push((consumer, remote));
+            self.found.len() - 1
+        })
+    }
+}
+
+/// One function of a provider on another node.
+struct Function {
+    signature: Arc<Signature>,
+    /// The resource types of the interface, by the signature's index.
+    kinds: Arc<[u32]>,
+    /// Where the provider stands among those of the slice.
+    remote: usize,
+    /// Where the function stands among those of the provider.
+    place: u32,
+    /// For people: `app -> crm-db, execute of fermyon:spin/sqlite@2.0.0, on node n3`.
+    label: String,
+}
+
+/// Fills the slot `name`, an import of the type `instance`, whose provider is `to` on `node`.
+pub(crate) fn offer(
+    engine: &Engine,
+    linker: &mut Linker<State>,
+    name: &str,
+    instance: &ComponentInstance,
+    slot: &Slot,
+    (to, node): (&ComponentName, &NodeName),
+    remotes: &mut Remotes,
+) -> wasmtime::Result<()> {
+    let interface = LinkInterface::of(engine, instance);
+    let remote = remotes.place(slot.consumer, &slot.component, to, node);
+    let mut linker = linker.instance(name)?;
+    let mut kinds = Vec::new();
+    for (resource, _) in &interface.resources {
+        let kind = remotes.resources;
+        remotes.resources += 1;
+        kinds.push(kind);
+        linker.resource(resource, ResourceType::host_dynamic(kind), move |mut store, rep| {
+            if let Some(sessions) = store.data_mut().sessions.as_mut() {
+                sessions.dropped(remote, u64::from(rep));
+            }
+            Ok(())
+        })?;
+    }
+    let kinds: Arc<[u32]> = kinds.into();
+    for (function, signature) in interface.functions {
+        let signature = signature.map_err(|why| {
+            wasmtime::format_err!("{function} of {} cannot be called on another node: {why}", slot.interface)
+        })?;
+        let Some((_, known)) = remotes.found.get_mut(remote) else { continue };
+        let label = format!("{} -> {to}, {function} of {}, on node {node}", slot.component, slot.interface);
+        let place = u32::try_from(known.functions.len())?;
+        known.functions.push(Binding {
+            interface: slot.interface.clone(),
+            function: function.clone(),
+            digest: signature.digest(),
+        });
+        let called = Arc::new(Function { signature, kinds: kinds.clone(), remote, place, label });
+        linker.func_new_async(&function, move |store, _, arguments, results| {
+            let called = called.clone();
+            Box::new(async move { call(store, &called, arguments, results).await })
+        })?;
+    }
+    Ok(())
+}
+
+async fn call(
+    mut store: StoreContextMut<'_, State>,
+    called: &Function,
+    arguments: &[Val],
+    results: &mut [Val],
+) -> wasmtime::Result<()> {
+    let wrong = |error: String| wasmtime::format_err!("the link {} failed: {error}", called.label);
+    let mut bytes = Vec::new();
+    let mut handles = Proxies { store: &mut store, kinds: &called.kinds };
+    called
+        .signature
+        .encode_arguments(arguments, &mut handles, &mut bytes)
+        .map_err(|error| wrong(error.to_string()))?;
+    let state = store.data_mut();
+    let (request, deadline) = (state.call.request.clone(), state.call.deadline);
+    let sessions = state.sessions.as_mut().ok_or_else(|| wrong("the instance has no sessions".to_owned()))?;
+    let answer = sessions.call(called.remote, called.place, bytes, &request, deadline).await;
+    let answer = answer.map_err(|failure: LinkFailure| {
+        wasmtime::Error::from(failure).context(format!("the link {} failed", called.label))
+    })?;
+    let mut handles = Proxies { store: &mut store, kinds: &called.kinds };
+    let value = called
+        .signature
+        .decode_result(&answer, &mut handles)
+        .map_err(|error| wrong(format!("the answer is wrong: {error}")))?;
+    if let (Some(result), Some(value)) = (results.first_mut(), value) {
+        *result = value;
+    }
+    Ok(())
+}
+
+/// What stands in this store for a provider's resources: their numbers at the provider.
+struct Proxies<'a, 'b> {
+    store: &'a mut StoreContextMut<'b, State>,
+    kinds: &'a [u32],
+}
+
+impl Handles for Proxies<'_, '_> {
+    fn lower(&mut self, _resource: usize, handle: &ResourceAny, _owned: bool) -> Result<u64, HandleError> {
+        // An owned one leaves this store with that.
+        let proxy = handle.try_into_resource_dynamic(&mut *self.store).map_err(|error| store_error(&error))?;
+        Ok(u64::from(proxy.rep()))
+    }
+
+    fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
+        let (Some(kind), Ok(rep), true) = (self.kinds.get(resource), u32::try_from(id), owned) else {
+            return Err(HandleError::Unknown { id });
+        };
+        ResourceDynamic::new_own(rep, *kind)
+            .try_into_resource_any(&mut *self.store)
+            .map_err(|error| store_error(&error))
+    }
+}
+
+fn store_error(error: &wasmtime::Error) -> HandleError {
+    HandleError::Store { message: format!("{error:#}") }
+}
+
+/// Which members of a graph are on this node, and where the others are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site<'a> {
+    pub(crate) placement: &'a model::placement::Placement,
+    pub(crate) node: &'a NodeName,
+}
+
+impl Site<'_> {
+    /// The node of a member, if it is another.
+    pub(crate) fn elsewhere(&self, member: &ComponentName) -> Option<&NodeName> {
+        Some(self.placement.node_of(member)).filter(|node| *node != self.node)
+    }
+
+    /// The members on this node that are called from another, in the order of their names.
+    pub(crate) fn called_from_elsewhere(&self, linked: &LinkedGraph) -> Vec<ComponentName> {
+        let remote = linked.links.iter().filter(|link| self.placement.is_remote(link));
+        let mut called: Vec<ComponentName> = remote
+            .filter_map(|link| link.to.member())
+            .filter(|member| self.elsewhere(member).is_none())
+            .cloned()
+            .collect();
+        called.sort();
+        called.dedup();
+        called
+    }
+}

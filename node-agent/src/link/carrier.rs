@@ -1,0 +1,256 @@
+//! The streams to other agents: a few to each, dialled when they are first needed, shared by all sessions.
+//!
+//! A stream that is lost ends its sessions with [`LinkReason::Lost`]; the next session dials again.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::unfold;
+use model::link::{Body, Frame, LinkFailure, LinkReason};
+use model::name::NodeName;
+use proto::weft::link::v1 as wire;
+use proto::weft::link::v1::links_client::LinksClient;
+use tokio::sync::{mpsc, oneshot};
+use tonic::Streaming;
+use tonic::transport::Endpoint;
+
+/// Streams to one agent: HTTP/2 shares one window among all that a stream carries, and one task drives it.
+const STREAMS_PER_NODE: usize = 2;
+/// Frames that wait to be sent on one stream. A session has one call under way, so more are never needed than there
+/// are instances; who finds it full waits.
+const FRAMES_WAITING_MAX: usize = 1_024;
+/// Frames in one message: whatever is ready.
+const FRAMES_PER_MESSAGE_MAX: usize = 64;
+/// The most bytes of one message of a peer: frames of calls at their largest, some of them together.
+pub(crate) const FRAMES_MAX_BYTES: usize = 32 << 20;
+/// How long dialling may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A peer that says nothing at all for these two together is lost.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// What may be on its way on one stream, and on all of one connection: a large value must not stop the others.
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Where another agent listens, `host:port`; none for a node that this one has no links to.
+pub(crate) type Addresses = dyn Fn(&NodeName) -> Option<String> + Send + Sync;
+
+/// The streams of this agent.
+pub(crate) struct Carrier {
+    addresses: Box<Addresses>,
+    next: AtomicUsize,
+    streams: Mutex<HashMap<(NodeName, usize), Arc<Slot>>>,
+}
+
+/// A place for a stream; held while it is dialled, so that it is dialled once.
+type Slot = tokio::sync::Mutex<Option<Arc<Line>>>;
+
+/// One stream to one agent.
+pub(crate) struct Line {
+    outgoing: mpsc::Sender<Frame>,
+    sessions: Arc<Sessions>,
+    next: AtomicU64,
+}
+
+/// Who waits for answers on a stream.
+struct Sessions {
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Vec<u8>, LinkFailure>>>>,
+    is_lost: AtomicBool,
+}
+
+impl Carrier {
+    /// No streams yet.
+    pub(crate) fn new(addresses: Box<Addresses>) -> Self {
+        Self { addresses, next: AtomicUsize::new(0), streams: Mutex::default() }
+    }
+
+    /// A stream to `node`.
+    pub(crate) async fn line(&self, node: &NodeName) -> Result<Arc<Line>, LinkFailure> {
+        let shard = self.next.fetch_add(1, Ordering::Relaxed) % STREAMS_PER_NODE;
+        let slot = {
+            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            streams.entry((node.clone(), shard)).or_default().clone()
+        };
+        let mut line = slot.lock().await;
+        if let Some(line) = line.as_ref().filter(|line| !line.is_lost()) {
+            return Ok(line.clone());
+        }
+        let dialled = self.dial(node).await?;
+        *line = Some(dialled.clone());
+        Ok(dialled)
+    }
+
+    async fn dial(&self, node: &NodeName) -> Result<Arc<Line>, LinkFailure> {
+        let unavailable = |message: String| {
+            LinkFailure::new(LinkReason::Unavailable, format!("node {node} cannot be reached: {message}"))
+        };
+        let address =
+            (self.addresses)(node).ok_or_else(|| unavailable("its address is not known".to_owned()))?;
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .map_err(|error| unavailable(error.to_string()))?
+            .connect_timeout(DIAL_TIMEOUT)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        let (outgoing, frames) = mpsc::channel(FRAMES_WAITING_MAX);
+        let greet = async {
+            let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+            let mut client = LinksClient::new(channel).max_decoding_message_size(FRAMES_MAX_BYTES);
+            let answer = client.carry(messages(frames)).await.map_err(|status| status.message().to_owned())?;
+            Ok::<_, String>(answer.into_inner())
+        };
+        let incoming = match tokio::time::timeout(DIAL_TIMEOUT, greet).await {
+            Ok(greeted) => greeted.map_err(unavailable)?,
+            Err(_) => return Err(unavailable(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()))),
+        };
+        let sessions = Arc::new(Sessions { waiting: Mutex::default(), is_lost: AtomicBool::new(false) });
+        tokio::spawn(deliver(incoming, sessions.clone(), node.clone()));
+        Ok(Arc::new(Line { outgoing, sessions, next: AtomicU64::new(1) }))
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+impl Line {
+    /// An id for a session.
+    pub(crate) fn session(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.sessions.is_lost.load(Ordering::Acquire) || self.outgoing.is_closed()
+    }
+
+    /// Sends frames of one session, the last of which is a call, and waits for its answer.
+    pub(crate) async fn call(&self, session: u64, frames: Vec<Body>) -> Result<Vec<u8>, LinkFailure> {
+        let (sender, answer) = oneshot::channel();
+        self.sessions.wait(session, sender)?;
+        // Whoever gives up waiting must not leave its place behind.
+        let waiting = Waiting { sessions: &self.sessions, session };
+        let not_sent = || {
+            LinkFailure::new(LinkReason::Unavailable, "the stream to the other node was lost before the call")
+        };
+        let permits = self.outgoing.reserve_many(frames.len()).await.map_err(|_| not_sent())?;
+        for (permit, body) in permits.zip(frames) {
+            permit.send(Frame { session, body });
+        }
+        let answer = answer.await.map_err(|_| lost())?;
+        drop(waiting);
+        answer
+    }
+
+    /// Says that a session's consumer is gone. Never waits: what ends an instance cannot.
+    pub(crate) fn close(&self, session: u64) {
+        let frame = Frame { session, body: Body::Closed };
+        if let Err(mpsc::error::TrySendError::Full(frame)) = self.outgoing.try_send(frame) {
+            let outgoing = self.outgoing.clone();
+            tokio::spawn(async move { outgoing.send(frame).await });
+        }
+    }
+}
+
+fn lost() -> LinkFailure {
+    let message = "the stream to the other node was lost; whether the call was done is not known";
+    LinkFailure::new(LinkReason::Lost, message)
+}
+
+impl Sessions {
+    fn wait(
+        &self,
+        session: u64,
+        sender: oneshot::Sender<Result<Vec<u8>, LinkFailure>>,
+    ) -> Result<(), LinkFailure> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Under the lock, so that whoever ends the stream sees this one or is seen.
+        if self.is_lost.load(Ordering::Acquire) {
+            let message = "the stream to the other node is lost";
+            return Err(LinkFailure::new(LinkReason::Unavailable, message));
+        }
+        waiting.insert(session, sender);
+        Ok(())
+    }
+
+    fn answer(&self, session: u64, answer: Result<Vec<u8>, LinkFailure>) {
+        let waits = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+        // A session whose consumer is gone may still be answered.
+        if let Some(waits) = waits {
+            let _ = waits.send(answer);
+        }
+    }
+
+    fn lose(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_lost.store(true, Ordering::Release);
+        for (_, waits) in waiting.drain() {
+            let _ = waits.send(Err(lost()));
+        }
+    }
+}
+
+/// A place in the list of those who wait, left when this is dropped.
+struct Waiting<'a> {
+    sessions: &'a Sessions,
+    session: u64,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.sessions.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
+    }
+}
+
+/// Gives answers to those who wait for them, until the stream ends.
+async fn deliver(mut incoming: Streaming<wire::Frames>, sessions: Arc<Sessions>, node: NodeName) {
+    let why = loop {
+        match incoming.message().await {
+            Ok(Some(message)) => {
+                if let Err(why) = take(message, &sessions) {
+                    break why;
+                }
+            }
+            Ok(None) => break "the other agent ended it".to_owned(),
+            Err(status) => break status.message().to_owned(),
+        }
+    };
+    sessions.lose();
+    tracing::info!(%node, %why, "a stream of links ended");
+}
+
+fn take(message: wire::Frames, sessions: &Sessions) -> Result<(), String> {
+    for frame in message.frames {
+        let Frame { session, body } = frame.try_into().map_err(|error| format!("a frame is wrong: {error}"))?;
+        match body {
+            Body::Returned(result) => sessions.answer(session, Ok(result)),
+            Body::Failed(failure) => sessions.answer(session, Err(failure)),
+            Body::Open(_) | Body::Call(_) | Body::Dropped(_) | Body::Closed => {
+                return Err("a provider's agent sent a frame of consumers".to_owned());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whatever is ready, as one message each time.
+pub(crate) fn messages(frames: mpsc::Receiver<Frame>) -> impl Stream<Item = wire::Frames> + Send + 'static {
+    unfold(frames, |mut frames| async move {
+        let mut ready = Vec::new();
+        if frames.recv_many(&mut ready, FRAMES_PER_MESSAGE_MAX).await == 0 {
+            return None;
+        }
+        Some((wire::Frames { frames: ready.into_iter().map(Into::into).collect() }, frames))
+    })
+}

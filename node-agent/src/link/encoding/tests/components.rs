@@ -1,0 +1,192 @@
+//! Signatures of real components.
+
+use wasmtime::component::Component;
+use wasmtime::component::types::{self, ComponentFunc, ComponentItem};
+use wasmtime::{Config, Engine};
+use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
+use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
+
+use super::super::{Refusal, Resources};
+use super::*;
+
+/// A resource with its kinds of functions, and every type.
+const API: &str = "
+    interface api {
+        resource connection {
+            constructor(name: string);
+            execute: func(sql: string, arguments: list<value>) -> result<rows, error>;
+            open: static func(path: string) -> result<connection, error>;
+        }
+        resource blob {}
+        variant value { null, integer(s64), real(f64), text(string), bytes(list<u8>) }
+        record rows { columns: list<string>, rows: list<list<value>>, last: option<u64> }
+        enum error { busy, gone }
+        flags rights { read, write }
+        swap: func(mine: blob, lent: borrow<connection>) -> tuple<connection, blob>;
+        all: func(a: bool, b: s8, c: u8, d: s16, e: u16, f: s32, g: u32, h: s64, i: u64, j: f32, k: f64, l: char,
+            m: rights, n: option<option<string>>, o: result, p: result<_, u8>) -> error;
+        nothing: func();
+    }
+    interface other {
+        use api.{connection};
+        lend: func(to: borrow<connection>);
+    }";
+
+fn made(world: &str) -> Vec<u8> {
+    let text = format!("package test:made;\n{API}\nworld made {{ {world} }}\n");
+    let mut resolve = Resolve::default();
+    let package = resolve.push_str("made.wit", &text).unwrap_or_else(|error| panic!("{error:#}\n{text}"));
+    let world = resolve.select_world(&[package], Some("made")).unwrap();
+    let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync));
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().module(&module).unwrap().encode().unwrap()
+}
+
+fn interface(item: Option<types::ComponentExtern<'_>>) -> types::ComponentInstance {
+    match item.map(|item| item.ty) {
+        Some(ComponentItem::ComponentInstance(instance)) => instance,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The functions of an interface, in the order of their names.
+fn functions(engine: &Engine, interface: &types::ComponentInstance) -> Vec<(String, ComponentFunc)> {
+    let mut found: Vec<_> = interface
+        .exports(engine)
+        .filter_map(|(name, item)| match item.ty {
+            ComponentItem::ComponentFunc(function) => Some((name.to_owned(), function)),
+            _ => None,
+        })
+        .collect();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found
+}
+
+#[test]
+fn importer_and_exporter_have_the_same_signatures() {
+    let engine = Engine::default();
+    let imports = Component::new(&engine, made("import api;")).unwrap();
+    let exports = Component::new(&engine, made("export api;")).unwrap();
+    let imports = interface(imports.component_type().get_import(&engine, "test:made/api"));
+    let exports = interface(exports.component_type().get_export(&engine, "test:made/api"));
+    let texts = |interface: &types::ComponentInstance| -> Vec<String> {
+        let resources = Resources::of(&engine, interface);
+        assert_eq!(resources.names().collect::<Vec<_>>(), ["blob", "connection"]);
+        let functions = functions(&engine, interface);
+        functions
+            .iter()
+            .map(|(name, function)| format!("{name}: {}", Signature::of(function, &resources).unwrap().text()))
+            .collect()
+    };
+    let value = "variant { null, integer(s64), real(f64), text(string), bytes(list<u8>) }";
+    let rows = format!("record {{ columns: list<string>, rows: list<list<{value}>>, last: option<u64> }}");
+    let error = "enum { busy, gone }";
+    let expected = [
+        "[constructor]connection: func(name: string) -> own<connection>".to_owned(),
+        format!(
+            "[method]connection.execute: func(self: borrow<connection>, sql: string, arguments: list<{value}>) \
+             -> result<{rows}, {error}>"
+        ),
+        format!("[static]connection.open: func(path: string) -> result<own<connection>, {error}>"),
+        format!(
+            "all: func(a: bool, b: s8, c: u8, d: s16, e: u16, f: s32, g: u32, h: s64, i: u64, j: f32, k: f64, \
+             l: char, m: flags {{ read, write }}, n: option<option<string>>, o: result, p: result<_, u8>) -> {error}"
+        ),
+        "nothing: func()".to_owned(),
+        "swap: func(mine: own<blob>, lent: borrow<connection>) -> tuple<own<connection>, own<blob>>".to_owned(),
+    ];
+    assert_eq!(texts(&imports), expected);
+    assert_eq!(texts(&exports), expected);
+}
+
+#[test]
+fn a_resource_is_an_index_and_whether_it_is_owned() {
+    let engine = Engine::default();
+    let component = Component::new(&engine, made("import api;")).unwrap();
+    let api = interface(component.component_type().get_import(&engine, "test:made/api"));
+    let resources = Resources::of(&engine, &api);
+    let functions = functions(&engine, &api);
+    let (_, swap) = functions.iter().find(|(name, _)| name == "swap").unwrap();
+    let signature = Signature::of(swap, &resources).unwrap();
+    let handles: Vec<_> = signature
+        .parameters
+        .iter()
+        .map(|parameter| match &parameter.shape {
+            Shape::Handle(handle) => (handle.resource, handle.owned),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(handles, [(0, true), (1, false)]);
+}
+
+#[test]
+fn a_resource_of_another_interface_is_refused() {
+    let engine = Engine::default();
+    let component = Component::new(&engine, made("import api; import other;")).unwrap();
+    let ty = component.component_type();
+    let api = interface(ty.get_import(&engine, "test:made/api"));
+    let other = interface(ty.get_import(&engine, "test:made/other"));
+    let own = Resources::of(&engine, &other).except(&engine, &api);
+    assert_eq!(own.names().count(), 0);
+    let functions = functions(&engine, &other);
+    let error = Signature::of(&functions[0].1, &own).unwrap_err();
+    assert_eq!(error.problem(), &Refusal::ForeignResource);
+    let expected = "argument 1: a resource that the interface does not define itself is not carried";
+    assert_eq!(error.to_string(), expected);
+}
+
+/// Why a function of this type, in component text, is refused.
+fn refusal(definitions: &str, ty: &str) -> String {
+    let mut config = Config::new();
+    config.wasm_component_model_async(true);
+    config.wasm_component_model_error_context(true);
+    config.wasm_component_model_fixed_length_lists(true);
+    config.wasm_component_model_map(true);
+    let engine = Engine::new(&config).unwrap();
+    let text = format!("(component {definitions} (import \"f\" (func {ty})))");
+    let component = Component::new(&engine, wat::parse_str(&text).unwrap()).unwrap();
+    let Some(ComponentItem::ComponentFunc(function)) =
+        component.component_type().get_import(&engine, "f").map(|item| item.ty)
+    else {
+        panic!("{ty} is no function")
+    };
+    let empty = wat::parse_str("(component (import \"a\" (instance)))").unwrap();
+    let component = Component::new(&engine, empty).unwrap();
+    let nothing = interface(component.component_type().get_import(&engine, "a"));
+    let resources = Resources::of(&engine, &nothing);
+    Signature::of(&function, &resources).unwrap_err().to_string()
+}
+
+#[test]
+fn what_cannot_be_carried_is_refused_by_name() {
+    let at = |ty: &str| refusal("", &format!("(param \"a\" u8) (param \"b\" (option {ty}))"));
+    let expected = |reason: &str| format!("argument 2, some: {reason}");
+    assert_eq!(at("(map string u32)"), expected("a `map` is not carried; use a list of tuples"));
+    let reason = "a list of fixed length is not carried; use a list or a tuple";
+    assert_eq!(at("(list u8 4)"), expected(reason));
+    assert_eq!(at("(stream u8)"), expected("a `stream` is not carried inside a value"));
+    assert_eq!(at("(future u8)"), expected("a `future` is not carried inside a value"));
+    assert_eq!(at("error-context"), expected("an `error-context` is not carried; use a string"));
+    let resource = "(import \"r\" (type $r (sub resource)))";
+    let reason = "result, ok: a resource that the interface does not define itself is not carried";
+    assert_eq!(refusal(resource, "(result (result (own $r)))"), reason);
+}
+
+#[test]
+fn types_are_bounded() {
+    let nested = |depth: usize| {
+        let lists: String =
+            (1..depth).map(|level| format!("(type $t{level} (list $t{}))", level - 1)).collect();
+        format!("(type $t0 (list string)) {lists}")
+    };
+    let deep = refusal(&nested(64), "(param \"a\" $t63)");
+    assert!(deep.ends_with(": types are nested deeper than 64"), "{deep}");
+    let pairs: String =
+        (1..14).map(|level| format!("(type $t{level} (tuple $t{0} $t{0}))", level - 1)).collect();
+    let pairs = format!("(type $t0 (tuple u8 u8)) {pairs}");
+    let wide = refusal(&pairs, "(param \"a\" $t13)");
+    assert!(wide.ends_with(": the function has more than 10000 types, written out"), "{wide}");
+    let name = "a".repeat(129);
+    let long = refusal("", &format!("(param \"{name}\" u8)"));
+    assert_eq!(long, "argument 1: a name is longer than 128 bytes");
+}

@@ -1,0 +1,38 @@
+//! The functions of the interfaces that a component imports or exports, as a link needs them.
+
+use std::sync::Arc;
+
+use wasmtime::Engine;
+use wasmtime::component::ResourceType;
+use wasmtime::component::types::{ComponentInstance, ComponentItem};
+
+use crate::link::encoding::{Resources, Signature};
+
+/// One interface.
+#[derive(Debug, Clone)]
+pub(crate) struct LinkInterface {
+    /// Its resources, by the index that signatures know them by.
+    pub(crate) resources: Vec<(String, ResourceType)>,
+    /// Its functions by their WIT names; what cannot be carried has the reason.
+    pub(crate) functions: Vec<(String, Result<Arc<Signature>, String>)>,
+}
+
+impl LinkInterface {
+    /// Reads the type of an imported or exported instance.
+    pub(crate) fn of(engine: &Engine, instance: &ComponentInstance) -> Self {
+        let found = Resources::of(engine, instance);
+        let resource = |name: &str| match instance.get_export(engine, name).map(|item| item.ty) {
+            Some(ComponentItem::Resource(resource)) => Some((name.to_owned(), resource)),
+            _ => None,
+        };
+        let resources = found.names().filter_map(resource).collect();
+        let functions = instance.exports(engine).filter_map(|(name, item)| match item.ty {
+            ComponentItem::ComponentFunc(function) => {
+                let signature = Signature::of(&function, &found);
+                Some((name.to_owned(), signature.map(Arc::new).map_err(|error| error.to_string())))
+            }
+            _ => None,
+        });
+        Self { resources, functions: functions.collect() }
+    }
+}

@@ -1,0 +1,139 @@
+//! Frames of links.
+
+use model::id::Generation;
+use model::link::{Binding, Body, Call, Frame, LinkFailure, LinkReason, Open};
+
+use super::{DecodeError, each, parse, read, required};
+use crate::weft::link::v1 as wire;
+use crate::weft::link::v1::frame;
+
+impl From<Frame> for wire::Frame {
+    fn from(value: Frame) -> Self {
+        let body = match value.body {
+            Body::Open(open) => frame::Body::Open((*open).into()),
+            Body::Call(call) => frame::Body::Call(wire::Call {
+                function: call.function,
+                arguments: call.arguments,
+                deadline_us: call.deadline_us,
+            }),
+            Body::Returned(result) => frame::Body::Returned(wire::Returned { result }),
+            Body::Failed(LinkFailure { reason, message }) => {
+                frame::Body::Failed(wire::Failed { reason: wire::Reason::from(reason).into(), message })
+            }
+            Body::Dropped(handles) => frame::Body::Dropped(wire::Dropped { handles }),
+            Body::Closed => frame::Body::Closed(wire::Closed {}),
+        };
+        Self { session: value.session, body: Some(body) }
+    }
+}
+
+impl TryFrom<wire::Frame> for Frame {
+    type Error = DecodeError;
+
+    fn try_from(value: wire::Frame) -> Result<Self, DecodeError> {
+        let body = match required("body", value.body)? {
+            frame::Body::Open(open) => {
+                Body::Open(Box::new(Open::try_from(open).map_err(|error| error.under("open"))?))
+            }
+            frame::Body::Call(call) => Body::Call(Call {
+                function: call.function,
+                arguments: call.arguments,
+                deadline_us: call.deadline_us,
+            }),
+            frame::Body::Returned(returned) => Body::Returned(returned.result),
+            frame::Body::Failed(failed) => {
+                let reason =
+                    wire::Reason::try_from(failed.reason).map_err(|_| DecodeError::unknown("reason"))?;
+                Body::Failed(LinkFailure { reason: reason.try_into()?, message: failed.message })
+            }
+            frame::Body::Dropped(dropped) => Body::Dropped(dropped.handles),
+            frame::Body::Closed(wire::Closed {}) => Body::Closed,
+        };
+        Ok(Self { session: value.session, body })
+    }
+}
+
+impl From<Open> for wire::Open {
+    fn from(open: Open) -> Self {
+        Self {
+            graph: open.graph.into(),
+            uid: open.uid.into(),
+            generation: open.generation.0,
+            from: open.from.into(),
+            to: open.to.into(),
+            request: open.request,
+            functions: open.functions.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::Open> for Open {
+    type Error = DecodeError;
+
+    fn try_from(open: wire::Open) -> Result<Self, DecodeError> {
+        Ok(Self {
+            graph: parse("graph", &open.graph)?,
+            uid: read("uid", open.uid)?,
+            generation: Generation(open.generation),
+            from: read("from", open.from)?,
+            to: read("to", open.to)?,
+            request: open.request,
+            functions: each("functions", open.functions)?,
+        })
+    }
+}
+
+impl From<Binding> for wire::Binding {
+    fn from(binding: Binding) -> Self {
+        Self {
+            interface: binding.interface.into(),
+            function: binding.function,
+            digest: binding.digest.to_string(),
+        }
+    }
+}
+
+impl TryFrom<wire::Binding> for Binding {
+    type Error = DecodeError;
+
+    fn try_from(binding: wire::Binding) -> Result<Self, DecodeError> {
+        Ok(Self {
+            interface: read("interface", binding.interface)?,
+            function: binding.function,
+            digest: parse("digest", &binding.digest)?,
+        })
+    }
+}
+
+impl From<LinkReason> for wire::Reason {
+    fn from(reason: LinkReason) -> Self {
+        match reason {
+            LinkReason::Unavailable => Self::Unavailable,
+            LinkReason::Busy => Self::Busy,
+            LinkReason::Denied => Self::Denied,
+            LinkReason::Mismatch => Self::Mismatch,
+            LinkReason::Lost => Self::Lost,
+            LinkReason::Deadline => Self::Deadline,
+            LinkReason::Trapped => Self::Trapped,
+            LinkReason::Protocol => Self::Protocol,
+        }
+    }
+}
+
+impl TryFrom<wire::Reason> for LinkReason {
+    type Error = DecodeError;
+
+    fn try_from(reason: wire::Reason) -> Result<Self, DecodeError> {
+        Ok(match reason {
+            wire::Reason::Unavailable => Self::Unavailable,
+            wire::Reason::Busy => Self::Busy,
+            wire::Reason::Denied => Self::Denied,
+            wire::Reason::Mismatch => Self::Mismatch,
+            wire::Reason::Lost => Self::Lost,
+            wire::Reason::Deadline => Self::Deadline,
+            wire::Reason::Trapped => Self::Trapped,
+            wire::Reason::Protocol => Self::Protocol,
+            wire::Reason::Unspecified => return Err(DecodeError::unknown("reason")),
+        })
+    }
+}

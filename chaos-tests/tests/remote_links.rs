@@ -13,15 +13,12 @@ const HOST: &str = "customers.localhost";
 
 /// `customers` with the application on n1 and the database on n3.
 fn parted() -> Bundle {
-    Bundle::graph("customers")
-        .with("source: ./build/app.wasm", "source: ./build/app.wasm\n    placement: {require: {node: n1}}")
-        .with("seed: ./seed.sql", "seed: ./seed.sql, placement: {require: {node: n3}}")
+    Bundle::example("customers", "graph-apart.yaml")
 }
 
 /// The policy, with its component on n2.
 fn firewall() -> Bundle {
-    Bundle::example("customers", "pii-firewall.yaml")
-        .with("pii-proxy.wasm", "pii-proxy.wasm\n    placement: {require: {node: n2}}")
+    Bundle::example("customers", "pii-firewall-apart.yaml")
 }
 
 /// What the application answers to reads, a write, and reads again.

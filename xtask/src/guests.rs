@@ -19,13 +19,16 @@ struct Guest {
     output: &'static str,
 }
 
-const GUESTS: [Guest; 6] = [
+const GUESTS: [Guest; 9] = [
     Guest { package: "customers-app", folder: "customers/app", output: "customers/build/app.wasm" },
     Guest { package: "pii-proxy", folder: "customers/pii-proxy", output: "customers/build/pii-proxy.wasm" },
     Guest { package: "hello-app", folder: "hello/app", output: "hello/build/app.wasm" },
     Guest { package: "faulty-app", folder: "faulty/app", output: "faulty/build/app.wasm" },
     Guest { package: "chain-front", folder: "chain/front", output: "chain/build/front.wasm" },
     Guest { package: "chain-back", folder: "chain/back", output: "chain/build/back.wasm" },
+    Guest { package: "types-echo", folder: "types/echo", output: "types/build/echo.wasm" },
+    Guest { package: "types-pass", folder: "types/pass", output: "types/build/pass.wasm" },
+    Guest { package: "types-probe", folder: "types/probe", output: "types/build/probe.wasm" },
 ];
 
 const TARGET: &str = "wasm32-unknown-unknown";

@@ -364,7 +364,7 @@ impl wire::graphs_server::Graphs for Graphs {
         let key: GraphKey = parse("graph", &request.graph)?;
         let component = read("component", request.component.clone())?;
         let state = self.state().await?;
-        let (node, channel) = logs::agent_of(&state, &key, Some(&component)).await?;
+        let (node, channel) = logs::agent_of(&state, &key, &component).await?;
         let start = Instant::now();
         let asked = proto::weft::agent::v1::InvokeRequest {
             graph: key.to_string(),

@@ -1,11 +1,13 @@
-//! `weft.log.v1.Logs`: passes on what the agent of a graph's node says.
+//! `weft.log.v1.Logs`: passes on what the agents of a graph's nodes say.
 
 use std::time::Duration;
 
 use cluster::State;
-use futures::TryStreamExt as _;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 use model::id::GraphKey;
 use model::name::{ComponentName, NodeName};
+use model::node::NodeDescription;
 use proto::convert::parse;
 use proto::status::refuse;
 use proto::weft::log::v1 as wire;
@@ -33,30 +35,44 @@ impl Logs {
     }
 }
 
-/// A connection to the agent of the node that runs a graph, or this member of it.
+/// The nodes that run a graph, or this member of it.
+fn nodes_of<'a>(
+    state: &'a State,
+    key: &GraphKey,
+    member: Option<&ComponentName>,
+) -> Result<Vec<&'a NodeDescription>, Status> {
+    let record = state.graphs.get(key).ok_or_else(|| graphs::not_found(state, key))?;
+    let names = record.placement.iter().flat_map(|placement| match member {
+        Some(member) => vec![placement.node_of(member)],
+        None => placement.nodes().into_iter().collect(),
+    });
+    let nodes: Vec<_> = names.filter_map(|name| state.nodes.get(name)).map(|node| &node.description).collect();
+    if nodes.is_empty() {
+        let message = format!("{key} is on no node yet: see `ctl why {key}`");
+        return Err(refuse(Code::FailedPrecondition, "not_placed", message));
+    }
+    Ok(nodes)
+}
+
+/// A connection to the agent of the node that runs a member of a graph.
 pub(super) async fn agent_of(
     state: &State,
     key: &GraphKey,
-    member: Option<&ComponentName>,
+    member: &ComponentName,
 ) -> Result<(NodeName, Channel), Status> {
-    let record = state.graphs.get(key).ok_or_else(|| graphs::not_found(state, key))?;
-    let name = record.placement.as_ref().map(|placement| match member {
-        Some(member) => placement.node_of(member),
-        None => &placement.home,
-    });
-    let node = name.and_then(|name| state.nodes.get(name));
-    let Some(node) = node else {
-        let message = format!("{key} is on no node yet: see `ctl why {key}`");
-        return Err(refuse(Code::FailedPrecondition, "not_placed", message));
-    };
-    let name = &node.description.name;
-    let unreachable = |error: tonic::transport::Error| unreachable(name, &error);
-    let endpoint = Endpoint::from_shared(format!("http://{}", node.description.api_address))
+    let nodes = nodes_of(state, key, Some(member))?;
+    let Some(node) = nodes.first() else { return Err(graphs::not_found(state, key)) };
+    Ok((node.name.clone(), dial(node).await?))
+}
+
+async fn dial(node: &NodeDescription) -> Result<Channel, Status> {
+    let unreachable = |error: tonic::transport::Error| unreachable(&node.name, &error);
+    let endpoint = Endpoint::from_shared(format!("http://{}", node.api_address))
         .map_err(unreachable)?
         .connect_timeout(CONNECT_PATIENCE)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_PATIENCE);
-    Ok((name.clone(), endpoint.connect().await.map_err(unreachable)?))
+    endpoint.connect().await.map_err(unreachable)
 }
 
 fn unreachable(node: &NodeName, error: &dyn std::fmt::Display) -> Status {
@@ -72,6 +88,55 @@ pub(super) fn from_agent(node: &NodeName, status: Status) -> Status {
     }
 }
 
+/// The lines of one node.
+type Lines = BoxStream<'static, Result<wire::LogLine, Status>>;
+
+async fn tail(node: &NodeDescription, request: wire::TailRequest) -> Result<Lines, Status> {
+    let name = node.name.clone();
+    let tailed = wire::logs_client::LogsClient::new(dial(node).await?).tail(request).await;
+    let lines = tailed.map_err(|status| from_agent(&name, status))?.into_inner();
+    Ok(lines.map_err(move |status| from_agent(&name, status)).boxed())
+}
+
+/// The lines of several nodes as one: in the order of their times, or, where they are followed, as they come. A node
+/// that cannot be reached is told of in a line of its own, and the others are shown.
+async fn merged(
+    nodes: Vec<&NodeDescription>,
+    request: &wire::TailRequest,
+    now_ms: u64,
+) -> Result<Lines, Status> {
+    let mut streams: Vec<Lines> = Vec::new();
+    let mut missing = Vec::new();
+    let count = nodes.len();
+    for node in nodes {
+        match tail(node, request.clone()).await {
+            Ok(lines) => streams.push(lines),
+            Err(status) if count == 1 => return Err(status),
+            Err(status) => missing.push(wire::LogLine {
+                time_ms: now_ms,
+                node: node.name.to_string(),
+                graph: request.graph.clone(),
+                level: wire::Level::Warn.into(),
+                source: wire::Source::Agent.into(),
+                message: format!("lines are missing: {}", status.message()),
+                ..wire::LogLine::default()
+            }),
+        }
+    }
+    let missing = stream::iter(missing.into_iter().map(Ok));
+    if request.follow || count == 1 {
+        return Ok(missing.chain(stream::select_all(streams)).boxed());
+    }
+    let mut lines: Vec<wire::LogLine> = Vec::new();
+    for stream in streams {
+        lines.extend(stream.try_collect::<Vec<_>>().await?);
+    }
+    lines.sort_by(|a, b| (a.time_ms, &a.node, a.sequence).cmp(&(b.time_ms, &b.node, b.sequence)));
+    let most = usize::try_from(request.lines).unwrap_or(usize::MAX);
+    let skipped = if most == 0 { 0 } else { lines.len().saturating_sub(most) };
+    Ok(stream::iter(lines.into_iter().skip(skipped).map(Ok)).chain(missing).boxed())
+}
+
 #[tonic::async_trait]
 impl wire::logs_server::Logs for Logs {
     type TailStream = Answers<wire::LogLine>;
@@ -80,10 +145,7 @@ impl wire::logs_server::Logs for Logs {
         let request = request.into_inner();
         let key: GraphKey = parse("graph", &request.graph)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let (node, channel) = agent_of(&state, &key, None).await?;
-        let tailed = wire::logs_client::LogsClient::new(channel).tail(request).await;
-        let lines = tailed.map_err(|status| from_agent(&node, status))?.into_inner();
-        let lines = lines.map_err(move |status| from_agent(&node, status));
+        let lines = merged(nodes_of(&state, &key, None)?, &request, crate::clock::now_ms()).await?;
         Ok(Response::new(until_stopped(lines, &self.context.stop)))
     }
 }

@@ -19,8 +19,12 @@ use clap::Args;
 use crate::{binaries, command, guests};
 use dev::Dev;
 
-const GRAPH: &str = "examples/customers/graph.yaml";
-const POLICY: &str = "examples/customers/pii-firewall.yaml";
+/// The graph and the policy, on one node.
+const WHOLE: [&str; 2] = ["examples/customers/graph.yaml", "examples/customers/pii-firewall.yaml"];
+/// The same with application, policy and database on a node each.
+const APART: [&str; 2] = ["examples/customers/graph-apart.yaml", "examples/customers/pii-firewall-apart.yaml"];
+/// From this many nodes on, the parts of the graph go to nodes of their own.
+const APART_NODES: u16 = 3;
 const POLICY_NAME: &str = "pii-firewall";
 const HOST: &str = "customers.localhost";
 const PATH: &str = "/customers";
@@ -43,7 +47,8 @@ pub struct Arguments {
     /// Where the ingress listens; port 0 takes a free one [default: 127.0.0.1:8000, with --once a free port].
     #[arg(long, value_name = "ADDRESS")]
     ingress: Option<SocketAddr>,
-    /// How many nodes the cluster has, from 1 to 16 [default: 1].
+    /// How many nodes the cluster has, from 1 to 16; from 3 on, application, policy and database are on a node each
+    /// [default: 1].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=16))]
     nodes: Option<u16>,
     /// Take guests and programs as they were built last.
@@ -65,6 +70,9 @@ impl Arguments {
 /// A cluster that runs, and `ctl` for it.
 struct Demo<'a> {
     root: &'a Path,
+    graph: &'static str,
+    policy: &'static str,
+    is_apart: bool,
     ctl: PathBuf,
     dev: Dev,
 }
@@ -84,7 +92,9 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
     let listen = arguments.address(arguments.listen, API);
     let ingress = arguments.address(arguments.ingress, INGRESS);
     let dev = Dev::start(&ctl, root, &data_dir, listen, ingress, arguments.nodes)?;
-    let demo = Demo { root, ctl, dev };
+    let is_apart = arguments.nodes.is_some_and(|nodes| nodes >= APART_NODES);
+    let [graph, policy] = if is_apart { APART } else { WHOLE };
+    let demo = Demo { root, graph, policy, is_apart, ctl, dev };
 
     let whole = demo.without_policy(is_new)?;
     let hidden = demo.with_policy(&whole)?;
@@ -122,7 +132,7 @@ impl Demo<'_> {
             command::say(&format!("The policy {POLICY_NAME} is there from an earlier run."));
             command::run(self.ctl(&["policy", "delete", POLICY_NAME, "--yes"]))?;
         }
-        command::run(self.ctl(&["deploy", GRAPH]))?;
+        command::run(self.ctl(&["deploy", self.graph]))?;
         let found = self.ask()?;
         // Somebody may have changed them since the first run: then the addresses must be whole, whatever they are.
         if is_new {
@@ -136,8 +146,13 @@ impl Demo<'_> {
 
     /// Puts the policy in front of the database, and asks the same component again.
     fn with_policy(&self, whole: &[customers::Customer]) -> anyhow::Result<Vec<customers::Customer>> {
-        command::run(self.ctl(&["policy", "apply", POLICY]))?;
+        command::run(self.ctl(&["policy", "apply", self.policy]))?;
         let found = self.ask()?;
+        if self.is_apart {
+            let drawn = command::output(self.ctl(&["graph", "customers"]))?;
+            command::say(&format!("$ ctl graph customers\n{drawn}"));
+            ensure!(drawn.contains("remote: n1 -> n2 -> n3"), "the graph is not on three nodes");
+        }
         let expected: Vec<_> = whole.iter().map(customers::Customer::hidden).collect();
         ensure!(found == expected, "the answer with the policy is {found:?}, and should be {expected:?}");
         Ok(found)

@@ -69,9 +69,52 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Report it with the manifest: linking should have refused it.",
     },
     Page {
+        reason: "link_busy",
+        means: "A component on another node could not be called: that node has no room for one more instance. Nothing was \
+                done.",
+        remedy: "Try again. If it stays, that node is too small, or its requests are slow.",
+    },
+    Page {
+        reason: "link_deadline",
+        means: "A component on another node did not answer within the time that its caller had left.",
+        remedy: "Find what it waits for (`ctl logs GRAPH`), or raise `limits.deadline` of both.",
+    },
+    Page {
+        reason: "link_denied",
+        means: "A node was asked for a component by one that has no link to it in the graph that this node knows.",
+        remedy: "If both nodes serve the same generation (`ctl status GRAPH`), report it: linking should have made the link.",
+    },
+    Page {
         reason: "link_failed",
         means: "The node's host could not be joined with the component.",
         remedy: "Run the same version everywhere; if it stays, report it with the component.",
+    },
+    Page {
+        reason: "link_lost",
+        means: "The way to a component on another node was lost after it was called. Whether the call was done is not known.",
+        remedy: "Look whether it was before you repeat it; `ctl node list` shows which node was lost.",
+    },
+    Page {
+        reason: "link_mismatch",
+        means: "A component on another node has another type for a function than its caller: the two nodes run different \
+                generations of it.",
+        remedy: "Wait until the graph serves on all its nodes; if it stays, deploy it again.",
+    },
+    Page {
+        reason: "link_protocol",
+        means: "Two agents do not understand each other, or a value is larger than a link carries.",
+        remedy: "Run the same version everywhere (`ctl node list -o wide`); carry large values in parts.",
+    },
+    Page {
+        reason: "link_trapped",
+        means: "A component on another node trapped, and with it the instance that called it.",
+        remedy: "`ctl logs GRAPH --request ID` shows the lines of all nodes.",
+    },
+    Page {
+        reason: "link_unavailable",
+        means: "A component on another node could not be called: the node is not reached, or does not serve that part yet. \
+                Nothing was done.",
+        remedy: "Try again; `ctl node list` and `ctl why GRAPH` show what is missing.",
     },
     Page {
         reason: "no_capacity",
@@ -92,6 +135,12 @@ pub(super) const PAGES: &[Page] = &[
         reason: "prepare_failed",
         means: "Preparing the graph ended early on the node, in a way that may pass. It is tried again by itself.",
         remedy: "Wait; if it stays, report it with the log of the agent.",
+    },
+    Page {
+        reason: "requirement_unmet",
+        means: "A member of the graph requires labels that this node does not have, and is placed anew. What served \
+                before serves on.",
+        remedy: "Nothing; if it stays, no node has the labels: `ctl node list -o wide`.",
     },
     Page {
         reason: "seed_failed",

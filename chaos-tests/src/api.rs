@@ -118,6 +118,7 @@ impl Api {
             manifest: bundle.manifest().to_owned(),
             plan_id: String::new(),
             expected_revision: None,
+            strict: false,
         };
         Ok(self.graphs().deploy(request).await?.into_inner())
     }

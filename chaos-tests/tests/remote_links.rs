@@ -4,7 +4,7 @@
 
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
-use chaos_tests::ctl::Ctl;
+use chaos_tests::ctl::{Ctl, argument};
 use chaos_tests::traffic::Load;
 use chaos_tests::wait::{SOON, until};
 
@@ -110,4 +110,31 @@ async fn nothing_is_lost_while_a_policy_on_another_node_comes_and_goes() {
         api.delete_policy_and_wait("pii-firewall").await;
     }
     load.stop_all_good(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn distance_is_said_before_anything_is_deployed() {
+    let cluster = Cluster::start_nodes(3).await;
+    let ctl = Ctl::new(&cluster);
+    let folder = cluster.folder().join("customers");
+    let written = |bundle: Bundle, name: &str| {
+        std::fs::create_dir_all(&folder).unwrap();
+        bundle.write(&folder, name)
+    };
+    let apart = written(parted(), "apart.yaml");
+    let plan = ctl.run(&["plan", argument(&apart)]).await;
+    assert!(plan.code == 0 && plan.stdout.contains("remote: n1 -> n3"), "{plan:?}");
+    assert!(plan.stderr.contains("app on n1 calls crm-db on n3"), "{plan:?}");
+    assert_eq!(ctl.run(&["plan", argument(&apart), "--strict"]).await.code, 1);
+    let strict = ctl.run(&["deploy", argument(&apart), "--strict"]).await;
+    assert!(strict.code == 1 && strict.stderr.contains("strict_warnings"), "{strict:?}");
+
+    let together = parted().with("to: crm-db}", "to: crm-db, locality: same-node}");
+    let refused = ctl.run(&["deploy", argument(&written(together, "together.yaml"))]).await;
+    assert!(refused.code == 1 && refused.stderr.contains("local_only"), "{refused:?}");
+    let nowhere = parted().with("node: n3", "disk: ssd");
+    let refused = ctl.run(&["deploy", argument(&written(nowhere, "nowhere.yaml"))]).await;
+    assert!(refused.code == 1 && refused.stderr.contains("unschedulable"), "{refused:?}");
+    assert!(refused.stderr.contains("n2 no: has not the label disk=ssd"), "{}", refused.stderr);
+    assert_eq!(ctl.run(&["status", "customers"]).await.code, 1, "nothing was deployed");
 }

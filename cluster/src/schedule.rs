@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::linked::{LinkedGraph, Origin, Target, Verdict};
+use model::linked::{LinkedGraph, Origin};
 use model::name::{ComponentName, NodeName};
 use model::node::NodeState;
 use model::placement::{Placement, Requirements};
@@ -189,11 +189,10 @@ fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
     let mut cell_of: BTreeMap<&ComponentName, &ComponentName> =
         members.iter().map(|name| (*name, *name)).collect();
     for link in &linked.links {
-        let (Target::Component { name: to, .. } | Target::Capability { name: to }) = &link.to else { continue };
-        let is_local = link.functions.iter().any(|f| matches!(f.verdict, Verdict::LocalOnly { .. }));
+        let Some(to) = link.to.member() else { continue };
         let follows = linked.components.get(to).is_some_and(|c| matches!(c.origin, Origin::Policy(_)))
             && !linked.require.contains_key(to);
-        if !is_local && !follows {
+        if !link.is_local() && !follows {
             continue;
         }
         let (Some(a), Some(b)) = (cell_of.get(&link.from).copied(), cell_of.get(to).copied()) else { continue };

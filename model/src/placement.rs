@@ -14,6 +14,17 @@ pub const NODE_LABEL: &str = "node";
 /// Labels that a node must have, with these values.
 pub type Requirements = BTreeMap<String, String>;
 
+/// How far apart the ends of a link may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Locality {
+    /// On one node or on two, as the members are placed.
+    #[default]
+    Any,
+    /// On one node.
+    SameNode,
+}
+
 /// A node for each member, components and capabilities alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {

@@ -14,7 +14,7 @@ use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Or
 use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
 use model::node::{Capacity, NodeDescription};
-use model::placement::Placement;
+use model::placement::{Locality, Placement};
 use model::plan::{Change, ChangeKind, Plan};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
@@ -141,8 +141,17 @@ fn link() -> impl Strategy<Value = Link> {
         text().prop_map(|why| Verdict::LocalOnly { why }),
     ];
     let functions = vec((text(), verdict).prop_map(|(name, verdict)| Function { name, verdict }), 0..3);
-    (component(), interface(), to, wiring, functions)
-        .prop_map(|(from, interface, to, wiring, functions)| Link { from, interface, to, wiring, functions })
+    let locality = prop_oneof![Just(Locality::Any), Just(Locality::SameNode)];
+    (component(), interface(), to, wiring, functions, locality).prop_map(
+        |(from, interface, to, wiring, functions, locality)| Link {
+            from,
+            interface,
+            to,
+            wiring,
+            functions,
+            locality,
+        },
+    )
 }
 
 fn linked() -> impl Strategy<Value = LinkedGraph> {

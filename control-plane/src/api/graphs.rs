@@ -11,7 +11,9 @@ use futures::StreamExt as _;
 use graph::diagnostic::nearest;
 use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
+use model::linked::{Link, LinkedGraph};
 use model::name::NamespaceName;
+use model::placement::Placement;
 use model::plan::Plan;
 use proto::convert::{parse, read};
 use proto::status::refuse;
@@ -67,6 +69,7 @@ impl Graphs {
             let mut plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
             let now = record.and_then(|record| record.placement.as_ref());
             plan.placement = cluster::schedule::preview(&state, &checked.linked.graph, now).ok();
+            plan.warnings.extend(plan.placement.iter().flat_map(|placement| apart(&plan.linked, placement)));
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
         };
@@ -96,6 +99,33 @@ impl Graphs {
             Ok(outcome) => Ok(deployed(&outcome, warnings)?),
             Err(refused) => Err(refused),
         })
+    }
+}
+
+/// A warning for each link between two nodes: what its loss looks like.
+fn apart(linked: &LinkedGraph, placement: &Placement) -> Vec<String> {
+    let remote = linked.links.iter().filter(|link| placement.is_remote(link));
+    let warning = |link: &Link| {
+        let there = link.to.member().map_or(&placement.home, |to| placement.node_of(to));
+        format!(
+            "{} on {} calls {} on {there}: a call that is lost on the way ends the instance of {}",
+            link.from,
+            placement.node_of(&link.from),
+            link.to,
+            link.from
+        )
+    };
+    remote.map(warning).collect()
+}
+
+/// Refuses a plan with warnings, if that is asked for.
+fn strict(plan: &Plan) -> Result<(), Status> {
+    match &plan.warnings[..] {
+        [] => Ok(()),
+        warnings => {
+            let message = format!("there are warnings, and --strict refuses them: {}", warnings.join("; "));
+            Err(refuse(Code::FailedPrecondition, "strict_warnings", message))
+        }
     }
 }
 
@@ -203,6 +233,9 @@ impl wire::graphs_server::Graphs for Graphs {
                     request.plan_id, planned.plan.id
                 );
                 return Err(refuse(Code::FailedPrecondition, "plan_stale", message));
+            }
+            if request.strict {
+                strict(&planned.plan)?;
             }
             let found = planned.base.unwrap_or_default().0;
             if let Some(expected) = request.expected_revision.filter(|expected| *expected != found) {

@@ -33,6 +33,9 @@ pub struct DeployArguments {
     /// Refuse unless the graph is at this revision; 0 for a graph that must not exist yet.
     #[arg(long, value_name = "N")]
     pub expected_revision: Option<u64>,
+    /// Refuse a manifest that there are warnings about.
+    #[arg(long)]
+    pub strict: bool,
     /// What makes it safe to repeat.
     #[command(flatten)]
     pub mutation: MutationFlags,
@@ -61,6 +64,7 @@ pub async fn run(arguments: DeployArguments, session: &mut Session<'_>) -> Resul
         artifacts: manifest::artifacts(&files),
         plan_id: arguments.plan.unwrap_or_default(),
         expected_revision: arguments.expected_revision,
+        strict: arguments.strict,
     };
     let call = |services: Services, request_id: String| {
         let request = wire::DeployRequest { request_id, ..request.clone() };

@@ -23,6 +23,9 @@ pub struct PlanArguments {
     /// End with 2 if something would change.
     #[arg(long)]
     pub exit_code: bool,
+    /// End with 1 if there are warnings.
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Plans. The files are uploaded, as the control plane links what they really are; nothing refers to them yet.
@@ -59,6 +62,9 @@ pub async fn run(arguments: PlanArguments, session: &mut Session<'_>) -> Result<
                     .note(&format!("  apply exactly this: ctl deploy {file} --plan {}", plan.id))?;
             }
         }
+    }
+    if arguments.strict && !plan.warnings.is_empty() {
+        return Ok(Exit::Failed);
     }
     Ok(if arguments.exit_code && !plan.is_empty() { Exit::Changes } else { Exit::Done })
 }

@@ -6,6 +6,7 @@ use model::graph::{GraphSpec, LINKS_MAX, Wiring};
 use model::interface::InterfaceName;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
+use model::placement::Locality;
 
 use super::verdict::verdict;
 use super::{FINDINGS_MAX, Finding, Place, Types, builtin};
@@ -36,7 +37,10 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
         );
         for import in &component_type.imports {
             match graph.provider(name, import, &mut used) {
-                Ok((to, wiring)) => linked.links.push(new_link(name.clone(), import, to, wiring)),
+                Ok((to, wiring)) => {
+                    let locality = graph.locality(name, import);
+                    linked.links.push(Link { locality, ..new_link(name.clone(), import, to, wiring) });
+                }
                 Err(finding) => findings.push(finding),
             }
         }
@@ -80,7 +84,7 @@ pub(super) fn new_link(from: ComponentName, import: &Interface, to: Target, wiri
         })
         .collect();
     functions.sort();
-    Link { from, interface: import.name.clone(), to, wiring, functions }
+    Link { from, interface: import.name.clone(), to, wiring, functions, locality: Locality::Any }
 }
 
 /// A graph with its ways of being asked.
@@ -137,6 +141,13 @@ impl<'a> Graph<'a> {
     fn others(&self, from: &ComponentName, import: &InterfaceName) -> Vec<Offer<'a>> {
         let offers = self.offers.get(&path(import)).map(Vec::as_slice).unwrap_or_default();
         offers.iter().copied().filter(|offer| offer.by != from).collect()
+    }
+
+    /// How far apart the ends of a link may be that is written out.
+    fn locality(&self, from: &ComponentName, import: &Interface) -> Locality {
+        let links = self.links.get(from).map(Vec::as_slice).unwrap_or_default();
+        let mut written = links.iter().filter_map(|at| self.spec.links.get(*at));
+        written.find(|link| link.interface.matches(&import.name)).map(|link| link.locality).unwrap_or_default()
     }
 
     fn provider(

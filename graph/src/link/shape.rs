@@ -6,6 +6,7 @@ use model::graph::Settings;
 use model::interface::InterfaceName;
 use model::linked::{Link, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
+use model::placement::Locality;
 
 use super::{Finding, Place, Types};
 use crate::interface::ComponentType;
@@ -103,16 +104,21 @@ fn count<'a>(
 /// The ends of a link that cannot be carried must not ask for nodes of their own.
 fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
     let (Target::Component { name: to, .. } | Target::Capability { name: to }) = &link.to else { return None };
-    let (function, why) = link.functions.iter().find_map(|function| match &function.verdict {
-        Verdict::LocalOnly { why } => Some((&function.name, why)),
+    let why = link.functions.iter().find_map(|function| match &function.verdict {
+        Verdict::LocalOnly { why } => {
+            Some(format!("{} of {} cannot cross to another ({why})", function.name, link.interface))
+        }
         Verdict::Remotable | Verdict::RemotableWithLease { .. } => None,
-    })?;
+    });
+    let why = match link.locality {
+        Locality::SameNode => why.unwrap_or_else(|| "their link says so".to_owned()),
+        Locality::Any => why?,
+    };
     let (here, there) = (linked.require.get(&link.from)?, linked.require.get(to)?);
     let (label, value) = here.iter().find(|(label, value)| there.get(*label).is_some_and(|t| t != *value))?;
     let message = format!(
-        "{} and {to} must be on one node, because {function} of {} cannot cross to another ({why}), but {} requires {label}={value} and {to} requires {label}={}",
+        "{} and {to} must be on one node, because {why}, but {} requires {label}={value} and {to} requires {label}={}",
         link.from,
-        link.interface,
         link.from,
         there.get(label)?,
     );

@@ -7,7 +7,7 @@ use model::graph::{COMPONENTS_MAX, CapabilitySpec, ComponentSpec, GraphSpec, LIN
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
-use model::placement::Requirements;
+use model::placement::{Locality, Requirements};
 use model::route::{Host, HttpRoute, PathPrefix};
 
 use super::shape::{
@@ -57,7 +57,6 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("capabilities.*.placement.avoid", REQUIRE),
     not_yet("capabilities.*.placement.near", REQUIRE),
     not_yet("capabilities.*.placement.with", REQUIRE),
-    not_yet("links.*.locality", LINKS),
     not_yet("links.*.timeout", "use the caller's `limits.deadline`"),
     not_yet("links.*.retry", LINKS),
     not_yet("links.*.stream", LINKS),
@@ -242,8 +241,16 @@ impl Reading {
                 &format!("{field}.interface"),
                 &entry.value.interface,
             );
+            // What is on one node is fused to one instance.
+            let words = [
+                ("any", Locality::Any),
+                ("same-node", Locality::SameNode),
+                ("same-instance", Locality::SameNode),
+            ];
+            let written = entry.value.locality.as_ref();
+            let locality = findings.choice(&format!("{field}.locality"), written, &words, Locality::Any);
             if let (Some(from), Some(interface), Some(to)) = (from, interface, to) {
-                links.push(LinkSpec { from, interface, to });
+                links.push(LinkSpec { from, interface, to, locality });
             }
         }
         links

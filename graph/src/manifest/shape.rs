@@ -136,4 +136,7 @@ pub struct LinkEntry {
     pub interface: Placed<String>,
     /// The component or capability that satisfies it.
     pub to: Placed<String>,
+    /// `any` (the ends may be on two nodes), `same-node` or `same-instance` (on one node, fused); `any` if left out.
+    #[schemars(extend("enum" = ["any", "same-node", "same-instance"]))]
+    pub locality: Option<Placed<String>>,
 }

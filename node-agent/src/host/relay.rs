@@ -55,6 +55,7 @@ impl Relay {
             to: Target::Capability { name: name.clone() },
             wiring: LinkOrigin::BuiltIn,
             functions: Vec::new(),
+            locality: model::placement::Locality::Any,
         };
         LinkedGraph {
             components: [(name.clone(), component)].into(),

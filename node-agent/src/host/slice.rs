@@ -153,6 +153,7 @@ mod tests {
                 to: Target::Component { name: to.parse().unwrap(), export: interface },
                 wiring: LinkOrigin::Explicit,
                 functions: Vec::new(),
+                locality: model::placement::Locality::Any,
             });
         }
         linked

@@ -6,7 +6,7 @@ use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
-use model::placement::{Placement, Requirements};
+use model::placement::{Locality, Placement, Requirements};
 use model::policy::PolicyVersion;
 use model::route::{HttpRoute, PathPrefix};
 use model::unit::ByteSize;
@@ -241,6 +241,7 @@ impl From<Link> for wire::Link {
                 LinkOrigin::BuiltIn => wire::link::Wiring::BuiltIn(wire::BuiltInWiring {}),
             }),
             functions: link.functions.into_iter().map(Into::into).collect(),
+            same_node: link.locality == Locality::SameNode,
         }
     }
 }
@@ -271,6 +272,7 @@ impl TryFrom<wire::Link> for Link {
             to,
             wiring,
             functions: each("functions", link.functions)?,
+            locality: if link.same_node { Locality::SameNode } else { Locality::Any },
         })
     }
 }

@@ -287,6 +287,7 @@ mod tests {
             },
             wiring: LinkOrigin::Inferred,
             functions: Vec::new(),
+            locality: model::placement::Locality::Any,
         }
     }
 

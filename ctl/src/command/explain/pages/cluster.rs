@@ -152,6 +152,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Try again: repeating is safe.",
     },
     Page {
+        reason: "strict_warnings",
+        means: "A deploy with `--strict` whose plan has warnings.",
+        remedy: "`ctl plan FILE` shows them; deploy without `--strict` if they are meant.",
+    },
+    Page {
         reason: "unexpected",
         means: "A message came where another one was due: a client or an agent does not speak this version's protocol.",
         remedy: "Run the same version everywhere: `ctl version`, `ctl node list -o wide`.",

@@ -16,7 +16,7 @@ use super::{DecodeError, DecodeProblem, Handles};
 /// The most memory that the values of one message take. An element of a list costs 40 bytes and may be one byte of the
 /// message, so the length of a message says little. It is what wasmtime allows one call by default when it makes
 /// values of a guest's memory, counted alike: what could leave one store can enter the other.
-pub(crate) const DECODED_MAX_BYTES: usize = 128 << 20;
+pub(super) const DECODED_MAX_BYTES: usize = 128 << 20;
 
 /// A value in a list, a tuple or a box.
 const VALUE_BYTES: usize = size_of::<Val>();

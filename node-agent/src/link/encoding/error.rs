@@ -55,13 +55,6 @@ pub(crate) struct At<P> {
     steps: Vec<Step>,
 }
 
-impl<P> At<P> {
-    /// What is wrong there.
-    pub(crate) fn problem(&self) -> &P {
-        &self.problem
-    }
-}
-
 impl<P> From<P> for At<P> {
     fn from(problem: P) -> Self {
         Self { problem, steps: Vec::new() }
@@ -239,7 +232,7 @@ pub(crate) enum DecodeProblem {
         /// What is there.
         number: u64,
     },
-    /// See [`super::DECODED_MAX_BYTES`].
+    /// See [`super::decode::DECODED_MAX_BYTES`].
     #[error("the values would take more memory than one message may")]
     Memory,
     /// See [`HandleError`].

@@ -22,7 +22,6 @@ mod wire;
 
 use wasmtime::component::ResourceAny;
 
-pub(crate) use self::decode::DECODED_MAX_BYTES;
 pub(crate) use self::error::{DecodeError, DecodeProblem, EncodeError, EncodeProblem, Refusal, Unsupported};
 pub(crate) use self::resources::Resources;
 pub(crate) use self::signature::Signature;
@@ -47,12 +46,6 @@ pub(crate) enum HandleError {
     /// No handle of this session and this resource: the peer breaks the rules.
     #[error("handle {id} is not of this session")]
     Unknown {
-        /// What the peer calls it.
-        id: u64,
-    },
-    /// It was, and its provider is no more.
-    #[error("handle {id} is gone with its provider")]
-    Gone {
         /// What the peer calls it.
         id: u64,
     },

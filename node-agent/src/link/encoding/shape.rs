@@ -90,10 +90,6 @@ impl Names {
         Self { names: names.into(), sorted: sorted.into() }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.names.len()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<str>> {
         self.names.iter()
     }

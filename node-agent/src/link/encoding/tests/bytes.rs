@@ -26,7 +26,9 @@ fn scalars_are_one_field() {
     check("u16", Shape::U16, Val::U16(300), "08 ac02");
     check("s32", Shape::S32, Val::S32(i32::MIN), "08 ffffffff0f");
     check("u32", Shape::U32, Val::U32(u32::MAX), "08 ffffffff0f");
+    check("s64", Shape::S64, Val::S64(-1), "08 01");
     check("s64", Shape::S64, Val::S64(i64::MIN), "08 ffffffffffffffffff01");
+    check("u64", Shape::U64, Val::U64(0), "08 00");
     check("u64", Shape::U64, Val::U64(u64::MAX), "08 ffffffffffffffffff01");
     check("f32", Shape::F32, Val::Float32(1.5), "0d 0000c03f");
     check("f64", Shape::F64, Val::Float64(-2.0), "09 00000000000000c0");

@@ -17,7 +17,7 @@ use wasmtime::{Engine, Store};
 use super::shape::{Field, Handle, Names, Shape, Variant};
 use super::{HandleError, Handles, Signature, descriptor};
 
-/// The handles of a session that never gives one up. Those with a higher number are gone.
+/// The handles of a session that never gives one up.
 #[derive(Debug, Clone)]
 struct Session {
     handles: Vec<ResourceAny>,
@@ -41,10 +41,9 @@ impl Handles for Session {
     }
 
     fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
-        if (id & 0xff) != kind(resource, owned) {
-            return Err(HandleError::Unknown { id });
-        }
-        self.handles.get((id >> 8) as usize).copied().ok_or(HandleError::Gone { id })
+        let is_of = (id & 0xff) == kind(resource, owned);
+        let handle = self.handles.get((id >> 8) as usize).filter(|_| is_of);
+        handle.copied().ok_or(HandleError::Unknown { id })
     }
 }
 

@@ -4,7 +4,7 @@ use std::error::Error as _;
 
 use wasmtime::component::Val;
 
-use super::super::{DECODED_MAX_BYTES, DecodeProblem, EncodeProblem};
+use super::super::decode::DECODED_MAX_BYTES;
 use super::*;
 
 fn check(signature: &Signature, bytes: &str, expected: &str) {
@@ -42,7 +42,6 @@ fn the_way_to_a_problem_is_told() {
         .decode_result(&unhex("0a 08 12 06 0a 04 08 80b003"), &mut Session::new())
         .unwrap_err();
     assert_eq!(error.to_string(), expected);
-    assert_eq!(error.problem(), &DecodeProblem::Char { number: 0xd800 });
 }
 
 #[test]
@@ -98,7 +97,7 @@ fn handles_are_those_of_the_session() {
         error.source().unwrap().to_string()
     };
     assert_eq!(reason("0a 02 0864"), "handle 100 is not of this session");
-    assert_eq!(reason("0a 03 088108"), "handle 1025 is gone with its provider");
+    assert_eq!(reason("0a 03 088108"), "handle 1025 is not of this session");
     check(&of(handle(true)), "0a 00", "argument 1: the field is missing");
     check(&of(handle(true)), "0a 04 0801 0801", "argument 1: field 1 is there twice");
 }
@@ -119,7 +118,8 @@ fn memory_is_counted_before_it_is_taken() {
         (nested, many(&[0x0a, 0], fit + 1)),
     ] {
         let error = signature.decode_arguments(&bytes, &mut Session::new()).unwrap_err();
-        assert_eq!(error.problem(), &DecodeProblem::Memory, "{}", signature.text());
+        let expected = "the values would take more memory than one message may";
+        assert!(error.to_string().ends_with(expected), "{}: {error}", signature.text());
     }
 }
 
@@ -144,9 +144,9 @@ fn values_of_another_type_are_not_written() {
     assert_eq!(refused(variant(vec![("none", None)]), full), expected);
 
     let none = of(Shape::U8).encode_arguments(&[], &mut Session::new(), &mut vec![]).unwrap_err();
-    assert_eq!(none.problem(), &EncodeProblem::Count { expected: 1, found: 0 });
+    assert_eq!(none.to_string(), "there are 0 where 1 should be");
     let extra = of(Shape::U8).encode_result(Some(&Val::U8(1)), &mut Session::new(), &mut vec![]);
-    assert_eq!(extra.unwrap_err().problem(), &EncodeProblem::Count { expected: 0, found: 1 });
+    assert_eq!(extra.unwrap_err().to_string(), "there are 1 where 0 should be");
     let mut nobody = Session { handles: vec![] };
     let resource = Val::Resource(Session::new().handles[0]);
     let error = of(handle(true)).encode_arguments(&[resource], &mut nobody, &mut vec![]).unwrap_err();

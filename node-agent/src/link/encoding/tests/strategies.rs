@@ -141,7 +141,7 @@ fn values(shape: &Shape, handles: &[ResourceAny]) -> BoxedStrategy<Val> {
         Shape::Variant(variant) => {
             let variant = variant.clone();
             let handles = handles.to_vec();
-            (0..variant.names.len())
+            (0..variant.payloads.len())
                 .prop_flat_map(move |index| {
                     let name = variant.names.get(index).unwrap().to_string();
                     let payload = payloads(variant.payloads[index].as_ref(), &handles);

@@ -10,6 +10,7 @@ use model::digest::Digest;
 use model::event::Event;
 use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
 use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
+use model::link::{Binding, Body, Call as LinkCall, Frame, LinkFailure, LinkReason, Open};
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
@@ -28,6 +29,7 @@ use prost::Message;
 use proto::convert::DecodeError;
 use proto::weft::event::v1 as event;
 use proto::weft::graph::v1 as graph;
+use proto::weft::link::v1 as link_wire;
 use proto::weft::log::v1 as log;
 use proto::weft::node::v1 as node;
 
@@ -202,6 +204,51 @@ fn assignment() -> impl Strategy<Value = Assignment> {
     )
 }
 
+fn frame() -> impl Strategy<Value = Frame> {
+    let digest = any::<[u8; 32]>().prop_map(Digest::from_bytes);
+    let binding = (interface(), text(), digest).prop_map(|(interface, function, digest)| Binding {
+        interface,
+        function,
+        digest,
+    });
+    let open = (key(), uid(), any::<u64>(), component(), component(), text(), vec(binding, 0..3)).prop_map(
+        |(graph, uid, generation, from, to, request, functions)| Open {
+            graph,
+            uid,
+            generation: Generation(generation),
+            from,
+            to,
+            request,
+            functions,
+        },
+    );
+    let bytes = || vec(any::<u8>(), 0..32);
+    let call = (any::<u32>(), bytes(), any::<u64>()).prop_map(|(function, arguments, deadline_us)| LinkCall {
+        function,
+        arguments,
+        deadline_us,
+    });
+    let reason = prop_oneof![
+        Just(LinkReason::Unavailable),
+        Just(LinkReason::Busy),
+        Just(LinkReason::Denied),
+        Just(LinkReason::Mismatch),
+        Just(LinkReason::Lost),
+        Just(LinkReason::Deadline),
+        Just(LinkReason::Trapped),
+        Just(LinkReason::Protocol),
+    ];
+    let body = prop_oneof![
+        open.prop_map(|open| Body::Open(Box::new(open))),
+        call.prop_map(Body::Call),
+        bytes().prop_map(Body::Returned),
+        (reason, text()).prop_map(|(reason, message)| Body::Failed(LinkFailure { reason, message })),
+        vec(any::<u64>(), 0..4).prop_map(Body::Dropped),
+        Just(Body::Closed),
+    ];
+    (any::<u64>(), body).prop_map(|(session, body)| Frame { session, body })
+}
+
 fn failure() -> impl Strategy<Value = Failure> {
     (text(), text()).prop_map(|(reason, message)| Failure { reason, message })
 }
@@ -373,7 +420,9 @@ proptest! {
         description in description(),
         line in line(),
         event in any_event(),
+        frame in frame(),
     ) {
+        assert_eq!(sent::<_, link_wire::Frame>(&frame), frame);
         assert_eq!(sent::<_, node::Assignment>(&assignment), assignment);
         assert_eq!(sent::<_, node::Report>(&report), report);
         assert_eq!(sent::<_, graph::GraphStatus>(&status), status);
@@ -387,6 +436,7 @@ proptest! {
     fn what_arrives_is_read_or_refused(
         assignment in assignment(),
         status in status(),
+        frame in frame(),
         flips in vec((any::<usize>(), any::<u8>()), 1..6),
         noise in vec(any::<u8>(), 0..64),
     ) {
@@ -401,7 +451,9 @@ proptest! {
         };
         let assignment = spoil(node::Assignment::from(assignment).encode_to_vec());
         let status = spoil(graph::GraphStatus::from(status).encode_to_vec());
-        for bytes in [&assignment, &status, &noise] {
+        let frame = spoil(link_wire::Frame::from(frame).encode_to_vec());
+        for bytes in [&assignment, &status, &frame, &noise] {
+            read::<Frame, link_wire::Frame>(bytes);
             read::<Assignment, node::Assignment>(bytes);
             read::<Report, node::Report>(bytes);
             read::<GraphStatus, graph::GraphStatus>(bytes);

@@ -42,9 +42,8 @@ impl TryFrom<wire::Frame> for Frame {
             }),
             frame::Body::Returned(returned) => Body::Returned(returned.result),
             frame::Body::Failed(failed) => {
-                let reason =
-                    wire::Reason::try_from(failed.reason).map_err(|_| DecodeError::unknown("reason"))?;
-                Body::Failed(LinkFailure { reason: reason.try_into()?, message: failed.message })
+                let kind = wire::Reason::try_from(failed.reason).map_err(|_| DecodeError::unknown("reason"))?;
+                Body::Failed(LinkFailure { reason: kind.try_into()?, message: failed.message })
             }
             frame::Body::Dropped(dropped) => Body::Dropped(dropped.handles),
             frame::Body::Closed(wire::Closed {}) => Body::Closed,

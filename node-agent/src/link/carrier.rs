@@ -55,9 +55,12 @@ pub(crate) struct Line {
     next: AtomicU64,
 }
 
+/// What a call comes to.
+type Answer = Result<Vec<u8>, LinkFailure>;
+
 /// Who waits for answers on a stream.
 struct Sessions {
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Result<Vec<u8>, LinkFailure>>>>,
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     is_lost: AtomicBool,
 }
 
@@ -136,7 +139,7 @@ impl Line {
     }
 
     /// Sends frames of one session, the last of which is a call, and waits for its answer.
-    pub(crate) async fn call(&self, session: u64, frames: Vec<Body>) -> Result<Vec<u8>, LinkFailure> {
+    pub(crate) async fn call(&self, session: u64, frames: Vec<Body>) -> Answer {
         let (sender, answer) = oneshot::channel();
         self.sessions.wait(session, sender)?;
         // Whoever gives up waiting must not leave its place behind.
@@ -169,11 +172,7 @@ fn lost() -> LinkFailure {
 }
 
 impl Sessions {
-    fn wait(
-        &self,
-        session: u64,
-        sender: oneshot::Sender<Result<Vec<u8>, LinkFailure>>,
-    ) -> Result<(), LinkFailure> {
+    fn wait(&self, session: u64, sender: oneshot::Sender<Answer>) -> Result<(), LinkFailure> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // Under the lock, so that whoever ends the stream sees this one or is seen.
         if self.is_lost.load(Ordering::Acquire) {
@@ -184,7 +183,7 @@ impl Sessions {
         Ok(())
     }
 
-    fn answer(&self, session: u64, answer: Result<Vec<u8>, LinkFailure>) {
+    fn answer(&self, session: u64, answer: Answer) {
         let waits = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
         // A session whose consumer is gone may still be answered.
         if let Some(waits) = waits {

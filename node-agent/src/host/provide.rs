@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::graph::DEADLINE_MAX;
 use model::interface::InterfaceName;
-use model::link::{Body, Call as LinkCall, Frame, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open};
+use model::link::{
+    BINDINGS_MAX, Body, Call as LinkCall, Frame, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open,
+};
 use model::linked::Target;
 use model::log::Level;
 use tokio::sync::mpsc;
@@ -21,6 +24,10 @@ use crate::link::interface::LinkInterface;
 
 /// How long a session waits for room in the pool.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a session may be without its first call: it is sent together with the open.
+const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a session waits for its next call: no consumer's instance lives longer.
+const NEXT_CALL_TIMEOUT: Duration = DEADLINE_MAX;
 /// How long the destructors of dropped handles may take together.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most handles that one session holds.
@@ -62,6 +69,21 @@ impl Inbound {
     pub(crate) async fn refuse(self, failure: LinkFailure) {
         let _ = self.answers.send(Frame { session: self.session, body: Body::Failed(failure) }).await;
     }
+
+    /// What the consumer says next; none once it is gone.
+    async fn next(&mut self, within: Duration) -> Result<Option<Body>, LinkFailure> {
+        tokio::time::timeout(within, self.frames.recv())
+            .await
+            .map_err(|_| protocol(format!("the consumer's agent said nothing for {} s", within.as_secs())))
+    }
+
+    /// Resolves when there is nobody to answer, or somebody who does not wait for it.
+    async fn given_up(&mut self) -> Result<(), LinkFailure> {
+        match self.frames.recv().await {
+            None | Some(Body::Closed) => Ok(()),
+            Some(_) => Err(protocol("the consumer's agent did not wait for the answer to its call")),
+        }
+    }
 }
 
 impl Provider {
@@ -93,6 +115,9 @@ impl Provider {
     /// The functions of a session, or why it cannot have them.
     fn bind(&self, running: &Running, open: &Open) -> Result<Vec<Bound>, LinkFailure> {
         let denied = |message: String| LinkFailure::new(LinkReason::Denied, message);
+        if open.functions.len() > BINDINGS_MAX {
+            return Err(protocol(format!("a session has at most {BINDINGS_MAX} functions")));
+        }
         let mut bound = Vec::with_capacity(open.functions.len());
         for binding in &open.functions {
             let mut links = running.plan.linked().links_of(&open.from);
@@ -148,8 +173,16 @@ impl Running {
         })?;
         let bound = provider.bind(self, open)?;
         let prepared = &provider.prepared;
-        let Some(Body::Call(first)) = inbound.frames.recv().await else { return Ok(()) };
-        let Some(_room) = self.host.room(prepared.weight, ROOM_TIMEOUT).await else {
+        let first = match inbound.next(FIRST_CALL_TIMEOUT).await? {
+            Some(Body::Call(first)) => first,
+            None | Some(Body::Closed) => return Ok(()),
+            Some(_) => return Err(protocol("the consumer's agent opened a session without a call")),
+        };
+        let room = tokio::select! {
+            room = self.host.room(prepared.weight, ROOM_TIMEOUT) => room,
+            given_up = inbound.given_up() => return given_up,
+        };
+        let Some(_room) = room else {
             return Err(LinkFailure::new(LinkReason::Busy, "the provider's node has no room for an instance"));
         };
         let deadline = self.deadline(prepared, &first);
@@ -161,7 +194,7 @@ impl Running {
         loop {
             let frame = match next.take() {
                 Some(frame) => frame,
-                None => match inbound.frames.recv().await {
+                None => match inbound.next(NEXT_CALL_TIMEOUT).await? {
                     Some(frame) => frame,
                     None => return Ok(()),
                 },
@@ -172,11 +205,12 @@ impl Running {
                     let answer = tokio::select! {
                         biased;
                         answer = answer(&mut store, &instance, &bound, &mut held, &call) => answer?,
-                        // A consumer waits for its answer: whatever it says before is that it is gone.
-                        _ = inbound.frames.recv() => return Ok(()),
+                        given_up = inbound.given_up() => return given_up,
                     };
                     let frame = Frame { session: inbound.session, body: Body::Returned(answer) };
-                    if inbound.answers.send(frame).await.is_err() {
+                    // A peer that does not read its answers does not keep an instance longer than a call may.
+                    let left = store.data().call.deadline.saturating_duration_since(Instant::now());
+                    if inbound.answers.send_timeout(frame, left).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -191,8 +225,7 @@ impl Running {
                 }
                 Body::Closed => return Ok(()),
                 Body::Open(_) | Body::Returned(_) | Body::Failed(_) => {
-                    let message = "the consumer's agent sent a frame of providers";
-                    return Err(LinkFailure::new(LinkReason::Protocol, message));
+                    return Err(protocol("the consumer's agent sent a frame of providers"));
                 }
             }
         }
@@ -212,7 +245,12 @@ async fn answer(
     held: &mut Held,
     call: &LinkCall,
 ) -> Result<Vec<u8>, LinkFailure> {
-    let protocol = |message: String| LinkFailure::new(LinkReason::Protocol, message);
+    if call.arguments.len() > MESSAGE_MAX_BYTES {
+        let sent = call.arguments.len();
+        return Err(protocol(format!(
+            "the arguments have {sent} bytes, at most {MESSAGE_MAX_BYTES} are carried"
+        )));
+    }
     let function = usize::try_from(call.function).ok().and_then(|place| bound.get(place));
     let function = function.ok_or_else(|| protocol(format!("there is no function {}", call.function)))?;
     held.interface = function.interface;
@@ -240,6 +278,10 @@ async fn answer(
         return Err(LinkFailure::new(LinkReason::Trapped, message));
     }
     Ok(bytes)
+}
+
+fn protocol(message: impl Into<String>) -> LinkFailure {
+    LinkFailure::new(LinkReason::Protocol, message)
 }
 
 /// Why a provider's call has no result.

@@ -72,8 +72,11 @@ impl Reach {
     pub(crate) async fn session(&self, open: Open, inbound: Inbound) {
         let mut graphs = self.graphs.subscribe();
         let find = |graphs: &Arc<Vec<Entry>>| {
-            let is_it =
-                |running: &Running| *running.uid() == open.uid && running.generation() == open.generation;
+            let is_it = |running: &Running| {
+                *running.uid() == open.uid
+                    && running.generation() == open.generation
+                    && *running.key() == open.graph
+            };
             graphs.iter().map(|(running, _)| running).find(|running| is_it(running)).cloned()
         };
         let arrived = graphs.wait_for(|graphs| find(graphs).is_some());

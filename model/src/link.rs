@@ -12,13 +12,15 @@ use crate::name::ComponentName;
 
 /// The most bytes of the arguments or the result of one call.
 pub const MESSAGE_MAX_BYTES: usize = 4 << 20;
+/// No session: a failure with this number is the provider's agent saying that its stream takes no new ones.
+pub const STREAM: u64 = 0;
 /// The most functions of one session.
 pub const BINDINGS_MAX: usize = 1_024;
 
 /// One thing said about one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Chosen by the consumer's agent, never used twice on one stream.
+    /// Chosen by the consumer's agent, never used twice on one stream, and not [`STREAM`].
     pub session: u64,
     /// What is said.
     pub body: Body,

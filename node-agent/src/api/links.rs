@@ -1,12 +1,14 @@
 //! Calls from other nodes: the sessions of one stream, each in a task of its own.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use model::link::{Body, Frame, LinkFailure, LinkReason};
+use model::link::{Body, Frame, LinkFailure, LinkReason, STREAM};
 use proto::weft::link::v1 as wire;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -19,6 +21,12 @@ const SESSIONS_MAX: usize = 4_096;
 const FRAMES_WAITING_MAX: usize = 8;
 /// Answers that wait to be sent; a session that finds no room waits.
 const ANSWERS_WAITING_MAX: usize = 1_024;
+/// How long a stream stays when the agent stops, for what its peer has sent before it was told: that is refused and
+/// done elsewhere or later, where the end of the stream would leave in doubt whether it was done.
+const FAREWELL: Duration = Duration::from_millis(250);
+/// How long what is under way may take then: with the drain of the ingress before it, less than the 30 s after which
+/// container runtimes kill.
+const ENDING_MAX: Duration = Duration::from_secs(8);
 
 /// The service over what can be reached.
 pub struct Links {
@@ -59,17 +67,19 @@ struct Stream {
 
 impl Stream {
     async fn run(mut self, mut incoming: Streaming<wire::Frames>) {
+        let mut stopped = None;
         loop {
-            // What is under way ends; nothing new begins, and then the stream ends.
-            if self.stop.is_cancelled() {
-                self.sessions.retain(|_, frames| !frames.is_closed());
-                if self.sessions.is_empty() {
-                    return;
-                }
-            }
+            let end = stopped.map(|stopped| self.end(stopped));
+            // All are safe to cancel.
             let message = tokio::select! {
                 message = incoming.message() => message,
-                () = self.stop.cancelled(), if !self.stop.is_cancelled() => continue,
+                () = self.stop.cancelled(), if stopped.is_none() => {
+                    stopped = Some(Instant::now());
+                    // One who does not read it is refused session by session.
+                    let _ = self.answers.try_send(Frame { session: STREAM, body: Body::Failed(stops()) });
+                    continue;
+                }
+                () = at(end) => return,
             };
             let frames = match message {
                 Ok(Some(message)) => message.frames,
@@ -89,6 +99,12 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// When the stream ends if nothing more comes. A consumer whose session has ended says so.
+    fn end(&mut self, stopped: Instant) -> Instant {
+        self.sessions.retain(|_, frames| !frames.is_closed());
+        stopped + if self.sessions.is_empty() { FAREWELL } else { ENDING_MAX }
     }
 
     async fn take(&mut self, Frame { session, body }: Frame) {
@@ -122,7 +138,7 @@ impl Stream {
     /// Why no session can begin.
     fn hindrance(&mut self, session: u64) -> Option<LinkFailure> {
         if self.stop.is_cancelled() {
-            return Some(LinkFailure::new(LinkReason::Unavailable, "the node's agent stops"));
+            return Some(stops());
         }
         if self.sessions.len() >= SESSIONS_MAX {
             self.sessions.retain(|_, frames| !frames.is_closed());
@@ -131,9 +147,23 @@ impl Stream {
             let message = format!("a stream has at most {SESSIONS_MAX} sessions");
             return Some(LinkFailure::new(LinkReason::Busy, message));
         }
+        if session == STREAM {
+            return Some(LinkFailure::new(LinkReason::Protocol, "no session has this number"));
+        }
         if self.sessions.contains_key(&session) {
             return Some(LinkFailure::new(LinkReason::Protocol, "the session is open already"));
         }
         None
+    }
+}
+
+fn stops() -> LinkFailure {
+    LinkFailure::new(LinkReason::Unavailable, "the node's agent stops")
+}
+
+async fn at(end: Option<Instant>) {
+    match end {
+        Some(end) => sleep_until(end).await,
+        None => std::future::pending().await,
     }
 }

@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::Stream;
 use futures::stream::unfold;
-use model::link::{Body, Frame, LinkFailure, LinkReason};
+use model::link::{Body, Frame, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, STREAM};
 use model::name::NodeName;
 use proto::weft::link::v1 as wire;
 use proto::weft::link::v1::links_client::LinksClient;
@@ -22,9 +22,9 @@ const STREAMS_PER_NODE: usize = 2;
 /// Frames that wait to be sent on one stream. A session has one call under way, so more are never needed than there
 /// are instances; who finds it full waits.
 const FRAMES_WAITING_MAX: usize = 1_024;
-/// Frames in one message: whatever is ready.
+/// Frames in one message: whatever is ready, until their values are as large as one may be.
 const FRAMES_PER_MESSAGE_MAX: usize = 64;
-/// The most bytes of one message of a peer: frames of calls at their largest, some of them together.
+/// The most bytes of one message of a peer: far above what values that are bounded so can be together.
 pub(crate) const FRAMES_MAX_BYTES: usize = 32 << 20;
 /// How long dialling may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,7 +46,14 @@ pub(crate) struct Carrier {
 }
 
 /// A place for a stream; held while it is dialled, so that it is dialled once.
-type Slot = tokio::sync::Mutex<Option<Arc<Line>>>;
+type Slot = tokio::sync::Mutex<Place>;
+
+/// What came of dialling last.
+#[derive(Default)]
+struct Place {
+    line: Option<Arc<Line>>,
+    failed: Option<(Instant, LinkFailure)>,
+}
 
 /// One stream to one agent.
 pub(crate) struct Line {
@@ -59,9 +66,12 @@ pub(crate) struct Line {
 type Answer = Result<Vec<u8>, LinkFailure>;
 
 /// Who waits for answers on a stream.
+#[derive(Default)]
 struct Sessions {
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     is_lost: AtomicBool,
+    /// The other agent stops: what is open goes on, nothing new is begun.
+    is_ending: AtomicBool,
 }
 
 impl Carrier {
@@ -77,13 +87,25 @@ impl Carrier {
             let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
             streams.entry((node.clone(), shard)).or_default().clone()
         };
-        let mut line = slot.lock().await;
-        if let Some(line) = line.as_ref().filter(|line| !line.is_lost()) {
+        let asked = Instant::now();
+        let mut place = slot.lock().await;
+        if let Some(line) = place.line.as_ref().filter(|line| line.takes_sessions()) {
             return Ok(line.clone());
         }
-        let dialled = self.dial(node).await?;
-        *line = Some(dialled.clone());
-        Ok(dialled)
+        // Whoever waited while another dialled in vain does not dial after it: with many, the last would wait long.
+        if let Some((_, failure)) = place.failed.as_ref().filter(|(when, _)| *when >= asked) {
+            return Err(failure.clone());
+        }
+        match self.dial(node).await {
+            Ok(line) => {
+                *place = Place { line: Some(line.clone()), failed: None };
+                Ok(line)
+            }
+            Err(failure) => {
+                *place = Place { line: None, failed: Some((Instant::now(), failure.clone())) };
+                Err(failure)
+            }
+        }
     }
 
     async fn dial(&self, node: &NodeName) -> Result<Arc<Line>, LinkFailure> {
@@ -112,7 +134,7 @@ impl Carrier {
             Ok(greeted) => greeted.map_err(unavailable)?,
             Err(_) => return Err(unavailable(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()))),
         };
-        let sessions = Arc::new(Sessions { waiting: Mutex::default(), is_lost: AtomicBool::new(false) });
+        let sessions = Arc::new(Sessions::default());
         tokio::spawn(deliver(incoming, sessions.clone(), node.clone()));
         Ok(Arc::new(Line { outgoing, sessions, next: AtomicU64::new(1) }))
     }
@@ -134,8 +156,9 @@ impl Line {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn is_lost(&self) -> bool {
-        self.sessions.is_lost.load(Ordering::Acquire) || self.outgoing.is_closed()
+    fn takes_sessions(&self) -> bool {
+        let Sessions { is_lost, is_ending, .. } = &*self.sessions;
+        !is_lost.load(Ordering::Acquire) && !is_ending.load(Ordering::Acquire) && !self.outgoing.is_closed()
     }
 
     /// Sends frames of one session, the last of which is a call, and waits for its answer.
@@ -233,6 +256,7 @@ fn take(message: wire::Frames, sessions: &Sessions) -> Result<(), String> {
     for frame in message.frames {
         let Frame { session, body } = frame.try_into().map_err(|error| format!("a frame is wrong: {error}"))?;
         match body {
+            Body::Failed(_) if session == STREAM => sessions.is_ending.store(true, Ordering::Release),
             Body::Returned(result) => sessions.answer(session, Ok(result)),
             Body::Failed(failure) => sessions.answer(session, Err(failure)),
             Body::Open(_) | Body::Call(_) | Body::Dropped(_) | Body::Closed => {
@@ -246,10 +270,23 @@ fn take(message: wire::Frames, sessions: &Sessions) -> Result<(), String> {
 /// Whatever is ready, as one message each time.
 pub(crate) fn messages(frames: mpsc::Receiver<Frame>) -> impl Stream<Item = wire::Frames> + Send + 'static {
     unfold(frames, |mut frames| async move {
-        let mut ready = Vec::new();
-        if frames.recv_many(&mut ready, FRAMES_PER_MESSAGE_MAX).await == 0 {
-            return None;
+        let first = frames.recv().await?;
+        let mut bytes = value_bytes(&first);
+        let mut ready = vec![first.into()];
+        while ready.len() < FRAMES_PER_MESSAGE_MAX && bytes < MESSAGE_MAX_BYTES {
+            let Ok(frame) = frames.try_recv() else { break };
+            bytes += value_bytes(&frame);
+            ready.push(frame.into());
         }
-        Some((wire::Frames { frames: ready.into_iter().map(Into::into).collect() }, frames))
+        Some((wire::Frames { frames: ready }, frames))
     })
+}
+
+/// The bytes of the value that a frame carries; all else in it is small.
+fn value_bytes(frame: &Frame) -> usize {
+    match &frame.body {
+        Body::Call(call) => call.arguments.len(),
+        Body::Returned(result) => result.len(),
+        Body::Open(_) | Body::Failed(_) | Body::Dropped(_) | Body::Closed => 0,
+    }
 }

@@ -141,3 +141,26 @@ async fn distance_is_said_before_anything_is_deployed() {
     assert!(refused.stderr.contains("has not the label disk=ssd"), "{}", refused.stderr);
     assert_eq!(ctl.run(&["status", "customers"]).await.code, 1, "nothing was deployed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mapped_error_reaches_the_guest_and_its_instance_goes_on() {
+    let mut cluster = Cluster::start_nodes(3).await;
+    let api = cluster.api();
+    let mapped = parted().with("to: crm-db}", "to: crm-db, timeout: 1s, on-loss: {error: io}}");
+    api.deploy_and_wait(&mapped).await;
+    let mut client = cluster.client(HOST);
+    let before = client.get("/customers").await;
+    assert_eq!(before.status, 200);
+
+    cluster.agent_named("n3").kill();
+    let told = client.get("/customers").await;
+    // The guest's own words for a database that fails.
+    assert!(told.status == 500 && told.body.contains("link_unavailable"), "{}: {}", told.status, told.body);
+    assert!(!told.body.contains("component_failed"), "{}", told.body);
+    cluster.agent_named("n3").start().await;
+    until("it answers again", SOON, async || match client.get("/customers").await {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(answer.body),
+    })
+    .await;
+}

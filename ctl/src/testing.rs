@@ -53,7 +53,7 @@ fn link(from: &str, interface: &str, to: Target, wiring: LinkOrigin, functions: 
         to,
         wiring,
         functions: functions.iter().map(function).collect(),
-        locality: model::placement::Locality::Any,
+        terms: model::placement::LinkTerms::default(),
     }
 }
 

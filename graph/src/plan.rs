@@ -90,8 +90,8 @@ fn links(graph: &LinkedGraph) -> Objects {
             "exports",
             format!("{:?}", chain.iter().map(|link| (&link.interface, &link.to)).collect::<Vec<_>>()),
         );
-        let locality = ("locality", format!("{:?}", link.locality));
-        Object { shown: way(graph, link), hidden: vec![wiring, functions, ends, locality] }
+        let terms = ("terms", format!("{:?}", link.terms));
+        Object { shown: way(graph, link), hidden: vec![wiring, functions, ends, terms] }
     };
     let own = graph.links.iter().filter(|link| link.to != Target::Host && is_own(graph, link));
     own.map(|link| (format!("link {} {}", link.from, link.interface), object(link))).collect()

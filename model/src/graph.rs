@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::egress::EgressRule;
 use crate::interface::InterfacePattern;
 use crate::name::ComponentName;
-use crate::placement::{Locality, Requirements};
+use crate::placement::{LinkTerms, Requirements};
 use crate::route::HttpRoute;
 use crate::unit::ByteSize;
 
@@ -143,7 +143,7 @@ pub struct LinkSpec {
     pub interface: InterfacePattern,
     /// A component or a capability.
     pub to: ComponentName,
-    /// How far apart its ends may be.
+    /// What its owner asks of it.
     #[serde(default)]
-    pub locality: Locality,
+    pub terms: LinkTerms,
 }

@@ -137,6 +137,11 @@ impl LinkReason {
         }
     }
 
+    /// Whether the other node or the way to it is at fault, and neither of the two components nor the graph.
+    pub const fn is_loss(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Busy | Self::Lost | Self::Deadline)
+    }
+
     /// Whether it is certain that nothing was done, so that the call may be made again.
     pub const fn is_undelivered(self) -> bool {
         matches!(self, Self::Unavailable | Self::Busy)

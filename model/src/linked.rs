@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Artifact, CapabilitySpec, Settings};
 use crate::interface::InterfaceName;
 use crate::name::ComponentName;
-use crate::placement::{Locality, Requirements};
+use crate::placement::{LinkTerms, Locality, Requirements};
 use crate::policy::PolicyVersion;
 use crate::route::HttpRoute;
 
@@ -68,15 +68,15 @@ pub struct Link {
     pub wiring: LinkOrigin,
     /// A verdict for each function that the importer uses, sorted by name.
     pub functions: Vec<Function>,
-    /// How far apart its ends may be.
+    /// What its owner asks of it.
     #[serde(default)]
-    pub locality: Locality,
+    pub terms: LinkTerms,
 }
 
 impl Link {
     /// Whether its ends must be on one node: because its owner says so, or because a function cannot be carried.
     pub fn is_local(&self) -> bool {
-        self.locality == Locality::SameNode
+        self.terms.locality == Locality::SameNode
             || self.functions.iter().any(|function| matches!(function.verdict, Verdict::LocalOnly { .. }))
     }
 }

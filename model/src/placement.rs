@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,17 @@ pub enum Locality {
     Any,
     /// On one node.
     SameNode,
+}
+
+/// What the owner of a link asks of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkTerms {
+    /// How far apart its ends may be.
+    pub locality: Locality,
+    /// The longest one call to another node may take; the caller's deadline ends it earlier.
+    pub timeout: Option<Duration>,
+    /// The case of a function's error type that a lost call answers with; without it, its caller's instance ends.
+    pub on_loss: Option<String>,
 }
 
 /// A node for each member, components and capabilities alike.

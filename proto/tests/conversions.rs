@@ -15,7 +15,7 @@ use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Or
 use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
 use model::node::{Capacity, NodeDescription};
-use model::placement::{Locality, Placement};
+use model::placement::{LinkTerms, Locality, Placement};
 use model::plan::{Change, ChangeKind, Plan};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
@@ -144,14 +144,17 @@ fn link() -> impl Strategy<Value = Link> {
     ];
     let functions = vec((text(), verdict).prop_map(|(name, verdict)| Function { name, verdict }), 0..3);
     let locality = prop_oneof![Just(Locality::Any), Just(Locality::SameNode)];
-    (component(), interface(), to, wiring, functions, locality).prop_map(
-        |(from, interface, to, wiring, functions, locality)| Link {
+    let timeout = option::of((1..u64::from(u32::MAX)).prop_map(Duration::from_millis));
+    let terms = (locality, timeout, option::of(some_text()))
+        .prop_map(|(locality, timeout, on_loss)| LinkTerms { locality, timeout, on_loss });
+    (component(), interface(), to, wiring, functions, terms).prop_map(
+        |(from, interface, to, wiring, functions, terms)| Link {
             from,
             interface,
             to,
             wiring,
             functions,
-            locality,
+            terms,
         },
     )
 }

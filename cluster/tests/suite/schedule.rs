@@ -116,7 +116,7 @@ fn link(from: &str, to: Target, verdict: Verdict) -> Link {
         to,
         wiring: LinkOrigin::Inferred,
         functions: vec![Function { name: "f".to_owned(), verdict }],
-        locality: model::placement::Locality::Any,
+        terms: model::placement::LinkTerms::default(),
     }
 }
 

@@ -102,13 +102,13 @@ impl Graphs {
     }
 }
 
-/// A warning for each link between two nodes: what its loss looks like.
+/// A warning for each link between two nodes whose loss ends its caller.
 fn apart(linked: &LinkedGraph, placement: &Placement) -> Vec<String> {
-    let remote = linked.links.iter().filter(|link| placement.is_remote(link));
+    let remote = linked.links.iter().filter(|link| placement.is_remote(link) && link.terms.on_loss.is_none());
     let warning = |link: &Link| {
         let there = link.to.member().map_or(&placement.home, |to| placement.node_of(to));
         format!(
-            "{} on {} calls {} on {there}: a call that is lost on the way ends the instance of {}",
+            "{} on {} calls {} on {there}: a call that is lost on the way ends the instance of {}; `on-loss` maps it to an error",
             link.from,
             placement.node_of(&link.from),
             link.to,

@@ -318,7 +318,7 @@ mod tests {
             to,
             wiring,
             functions: Vec::new(),
-            locality: model::placement::Locality::Any,
+            terms: model::placement::LinkTerms::default(),
         };
         let sqlite = "fermyon:spin/sqlite@2.0.0";
         let proxy = Target::Component { name: name("app--pii"), export: sqlite.parse().unwrap() };

@@ -17,6 +17,22 @@ pub struct FunctionType {
     pub result: Option<Type>,
 }
 
+impl FunctionType {
+    /// Whether its result has an error that can be this case: of a variant, holding nothing or a string, or of an enum;
+    /// or an error that is a string.
+    pub fn can_fail_with(&self, case: &str) -> bool {
+        let Some(Type::Result(_, Some(error))) = &self.result else { return false };
+        match &**error {
+            Type::Primitive("string") => true,
+            Type::Enum(cases) => cases.iter().any(|name| name == case),
+            Type::Variant(cases) => cases.iter().any(|(name, payload)| {
+                name == case && matches!(payload, None | Some(Type::Primitive("string")))
+            }),
+            _ => false,
+        }
+    }
+}
+
 /// A type, by structure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Type {

@@ -265,13 +265,13 @@ impl Builder<'_> {
         for other in others() {
             self.linked.links.push(new_link(name.clone(), other, Target::Host, LinkOrigin::BuiltIn));
         }
-        // Who wants both ends on one node wants nothing between them elsewhere.
-        let locality = behind.locality;
+        // What is asked of a link is asked of each of its parts.
+        let terms = behind.terms;
         let onward = new_link(name.clone(), import, behind.to, wiring.clone());
-        self.linked.links.push(Link { locality, ..onward });
+        self.linked.links.push(Link { terms: terms.clone(), ..onward });
         let wiring = if self.end == self.position { wiring } else { behind.wiring };
         // A link that ended at the node now ends at a component: its functions have verdicts of their own.
-        self.linked.links[self.end] = Link { locality, ..new_link(behind.from, &importer, to, wiring) };
+        self.linked.links[self.end] = Link { terms, ..new_link(behind.from, &importer, to, wiring) };
         self.end = self.linked.links.len() - 1;
         let exports = found.exports.iter().map(|export| export.name.clone()).collect();
         let (artifact, settings) = (component.artifact, component.settings.clone());

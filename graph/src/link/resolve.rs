@@ -6,7 +6,7 @@ use model::graph::{GraphSpec, LINKS_MAX, Wiring};
 use model::interface::InterfaceName;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
-use model::placement::Locality;
+use model::placement::LinkTerms;
 
 use super::verdict::verdict;
 use super::{FINDINGS_MAX, Finding, Place, Types, builtin};
@@ -38,8 +38,8 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
         for import in &component_type.imports {
             match graph.provider(name, import, &mut used) {
                 Ok((to, wiring)) => {
-                    let locality = graph.locality(name, import);
-                    linked.links.push(Link { locality, ..new_link(name.clone(), import, to, wiring) });
+                    let terms = graph.terms(name, import);
+                    linked.links.push(Link { terms, ..new_link(name.clone(), import, to, wiring) });
                 }
                 Err(finding) => findings.push(finding),
             }
@@ -84,7 +84,7 @@ pub(super) fn new_link(from: ComponentName, import: &Interface, to: Target, wiri
         })
         .collect();
     functions.sort();
-    Link { from, interface: import.name.clone(), to, wiring, functions, locality: Locality::Any }
+    Link { from, interface: import.name.clone(), to, wiring, functions, terms: LinkTerms::default() }
 }
 
 /// A graph with its ways of being asked.
@@ -143,11 +143,14 @@ impl<'a> Graph<'a> {
         offers.iter().copied().filter(|offer| offer.by != from).collect()
     }
 
-    /// How far apart the ends of a link may be that is written out.
-    fn locality(&self, from: &ComponentName, import: &Interface) -> Locality {
+    /// What is asked of a link that is written out.
+    fn terms(&self, from: &ComponentName, import: &Interface) -> LinkTerms {
         let links = self.links.get(from).map(Vec::as_slice).unwrap_or_default();
         let mut written = links.iter().filter_map(|at| self.spec.links.get(*at));
-        written.find(|link| link.interface.matches(&import.name)).map(|link| link.locality).unwrap_or_default()
+        written
+            .find(|link| link.interface.matches(&import.name))
+            .map(|link| link.terms.clone())
+            .unwrap_or_default()
     }
 
     fn provider(
@@ -163,7 +166,9 @@ impl<'a> Graph<'a> {
         match explicit[..] {
             [index] => {
                 let to = &self.spec.links[index].to;
-                self.target(from, import, to, &Place::Link(index)).map(|target| (target, LinkOrigin::Explicit))
+                let target = self.target(from, import, to, &Place::Link(index))?;
+                self.on_loss(index, import)?;
+                Ok((target, LinkOrigin::Explicit))
             }
             [_, second, ..] => {
                 let message = format!("two links satisfy the import {} of {from}", import.name);
@@ -171,6 +176,19 @@ impl<'a> Graph<'a> {
             }
             [] => self.inferred(from, import),
         }
+    }
+
+    /// The error that stands for a lost call must be one that some function can answer with.
+    fn on_loss(&self, index: usize, import: &Interface) -> Result<(), Finding> {
+        let Some(case) = self.spec.links.get(index).and_then(|link| link.terms.on_loss.as_ref()) else {
+            return Ok(());
+        };
+        if import.functions.iter().any(|function| function.can_fail_with(case)) {
+            return Ok(());
+        }
+        let message = format!("no function of {} can answer with the error `{case}`", import.name);
+        let finding = Finding::new("on_loss", Place::Link(index), message);
+        Err(finding.help("name a case of a function's error type that holds nothing or a string"))
     }
 
     fn inferred(&self, from: &ComponentName, import: &Interface) -> Result<(Target, LinkOrigin), Finding> {

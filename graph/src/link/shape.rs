@@ -110,7 +110,7 @@ fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
         }
         Verdict::Remotable | Verdict::RemotableWithLease { .. } => None,
     });
-    let why = match link.locality {
+    let why = match link.terms.locality {
         Locality::SameNode => why.unwrap_or_else(|| "their link says so".to_owned()),
         Locality::Any => why?,
     };

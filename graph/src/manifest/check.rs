@@ -7,7 +7,7 @@ use model::graph::{COMPONENTS_MAX, CapabilitySpec, ComponentSpec, GraphSpec, LIN
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
-use model::placement::{Locality, Requirements};
+use model::placement::{LinkTerms, Locality, Requirements};
 use model::route::{Host, HttpRoute, PathPrefix};
 
 use super::shape::{
@@ -57,10 +57,8 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("capabilities.*.placement.avoid", REQUIRE),
     not_yet("capabilities.*.placement.near", REQUIRE),
     not_yet("capabilities.*.placement.with", REQUIRE),
-    not_yet("links.*.timeout", "use the caller's `limits.deadline`"),
     not_yet("links.*.retry", LINKS),
     not_yet("links.*.stream", LINKS),
-    not_yet("links.*.on-loss", LINKS),
     not_yet("links.*.name", "a component imports an interface once"),
     not_yet("dev", ""),
 ];
@@ -249,8 +247,12 @@ impl Reading {
             ];
             let written = entry.value.locality.as_ref();
             let locality = findings.choice(&format!("{field}.locality"), written, &words, Locality::Any);
+            let timeout = entry.value.timeout.as_ref();
+            let timeout = timeout.and_then(|text| findings.deadline(&format!("{field}.timeout"), text));
+            let on_loss = entry.value.on_loss.map(|entry| entry.error).filter(|error| !error.is_stand_in);
+            let terms = LinkTerms { locality, timeout, on_loss: on_loss.map(|error| error.value) };
             if let (Some(from), Some(interface), Some(to)) = (from, interface, to) {
-                links.push(LinkSpec { from, interface, to, locality });
+                links.push(LinkSpec { from, interface, to, terms });
             }
         }
         links

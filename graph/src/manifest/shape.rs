@@ -139,4 +139,18 @@ pub struct LinkEntry {
     /// `any` (the ends may be on two nodes), `same-node` or `same-instance` (on one node, fused); `any` if left out.
     #[schemars(extend("enum" = ["any", "same-node", "same-instance"]))]
     pub locality: Option<Placed<String>>,
+    /// The longest one call to another node may take: `1ms` to `10m`; the caller's deadline ends it earlier.
+    #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
+    pub timeout: Option<Placed<String>>,
+    /// What becomes of a call that is lost on its way to another node.
+    pub on_loss: Option<OnLossEntry>,
+}
+
+/// What becomes of a call that is lost on its way to another node.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OnLossEntry {
+    /// The case of the function's error type to answer with; it holds nothing, or a string that says why. An error type
+    /// that is a string says why by itself. Functions without such an error end their caller's instance.
+    pub error: Placed<String>,
 }

@@ -147,22 +147,31 @@ impl Findings {
                 limits.memory = memory;
             }
         }
-        if let Some(text) = entry.deadline.as_ref().filter(|text| !text.is_stand_in) {
-            let field = format!("{field}.limits.deadline");
-            match parse_duration(&text.value) {
-                Ok(deadline) if deadline >= Duration::from_millis(1) && deadline <= DEADLINE_MAX => {
-                    limits.deadline = deadline;
-                }
-                Ok(_) => {
-                    let message = "a deadline is between 1ms and 10m";
-                    self.push(Diagnostic::error("deadline", field, message).at(place(text), "out of bounds"));
-                }
-                Err(error) => {
-                    self.push(Diagnostic::error("deadline", field, error.to_string()).at(place(text), "here"));
-                }
-            }
+        if let Some(text) = &entry.deadline
+            && let Some(deadline) = self.deadline(&format!("{field}.limits.deadline"), text)
+        {
+            limits.deadline = deadline;
         }
         limits
+    }
+
+    /// How long a call may take.
+    pub(crate) fn deadline(&mut self, field: &str, text: &Placed<String>) -> Option<Duration> {
+        if text.is_stand_in {
+            return None;
+        }
+        match parse_duration(&text.value) {
+            Ok(deadline) if deadline >= Duration::from_millis(1) && deadline <= DEADLINE_MAX => Some(deadline),
+            Ok(_) => {
+                let message = "a deadline is between 1ms and 10m";
+                self.push(Diagnostic::error("deadline", field, message).at(place(text), "out of bounds"));
+                None
+            }
+            Err(error) => {
+                self.push(Diagnostic::error("deadline", field, error.to_string()).at(place(text), "here"));
+                None
+            }
+        }
     }
 
     /// A path of a file, relative to the manifest; everything else is refused by name.

@@ -131,7 +131,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
     let links: BTreeSet<_> =
         made.explicit.iter().filter(|(from, to)| made.imports[*from].contains(to)).collect();
     let links = links.into_iter().map(|(from, to)| LinkSpec {
-        locality: model::placement::Locality::Any,
+        terms: model::placement::LinkTerms::default(),
         from: component_name(*from),
         interface: name_of(*to).to_string().parse().unwrap(),
         to: component_name(*to),

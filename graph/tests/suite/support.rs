@@ -14,6 +14,7 @@ use model::digest::Digest;
 use model::graph::Artifact;
 use model::id::Generation;
 use model::linked::LinkOrigin;
+use model::placement::LinkTerms;
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
@@ -177,6 +178,9 @@ fn show_linked(linked: &Linked) -> String {
             LinkOrigin::Policy(version) => format!("policy {}@{}", version.name, version.generation),
         };
         writeln!(out, "{} -> {}  {}  {wiring}", link.from, link.to, link.interface).unwrap();
+        if link.terms != LinkTerms::default() {
+            writeln!(out, "    {:?}", link.terms).unwrap();
+        }
         for function in &link.functions {
             writeln!(out, "    {}: {}", function.name, function.verdict).unwrap();
         }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use model::interface::InterfaceName;
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
+use model::placement::LinkTerms;
 use wac_graph::types::{Interface, ItemKind, Package};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
@@ -57,6 +58,8 @@ pub(crate) enum Behind {
         to: ComponentName,
         /// Where it runs.
         node: NodeName,
+        /// What is asked of the link.
+        terms: LinkTerms,
     },
 }
 
@@ -136,8 +139,9 @@ impl Fusing {
                 Provider::Capability(name) => {
                     self.slot(package, index, component, interface, Behind::Capability(name.clone()))?
                 }
-                Provider::Remote { to, node } => {
-                    let behind = Behind::Remote { to: to.clone(), node: node.clone() };
+                Provider::Remote { to, node, terms } => {
+                    let (to, node, terms) = (to.clone(), node.clone(), terms.clone());
+                    let behind = Behind::Remote { to, node, terms };
                     self.slot(package, index, component, interface, behind)?
                 }
             };

@@ -55,7 +55,7 @@ impl Relay {
             to: Target::Capability { name: name.clone() },
             wiring: LinkOrigin::BuiltIn,
             functions: Vec::new(),
-            locality: model::placement::Locality::Any,
+            terms: model::placement::LinkTerms::default(),
         };
         LinkedGraph {
             components: [(name.clone(), component)].into(),

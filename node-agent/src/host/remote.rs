@@ -1,17 +1,20 @@
 //! Imports of a slice whose providers run on another node: every function becomes a call over a link.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use model::link::{Binding, LinkFailure};
+use model::link::{Binding, LinkFailure, LinkReason};
 use model::linked::LinkedGraph;
+use model::log::Level;
 use model::name::{ComponentName, NodeName};
+use model::placement::LinkTerms;
 use wasmtime::component::types::ComponentInstance;
 use wasmtime::component::{Linker, ResourceAny, ResourceDynamic, ResourceType, Val};
 use wasmtime::{Engine, StoreContextMut};
 
 use crate::host::fuse::Slot;
 use crate::host::state::State;
-use crate::link::encoding::{HandleError, Handles, Signature};
+use crate::link::encoding::{ErrorCase, HandleError, Handles, Signature};
 use crate::link::interface::LinkInterface;
 use crate::link::session::Remote;
 
@@ -42,6 +45,13 @@ impl Remotes {
     }
 }
 
+/// A provider on another node, and what is asked of the link to it.
+pub(crate) struct There<'a> {
+    pub(crate) to: &'a ComponentName,
+    pub(crate) node: &'a NodeName,
+    pub(crate) terms: &'a LinkTerms,
+}
+
 /// One function of a provider on another node.
 struct Function {
     signature: Arc<Signature>,
@@ -51,20 +61,25 @@ struct Function {
     remote: usize,
     /// Where the function stands among those of the provider.
     place: u32,
+    /// The longest a call may take.
+    timeout: Option<Duration>,
+    /// What a lost call answers with; without it, the instance ends.
+    on_loss: Option<ErrorCase>,
     /// For people: `app -> crm-db, execute of fermyon:spin/sqlite@2.0.0, on node n3`.
     label: String,
 }
 
-/// Fills the slot `name`, an import of the type `instance`, whose provider is `to` on `node`.
+/// Fills the slot `name`, an import of the type `instance`, whose provider is `there`.
 pub(crate) fn offer(
     engine: &Engine,
     linker: &mut Linker<State>,
     name: &str,
     instance: &ComponentInstance,
     slot: &Slot,
-    (to, node): (&ComponentName, &NodeName),
+    there: &There<'_>,
     remotes: &mut Remotes,
 ) -> wasmtime::Result<()> {
+    let There { to, node, terms } = there;
     let interface = LinkInterface::of(engine, instance);
     let remote = remotes.place(slot.consumer, &slot.component, to, node);
     let mut linker = linker.instance(name)?;
@@ -75,7 +90,7 @@ pub(crate) fn offer(
         kinds.push(kind);
         linker.resource(resource, ResourceType::host_dynamic(kind), move |mut store, rep| {
             if let Some(sessions) = store.data_mut().sessions.as_mut() {
-                sessions.dropped(remote, u64::from(rep));
+                sessions.dropped(remote, rep);
             }
             Ok(())
         })?;
@@ -93,7 +108,9 @@ pub(crate) fn offer(
             function: function.clone(),
             digest: signature.digest(),
         });
-        let called = Arc::new(Function { signature, kinds: kinds.clone(), remote, place, label });
+        let on_loss = terms.on_loss.as_ref().and_then(|case| signature.error_case(case));
+        let (kinds, timeout) = (kinds.clone(), terms.timeout);
+        let called = Arc::new(Function { signature, kinds, remote, place, timeout, on_loss, label });
         linker.func_new_async(&function, move |store, _, arguments, results| {
             let called = called.clone();
             Box::new(async move { call(store, &called, arguments, results).await })
@@ -108,48 +125,89 @@ async fn call(
     arguments: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
-    let wrong = |error: String| wasmtime::format_err!("the link {} failed: {error}", called.label);
-    let mut bytes = Vec::new();
-    let mut handles = Proxies { store: &mut store, kinds: &called.kinds };
-    called
-        .signature
-        .encode_arguments(arguments, &mut handles, &mut bytes)
-        .map_err(|error| wrong(error.to_string()))?;
-    let state = store.data_mut();
-    let (request, deadline) = (state.call.request.clone(), state.call.deadline);
-    let sessions = state.sessions.as_mut().ok_or_else(|| wrong("the instance has no sessions".to_owned()))?;
-    let answer = sessions.call(called.remote, called.place, bytes, &request, deadline).await;
-    let answer = answer.map_err(|failure: LinkFailure| {
-        wasmtime::Error::from(failure).context(format!("the link {} failed", called.label))
-    })?;
-    let mut handles = Proxies { store: &mut store, kinds: &called.kinds };
-    let value = called
-        .signature
-        .decode_result(&answer, &mut handles)
-        .map_err(|error| wrong(format!("the answer is wrong: {error}")))?;
-    if let (Some(result), Some(value)) = (results.first_mut(), value) {
-        *result = value;
+    let failure = match attempt(&mut store, called, arguments).await {
+        Ok(value) => {
+            if let (Some(result), Some(value)) = (results.first_mut(), value) {
+                *result = value;
+            }
+            return Ok(());
+        }
+        Err(failure) => failure,
+    };
+    let is_late = Instant::now() >= store.data().call.deadline;
+    if let (Some(error), Some(result)) = (&called.on_loss, results.first_mut())
+        && failure.reason.is_loss()
+        && !is_late
+    {
+        let state = store.data();
+        let message = format!("the link {} failed, which the guest is told: {failure}", called.label);
+        state.call.log.agent(None, Some(&state.call.request), Level::Warn, &message);
+        // The word alone: names and addresses of nodes are none of a guest's business.
+        *result = error.value(failure.reason.word());
+        return Ok(());
     }
-    Ok(())
+    Err(wasmtime::Error::from(failure).context(format!("the link {} failed", called.label)))
 }
 
-/// What stands in this store for a provider's resources: their numbers at the provider.
+/// Makes the call, and says what came of it.
+async fn attempt(
+    store: &mut StoreContextMut<'_, State>,
+    called: &Function,
+    arguments: &[Val],
+) -> Result<Option<Val>, LinkFailure> {
+    let protocol = |message: String| LinkFailure::new(LinkReason::Protocol, message);
+    let mut bytes = Vec::new();
+    let mut handles = Proxies { store, remote: called.remote, kinds: &called.kinds, is_stale: false };
+    if let Err(error) = called.signature.encode_arguments(arguments, &mut handles, &mut bytes) {
+        return Err(if handles.is_stale {
+            LinkFailure::new(LinkReason::Lost, "the provider of a handle is gone, and with it the handle")
+        } else {
+            protocol(format!("the arguments cannot be sent: {error}"))
+        });
+    }
+    let state = store.data_mut();
+    let now = Instant::now();
+    let deadline = called.timeout.map_or(state.call.deadline, |timeout| state.call.deadline.min(now + timeout));
+    let request = state.call.request.clone();
+    let sessions =
+        state.sessions.as_mut().ok_or_else(|| protocol("the instance has no sessions".to_owned()))?;
+    let answer = sessions.call(called.remote, called.place, bytes, &request, deadline).await?;
+    let mut handles = Proxies { store, remote: called.remote, kinds: &called.kinds, is_stale: false };
+    called
+        .signature
+        .decode_result(&answer, &mut handles)
+        .map_err(|error| protocol(format!("the answer is wrong: {error}")))
+}
+
+/// What stands in this store for a provider's resources.
 struct Proxies<'a, 'b> {
     store: &'a mut StoreContextMut<'b, State>,
+    remote: usize,
     kinds: &'a [u32],
+    /// Whether a handle was met whose provider is gone.
+    is_stale: bool,
 }
 
 impl Handles for Proxies<'_, '_> {
-    fn lower(&mut self, _resource: usize, handle: &ResourceAny, _owned: bool) -> Result<u64, HandleError> {
+    fn lower(&mut self, _resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
         // An owned one leaves this store with that.
         let proxy = handle.try_into_resource_dynamic(&mut *self.store).map_err(|error| store_error(&error))?;
-        Ok(u64::from(proxy.rep()))
+        let rep = proxy.rep();
+        let sessions = self.store.data_mut().sessions.as_mut();
+        let id = sessions.and_then(|sessions| sessions.handle(self.remote, rep, owned));
+        id.ok_or_else(|| {
+            self.is_stale = true;
+            HandleError::Unknown { id: u64::from(rep) }
+        })
     }
 
     fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
-        let (Some(kind), Ok(rep), true) = (self.kinds.get(resource), u32::try_from(id), owned) else {
+        let (Some(kind), true) = (self.kinds.get(resource), owned) else {
             return Err(HandleError::Unknown { id });
         };
+        let sessions = self.store.data_mut().sessions.as_mut();
+        let rep = sessions.and_then(|sessions| sessions.proxy(self.remote, id));
+        let rep = rep.ok_or(HandleError::Unknown { id })?;
         ResourceDynamic::new_own(rep, *kind)
             .try_into_resource_any(&mut *self.store)
             .map_err(|error| store_error(&error))

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use model::interface::InterfaceName;
 use model::linked::{LinkedGraph, Target};
 use model::name::{ComponentName, NodeName};
+use model::placement::LinkTerms;
 
 use crate::host::engine::SLICE_INSTANCES_MAX;
 use crate::host::remote::Site;
@@ -45,6 +46,8 @@ pub(crate) enum Provider {
         to: ComponentName,
         /// Where it runs.
         node: NodeName,
+        /// What is asked of the link.
+        terms: LinkTerms,
     },
     /// The node's host.
     Host,
@@ -95,7 +98,8 @@ impl<'a> Unfolding<'a> {
             if let Some(to) = link.to.member()
                 && let Some(node) = self.site.elsewhere(to)
             {
-                let provider = Provider::Remote { to: to.clone(), node: node.clone() };
+                let (to, node, terms) = (to.clone(), node.clone(), link.terms.clone());
+                let provider = Provider::Remote { to, node, terms };
                 imports.push((link.interface.clone(), provider));
                 continue;
             }
@@ -153,7 +157,7 @@ mod tests {
                 to: Target::Component { name: to.parse().unwrap(), export: interface },
                 wiring: LinkOrigin::Explicit,
                 functions: Vec::new(),
-                locality: model::placement::Locality::Any,
+                terms: model::placement::LinkTerms::default(),
             });
         }
         linked
@@ -174,7 +178,7 @@ mod tests {
             let providers = instance.imports.iter().map(|(_, provider)| match provider {
                 Provider::Instance { index, .. } => index.to_string(),
                 Provider::Capability(name) => name.to_string(),
-                Provider::Remote { to, node } => format!("{to}@{node}"),
+                Provider::Remote { to, node, .. } => format!("{to}@{node}"),
                 Provider::Host => "host".to_owned(),
             });
             format!("{}({})", instance.component, providers.collect::<Vec<_>>().join(","))

@@ -48,18 +48,20 @@ pub(crate) struct Links {
 /// The sessions of one instance. Dropped with it, which ends them.
 pub(crate) struct Sessions {
     links: Arc<Links>,
-    open: Vec<Session>,
+    calls: Vec<Calls>,
 }
 
+/// What one instance has with one provider.
 #[derive(Default)]
-enum Session {
-    /// Not called yet.
-    #[default]
-    Idle,
-    /// Opened by a call that has been answered.
-    Open(Opened),
-    /// Its provider is gone, and with it all handles.
-    Gone,
+struct Calls {
+    /// None before the first call, and after one that was lost: the next opens another.
+    opened: Option<Opened>,
+    /// Counts the sessions. A handle is of one of them.
+    epoch: u64,
+    /// The provider's handles, each with its session; what stands for one in the store is its place here.
+    handles: Vec<Option<(u64, u64)>>,
+    /// Places without a handle.
+    free: Vec<u32>,
 }
 
 /// A session at the other end; dropped, it is closed there.
@@ -86,18 +88,43 @@ impl Opened {
 impl Sessions {
     /// None open yet.
     pub(crate) fn new(links: Arc<Links>) -> Self {
-        let open = links.remotes.iter().map(|_| Session::Idle).collect();
-        Self { links, open }
+        let calls = links.remotes.iter().map(|_| Calls::default()).collect();
+        Self { links, calls }
     }
 
-    /// The guest has dropped a handle of the provider at this place.
-    pub(crate) fn dropped(&mut self, remote: usize, handle: u64) {
-        if let Some(Session::Open(opened)) = self.open.get_mut(remote) {
+    /// What stands in the store for a handle that the provider at this place has just given.
+    pub(crate) fn proxy(&mut self, remote: usize, handle: u64) -> Option<u32> {
+        let calls = self.calls.get_mut(remote)?;
+        let entry = Some((calls.epoch, handle));
+        if let Some(free) = calls.free.pop() {
+            *calls.handles.get_mut(usize::try_from(free).ok()?)? = entry;
+            return Some(free);
+        }
+        calls.handles.push(entry);
+        u32::try_from(calls.handles.len() - 1).ok()
+    }
+
+    /// The provider's handle behind a proxy, if its session is still open; an owned one is given away with that.
+    pub(crate) fn handle(&mut self, remote: usize, proxy: u32, owned: bool) -> Option<u64> {
+        let calls = self.calls.get_mut(remote)?;
+        let (epoch, handle) = if owned { calls.take(proxy)? } else { calls.get(proxy)? };
+        (epoch == calls.epoch && calls.opened.is_some()).then_some(handle)
+    }
+
+    /// The guest has dropped a proxy.
+    pub(crate) fn dropped(&mut self, remote: usize, proxy: u32) {
+        let Some(calls) = self.calls.get_mut(remote) else { return };
+        if let Some((epoch, handle)) = calls.take(proxy)
+            && epoch == calls.epoch
+            && let Some(opened) = &mut calls.opened
+        {
             opened.dropped.push(handle);
         }
     }
 
     /// Calls a function of the provider at this place. `request` is what the log calls the work.
+    ///
+    /// After a failure the provider's instance is gone, and its handles with it.
     pub(crate) async fn call(
         &mut self,
         remote: usize,
@@ -113,70 +140,90 @@ impl Sessions {
             );
             return Err(LinkFailure::new(LinkReason::Protocol, message));
         }
-        let (Some(session), Some(to)) = (self.open.get_mut(remote), self.links.remotes.get(remote)) else {
+        let (Some(calls), Some(to)) = (self.calls.get_mut(remote), self.links.remotes.get(remote)) else {
             return Err(LinkFailure::new(LinkReason::Protocol, "the link is not known"));
         };
-        let call = |arguments| {
-            let left = deadline.saturating_duration_since(Instant::now()).as_micros();
-            Body::Call(Call { function, arguments, deadline_us: u64::try_from(left).unwrap_or(u64::MAX) })
-        };
-        // Taken out: a call that is given up half-way ends the session.
-        match std::mem::replace(session, Session::Gone) {
-            Session::Gone => {
-                let message = format!("the instance of {} on node {} is gone", to.to, to.node);
-                Err(LinkFailure::new(LinkReason::Lost, message))
-            }
-            Session::Open(mut opened) => {
-                let mut frames = Vec::with_capacity(2);
-                if !opened.dropped.is_empty() {
-                    frames.push(Body::Dropped(std::mem::take(&mut opened.dropped)));
-                }
-                frames.push(call(arguments));
-                let answer = opened.line.call(opened.id, frames).await?;
-                *session = Session::Open(opened);
-                Ok(answer)
-            }
-            Session::Idle => {
-                let mut wait = RETRY_LEAST;
-                let mut tries = 1;
-                loop {
-                    let (opened, answer) = self.links.open(to, call(arguments.clone()), request).await;
-                    match answer {
-                        Ok(answer) => {
-                            *session = opened.map_or(Session::Gone, Session::Open);
-                            return Ok(answer);
-                        }
-                        // Nothing was done: it may be done now.
-                        Err(failure)
-                            if failure.reason.is_undelivered()
-                                && tries < TRIES_MAX
-                                && Instant::now() + wait < deadline =>
-                        {
-                            tokio::time::sleep(wait).await;
-                            wait = (wait * 2).min(RETRY_MOST);
-                            tries += 1;
-                        }
-                        Err(failure) => return Err(failure),
+        // Taken out, and another session's number: a call that fails or is given up half-way ends the session.
+        let (opened, epoch) = (calls.opened.take(), calls.epoch);
+        calls.epoch += 1;
+        let calling = async {
+            match opened {
+                Some(mut opened) => {
+                    let mut frames = Vec::with_capacity(2);
+                    if !opened.dropped.is_empty() {
+                        frames.push(Body::Dropped(std::mem::take(&mut opened.dropped)));
                     }
+                    frames.push(call(function, arguments, deadline));
+                    let answer = opened.line.call(opened.id, frames).await?;
+                    Ok((opened, answer))
                 }
+                None => self.links.first_call(to, function, arguments, request, deadline).await,
             }
-        }
+        };
+        let (opened, answer) = match tokio::time::timeout_at(deadline.into(), calling).await {
+            Ok(called) => called?,
+            Err(_) => {
+                let message = "no answer came in time; whether the call was done is not known";
+                return Err(LinkFailure::new(LinkReason::Deadline, message));
+            }
+        };
+        (calls.opened, calls.epoch) = (Some(opened), epoch);
+        Ok(answer)
     }
 }
 
+impl Calls {
+    fn get(&self, proxy: u32) -> Option<(u64, u64)> {
+        *self.handles.get(usize::try_from(proxy).ok()?)?
+    }
+
+    fn take(&mut self, proxy: u32) -> Option<(u64, u64)> {
+        let taken = self.handles.get_mut(usize::try_from(proxy).ok()?)?.take();
+        if taken.is_some() {
+            self.free.push(proxy);
+        }
+        taken
+    }
+}
+
+/// A call with the time that is left.
+fn call(function: u32, arguments: Vec<u8>, deadline: Instant) -> Body {
+    let left = deadline.saturating_duration_since(Instant::now()).as_micros();
+    Body::Call(Call { function, arguments, deadline_us: u64::try_from(left).unwrap_or(u64::MAX) })
+}
+
 impl Links {
-    /// Opens a session with its first call.
-    async fn open(
+    /// Opens a session with a call, and tries again while that was not delivered.
+    async fn first_call(
         &self,
         to: &Remote,
-        call: Body,
+        function: u32,
+        arguments: Vec<u8>,
         request: &str,
-    ) -> (Option<Opened>, Result<Vec<u8>, LinkFailure>) {
-        let line = match self.carrier.line(&to.node).await {
-            Ok(line) => line,
-            Err(failure) => return (None, Err(failure)),
-        };
-        let opened = Opened::new(line);
+        deadline: Instant,
+    ) -> Result<(Opened, Vec<u8>), LinkFailure> {
+        let mut wait = RETRY_LEAST;
+        let mut tries = 1;
+        loop {
+            match self.open(to, call(function, arguments.clone(), deadline), request).await {
+                // Nothing was done: it may be done now.
+                Err(failure)
+                    if failure.reason.is_undelivered()
+                        && tries < TRIES_MAX
+                        && Instant::now() + wait < deadline =>
+                {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MOST);
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Opens a session with its first call.
+    async fn open(&self, to: &Remote, call: Body, request: &str) -> Result<(Opened, Vec<u8>), LinkFailure> {
+        let opened = Opened::new(self.carrier.line(&to.node).await?);
         let open = Body::Open(Box::new(Open {
             graph: self.origin.graph.clone(),
             uid: self.origin.uid.clone(),
@@ -186,7 +233,58 @@ impl Links {
             request: request.to_owned(),
             functions: to.functions.clone(),
         }));
-        let answer = opened.line.call(opened.id, vec![open, call]).await;
-        (Some(opened), answer)
+        let answer = opened.line.call(opened.id, vec![open, call]).await?;
+        Ok((opened, answer))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn sessions() -> Sessions {
+        let remote = Remote {
+            from: "app".parse().unwrap(),
+            to: "db".parse().unwrap(),
+            node: "n2".parse().unwrap(),
+            functions: Vec::new(),
+        };
+        let origin = Origin {
+            graph: "default/g".parse().unwrap(),
+            uid: Uid::new("u").unwrap(),
+            generation: Generation(1),
+        };
+        let carrier = Arc::new(Carrier::new(Box::new(|_| None)));
+        Sessions::new(Arc::new(Links { origin, remotes: vec![remote], carrier }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_delivered_ends_with_that_before_its_deadline() {
+        let mut sessions = sessions();
+        let start = tokio::time::Instant::now();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let failure = sessions.call(0, 0, Vec::new(), "r", deadline).await.unwrap_err();
+        assert_eq!(failure.reason, LinkReason::Unavailable);
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        let large = vec![0; MESSAGE_MAX_BYTES + 1];
+        let failure = sessions.call(0, 0, large, "r", deadline).await.unwrap_err();
+        assert_eq!(failure.reason, LinkReason::Protocol);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handles_are_of_the_session_that_gave_them() {
+        let mut sessions = sessions();
+        // As after a call that was answered with two handles.
+        let (one, two) = (sessions.proxy(0, 7).unwrap(), sessions.proxy(0, 8).unwrap());
+        assert_ne!(one, two);
+        sessions.dropped(0, one);
+        assert_eq!(sessions.proxy(0, 9), Some(one), "places are used again");
+        assert_eq!(sessions.handle(0, two, false), None, "without a session, no handle means anything");
+        assert_eq!(sessions.handle(0, 99, true), None);
+        assert_eq!(sessions.handle(9, one, true), None);
+        let deadline = Instant::now() + Duration::from_secs(1);
+        sessions.call(0, 0, Vec::new(), "r", deadline).await.unwrap_err();
+        assert!(sessions.calls[0].handles[two as usize].unwrap().0 != sessions.calls[0].epoch);
     }
 }

@@ -6,7 +6,7 @@ use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
-use model::placement::{Locality, Placement, Requirements};
+use model::placement::{LinkTerms, Locality, Placement, Requirements};
 use model::policy::PolicyVersion;
 use model::route::{HttpRoute, PathPrefix};
 use model::unit::ByteSize;
@@ -241,7 +241,14 @@ impl From<Link> for wire::Link {
                 LinkOrigin::BuiltIn => wire::link::Wiring::BuiltIn(wire::BuiltInWiring {}),
             }),
             functions: link.functions.into_iter().map(Into::into).collect(),
-            same_node: link.locality == Locality::SameNode,
+            terms: Some(wire::LinkTerms {
+                same_node: link.terms.locality == Locality::SameNode,
+                timeout_ms: link
+                    .terms
+                    .timeout
+                    .map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+                on_loss: link.terms.on_loss.unwrap_or_default(),
+            }),
         }
     }
 }
@@ -272,8 +279,16 @@ impl TryFrom<wire::Link> for Link {
             to,
             wiring,
             functions: each("functions", link.functions)?,
-            locality: if link.same_node { Locality::SameNode } else { Locality::Any },
+            terms: link.terms.map(terms).unwrap_or_default(),
         })
+    }
+}
+
+fn terms(terms: wire::LinkTerms) -> LinkTerms {
+    LinkTerms {
+        locality: if terms.same_node { Locality::SameNode } else { Locality::Any },
+        timeout: (terms.timeout_ms != 0).then(|| Duration::from_millis(terms.timeout_ms)),
+        on_loss: (!terms.on_loss.is_empty()).then_some(terms.on_loss),
     }
 }
 

@@ -287,7 +287,7 @@ mod tests {
             },
             wiring: LinkOrigin::Inferred,
             functions: Vec::new(),
-            locality: model::placement::Locality::Any,
+            terms: model::placement::LinkTerms::default(),
         }
     }
 

@@ -24,7 +24,7 @@ use wasmtime::component::ResourceAny;
 
 pub(crate) use self::error::{DecodeError, DecodeProblem, EncodeError, EncodeProblem, Refusal, Unsupported};
 pub(crate) use self::resources::Resources;
-pub(crate) use self::signature::Signature;
+pub(crate) use self::signature::{ErrorCase, Signature};
 
 /// The handles of one session: what stands for a resource on the wire, and what it stands for here.
 ///

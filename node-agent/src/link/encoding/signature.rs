@@ -55,6 +55,25 @@ impl Signature {
         &self.text
     }
 
+    /// The error that this function answers with if something outside of both components fails: the case `name` of its
+    /// error type, if that holds nothing or a string; or a string, if its error is one.
+    pub(crate) fn error_case(&self, name: &str) -> Option<ErrorCase> {
+        let Some(Shape::Result { err: Some(error), .. }) = &self.result else { return None };
+        match &**error {
+            Shape::String => Some(ErrorCase::Text),
+            Shape::Enum(names) => names.position(name).map(|_| ErrorCase::Enum(name.to_owned())),
+            Shape::Variant(variant) => {
+                let payload = variant.payloads.get(variant.names.position(name)?)?;
+                match payload {
+                    None => Some(ErrorCase::Variant { name: name.to_owned(), has_text: false }),
+                    Some(Shape::String) => Some(ErrorCase::Variant { name: name.to_owned(), has_text: true }),
+                    Some(_) => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
     /// How many results it has: none or one.
     pub(crate) fn results(&self) -> usize {
         usize::from(self.result.is_some())
@@ -111,6 +130,35 @@ impl Signature {
         handles: &mut dyn Handles,
     ) -> Result<Option<Val>, DecodeError> {
         Decoder::new(handles).result(self.result.as_ref(), bytes)
+    }
+}
+
+/// An error of a function's own type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum ErrorCase {
+    /// A string.
+    Text,
+    /// A case of an enum.
+    Enum(String),
+    /// A case of a variant, which may hold a string.
+    Variant {
+        /// The case.
+        name: String,
+        /// Whether it holds why.
+        has_text: bool,
+    },
+}
+
+impl ErrorCase {
+    /// The function's result, with this error.
+    pub(crate) fn value(&self, why: &str) -> Val {
+        let text = || Val::String(why.to_owned());
+        let error = match self {
+            Self::Text => text(),
+            Self::Enum(name) => Val::Enum(name.clone()),
+            Self::Variant { name, has_text } => Val::Variant(name.clone(), has_text.then(|| Box::new(text()))),
+        };
+        Val::Result(Err(Some(Box::new(error))))
     }
 }
 

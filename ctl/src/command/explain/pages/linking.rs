@@ -94,6 +94,12 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Check the path: `source` names the built `.wasm` file.",
     },
     Page {
+        reason: "on_loss",
+        means: "A link maps a lost call to an error that no function of its interface can answer with.",
+        remedy: "Name a case of a function's error type that holds nothing or a string; `ctl component inspect FILE -o \
+                 wide` shows the types.",
+    },
+    Page {
         reason: "policy_audit",
         means: "A policy in mode `audit` would stand on a link; it is shown, and does nothing.",
         remedy: "Nothing. With `mode: enforce` it takes effect.",

@@ -1,4 +1,5 @@
-//! A cluster of real processes: one member of the control plane, one node agent, and `ctl` to tell them what to do.
+//! A cluster of real processes: one member of the control plane, one node agent or several, and `ctl` to tell them
+//! what to do.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,9 +22,11 @@ const SERVING_POLL: Duration = Duration::from_micros(500);
 pub struct Cluster {
     /// The member of the control plane.
     pub control_plane: Process,
-    /// The node's agent.
+    /// The agent of the node `n1`.
     pub agent: Process,
-    /// Where its ingress listens.
+    /// The agents of `n2` and so on.
+    pub others: Vec<Process>,
+    /// Where the ingress of `n1` listens.
     pub ingress: SocketAddr,
     api: String,
     ctl: PathBuf,
@@ -33,6 +36,11 @@ pub struct Cluster {
 impl Cluster {
     /// Starts both in an empty folder, and waits until they listen.
     pub fn start(bench: &Bench, name: &str) -> anyhow::Result<Self> {
+        Self::start_nodes(bench, name, 1)
+    }
+
+    /// The same with several nodes.
+    pub fn start_nodes(bench: &Bench, name: &str, nodes: usize) -> anyhow::Result<Self> {
         let folder = bench.folder(name)?;
         let data = folder.join("control-plane");
         let mut command = clean(&bench.binary("control-plane"));
@@ -40,13 +48,12 @@ impl Cluster {
         let mut control_plane = Process::start("control-plane", &mut command, &folder)?;
         let api = text(&control_plane.ready(&data.join("ready.json"))?, "api_address")?;
 
-        let data = folder.join("agent");
-        let mut command = clean(&bench.binary("node-agent"));
-        command.args(["--name", "n1", "--api-listen", "127.0.0.1:0", "--ingress-listen", "127.0.0.1:0"]);
-        command.args(["--control-plane", &format!("http://{api}"), "--data-dir"]).arg(&data);
-        let mut agent = Process::start("node-agent", &mut command, &folder)?;
-        let ingress = text(&agent.ready(&data.join("agent.json"))?, "ingress_address")?.parse()?;
-        Ok(Self { control_plane, agent, ingress, api, ctl: bench.binary("ctl"), folder })
+        let (agent, ingress) = start_agent(bench, &folder, &api, 1)?;
+        let mut others = Vec::new();
+        for number in 2..=nodes {
+            others.push(start_agent(bench, &folder, &api, number)?.0);
+        }
+        Ok(Self { control_plane, agent, others, ingress, api, ctl: bench.binary("ctl"), folder })
     }
 
     /// Runs `ctl` to its end.
@@ -94,6 +101,23 @@ impl Cluster {
             std::thread::sleep(SERVING_POLL);
         }
     }
+}
+
+/// The agent of a node, and where its ingress listens.
+fn start_agent(
+    bench: &Bench,
+    folder: &Path,
+    api: &str,
+    number: usize,
+) -> anyhow::Result<(Process, SocketAddr)> {
+    let node = format!("n{number}");
+    let data = folder.join(format!("agent-{node}"));
+    let mut command = clean(&bench.binary("node-agent"));
+    command.args(["--name", &node, "--api-listen", "127.0.0.1:0", "--ingress-listen", "127.0.0.1:0"]);
+    command.args(["--control-plane", &format!("http://{api}"), "--data-dir"]).arg(&data);
+    let mut agent = Process::start(&format!("node-agent-{node}"), &mut command, folder)?;
+    let ingress = text(&agent.ready(&data.join("agent.json"))?, "ingress_address")?.parse()?;
+    Ok((agent, ingress))
 }
 
 /// A command that sees no setting of whoever runs the measurement.

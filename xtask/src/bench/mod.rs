@@ -46,7 +46,7 @@ pub struct Arguments {
 enum Subject {
     /// Hello through the ingress, beside a minimal loop and bare hyper.
     Serve,
-    /// A call over a link, beside the same components composed by wac alone.
+    /// A call over a link: on one node beside components composed by wac alone, between two beside bare gRPC.
     Link,
     /// Customers with and without a policy in front of the database.
     Policy,
@@ -110,7 +110,7 @@ fn build(root: &Path, target_dir: &Path, dev: bool) -> anyhow::Result<PathBuf> {
     }
     // One command, so that all are built with the same features of what they share.
     let programs = ["--package", "control-plane", "--package", "node-agent", "--package", "ctl", "--bins"];
-    let baselines = ["--example", "minimal_serve", "--example", "raw_hello"];
+    let baselines = ["--example", "minimal_serve", "--example", "raw_hello", "--example", "raw_echo"];
     let arguments = [&["build", "--release", "--locked"], &programs[..], &baselines[..]].concat();
     command::run(command::cargo(root, &arguments))?;
     Ok(target_dir.join("release"))

@@ -5,11 +5,11 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::cluster::Cluster;
-use super::load::{Connection, Target};
-use super::process::Process;
-use super::table::{median, quantile};
-use super::{Bench, say};
+use crate::bench::cluster::Cluster;
+use crate::bench::load::{Connection, Target};
+use crate::bench::process::Process;
+use crate::bench::table::{median, quantile};
+use crate::bench::{Bench, say};
 
 /// So many that a request is long against the noise of one, and short against its deadline: some 10 ms.
 const CALLS: u32 = 1_000_000;

@@ -1,0 +1,232 @@
+//! The measure for links between nodes: what a call over gRPC costs with tonic and no component.
+//!
+//! `raw_echo serve` echoes messages on a free port of loopback, as a unary method and as a stream in both directions.
+//! `raw_echo call ADDRESS` takes the place of the consumer's agent: `GET /unary?n=1000` makes so many calls one after
+//! another and answers their number, `GET /bidi?n=1000` sends as many messages on a stream that it opens for it, each
+//! when the one before has come back. Both print where they listen. Connections and their settings are those of the
+//! agent, and the message has the bytes of a call of `add: func(u32, u32) -> u32`.
+
+use std::convert::Infallible;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
+use http::uri::PathAndQuery;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use proto::weft::link::v1::{Call, Frame, Frames, frame};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::client::Grpc;
+use tonic::codegen::Service;
+use tonic::server::{NamedService, StreamingService, UnaryService};
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+/// As the agent's carrier.
+const CONNECTIONS: usize = 2;
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+const UNARY: &str = "/raw.Echo/Unary";
+const BIDI: &str = "/raw.Echo/Bidi";
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve"] => serve().await,
+        ["call", address] => call(address).await,
+        _ => anyhow::bail!("usage: raw_echo serve | raw_echo call ADDRESS"),
+    }
+}
+
+async fn listen() -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
+    Ok(listener)
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let incoming = TcpIncoming::from(listen().await?).with_nodelay(Some(true));
+    Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .add_service(Echo)
+        .serve_with_incoming(incoming)
+        .await?;
+    Ok(())
+}
+
+/// Both methods, as generated code would offer them.
+#[derive(Clone)]
+struct Echo;
+
+impl NamedService for Echo {
+    const NAME: &'static str = "raw.Echo";
+}
+
+impl Service<http::Request<Body>> for Echo {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        async move {
+            let mut grpc = tonic::server::Grpc::new(ProstCodec::<Frames, Frames>::default());
+            Ok(match request.uri().path() {
+                UNARY => grpc.unary(Echo, request).await,
+                BIDI => grpc.streaming(Echo, request).await,
+                _ => Status::unimplemented("no such method").into_http(),
+            })
+        }
+        .boxed()
+    }
+}
+
+impl UnaryService<Frames> for Echo {
+    type Response = Frames;
+    type Future = std::future::Ready<Result<Response<Frames>, Status>>;
+
+    fn call(&mut self, request: Request<Frames>) -> Self::Future {
+        std::future::ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+impl StreamingService<Frames> for Echo {
+    type Response = Frames;
+    type ResponseStream = Streaming<Frames>;
+    type Future = std::future::Ready<Result<Response<Streaming<Frames>>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<Frames>>) -> Self::Future {
+        std::future::ready(Ok(Response::new(request.into_inner())))
+    }
+}
+
+async fn call(address: &str) -> anyhow::Result<()> {
+    let address: SocketAddr = address.parse()?;
+    let mut channels = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))?
+            .tcp_nodelay(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        channels.push(endpoint.connect().await?);
+    }
+    let caller = Arc::new(Caller { channels, next: AtomicUsize::new(0) });
+    let listener = listen().await?;
+    loop {
+        let (client, _) = listener.accept().await?;
+        client.set_nodelay(true)?;
+        let caller = caller.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| caller.answer(request));
+            // A client that goes away is no failure of the measurement; the load generator counts what it got.
+            let _ =
+                http1::Builder::new().keep_alive(true).serve_connection(TokioIo::new(client), service).await;
+        });
+    }
+}
+
+struct Caller {
+    channels: Vec<Channel>,
+    next: AtomicUsize,
+}
+
+impl Caller {
+    async fn answer(
+        &self,
+        request: hyper::Request<Incoming>,
+    ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
+        let count = request.uri().query().and_then(|query| query.strip_prefix("n=")?.parse().ok());
+        let done = match (request.uri().path(), count) {
+            ("/unary", Some(count)) => self.unary(count).await,
+            ("/bidi", Some(count)) => self.bidi(count).await,
+            _ => Err(anyhow::anyhow!("/unary?n=… or /bidi?n=…")),
+        };
+        let (status, text) = match done {
+            Ok(count) => (http::StatusCode::OK, count.to_string()),
+            Err(error) => (http::StatusCode::BAD_GATEWAY, format!("{error:#}")),
+        };
+        let mut response = hyper::Response::new(Full::new(text.into()));
+        *response.status_mut() = status;
+        Ok(response)
+    }
+
+    fn grpc(&self) -> Grpc<Channel> {
+        let at = self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len();
+        Grpc::new(self.channels[at].clone())
+    }
+
+    async fn unary(&self, count: u32) -> anyhow::Result<u32> {
+        let mut grpc = self.grpc();
+        for number in 0..count {
+            grpc.ready().await?;
+            let (path, codec) = (PathAndQuery::from_static(UNARY), ProstCodec::default());
+            let answer: Response<Frames> = grpc.unary(Request::new(message(number)), path, codec).await?;
+            check(number, &answer.into_inner())?;
+        }
+        Ok(count)
+    }
+
+    async fn bidi(&self, count: u32) -> anyhow::Result<u32> {
+        if count == 0 {
+            return Ok(0);
+        }
+        let mut grpc = self.grpc();
+        grpc.ready().await?;
+        let (sender, messages) = mpsc::channel(1);
+        // The first message goes with the stream: no one waits for an empty answer.
+        sender.send(message(0)).await?;
+        let (path, codec) = (PathAndQuery::from_static(BIDI), ProstCodec::default());
+        let messages = ReceiverStream::new(messages);
+        let answers: Response<Streaming<Frames>> = grpc.streaming(Request::new(messages), path, codec).await?;
+        let mut answers = answers.into_inner();
+        for number in 0..count {
+            if number > 0 {
+                sender.send(message(number)).await?;
+            }
+            let answer = answers.next().await.context("the stream has ended")??;
+            check(number, &answer)?;
+        }
+        Ok(count)
+    }
+}
+
+/// What the agent sends for `add(number, 1)`.
+fn message(number: u32) -> Frames {
+    /// Most of the ten seconds that a call has.
+    const LEFT_US: u64 = 9_900_000;
+    let mut arguments = vec![0x08];
+    let mut left = number;
+    while left >= 0x80 {
+        arguments.push(left.to_le_bytes()[0] | 0x80);
+        left >>= 7;
+    }
+    arguments.extend([left.to_le_bytes()[0], 0x10, 1]);
+    let call = Call { function: 0, arguments, deadline_us: LEFT_US };
+    Frames { frames: vec![Frame { session: u64::from(number), body: Some(frame::Body::Call(call)) }] }
+}
+
+fn check(number: u32, answer: &Frames) -> anyhow::Result<()> {
+    let is_it = answer.frames.iter().any(|frame| frame.session == u64::from(number));
+    anyhow::ensure!(is_it, "another message came back than number {number}");
+    Ok(())
+}

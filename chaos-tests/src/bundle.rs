@@ -22,6 +22,11 @@ impl Bundle {
         Self { folder, manifest }
     }
 
+    /// A manifest whose files are in a folder.
+    pub fn of(folder: PathBuf, manifest: String) -> Self {
+        Self { folder, manifest }
+    }
+
     /// The graph of an example.
     pub fn graph(example: &str) -> Self {
         Self::example(example, "graph.yaml")

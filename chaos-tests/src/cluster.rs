@@ -292,6 +292,11 @@ impl Member {
         self.process.as_ref().expect("it runs").signal(Signal::TERM);
     }
 
+    /// The memory of its process that is in use.
+    pub fn memory_bytes(&self) -> u64 {
+        self.process.as_ref().expect("it runs").memory_bytes()
+    }
+
     /// Makes it stand still.
     pub fn pause(&self) {
         self.process.as_ref().expect("it runs").signal(Signal::STOP);

@@ -38,6 +38,14 @@ impl Process {
         self.child.id()
     }
 
+    /// The memory it uses.
+    pub fn memory_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.id());
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let found = text.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        found.and_then(|kib| kib.parse::<u64>().ok()).expect("a process has memory") << 10
+    }
+
     /// What it wrote.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

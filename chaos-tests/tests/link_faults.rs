@@ -1,0 +1,283 @@
+//! Links between nodes under faults: whatever becomes of the node of a provider, each request gets its answer or the
+//! declared failure in time, no write is done twice, and afterwards all is as it was.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use chaos_tests::bundle::Bundle;
+use chaos_tests::cluster::Cluster;
+use chaos_tests::traffic::{Answer, Broken, Client, Exchange, Load};
+use chaos_tests::wait::{SOON, holds, until};
+use http::Method;
+use tokio::task::JoinHandle;
+
+const GRAPH: &str = "default/customers";
+const HOST: &str = "customers.localhost";
+/// The deadline of `customers`, and what a busy machine may add.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5 + 3);
+/// Longer than the agent waits for what is under way, once its ingress has nothing to do.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
+/// Requests and writes that prove something.
+const ENOUGH: usize = 50;
+/// Makes a row of each change of a name, so that it can be counted how often a change was done.
+const JOURNAL: &str = "
+CREATE TRIGGER journal AFTER UPDATE OF name ON customers
+BEGIN INSERT INTO customers (name, email) VALUES ('journal', NEW.name); END;
+";
+
+/// `customers` with the application on n1 and the database, with a journal, on n3.
+fn journalled(cluster: &Cluster) -> Bundle {
+    let parted = Bundle::example("customers", "graph-apart.yaml");
+    let folder = cluster.folder().join("journalled");
+    parted.write(&folder, "graph.yaml");
+    let seed = folder.join("seed.sql");
+    let text = std::fs::read_to_string(&seed).unwrap();
+    std::fs::write(seed, text + JOURNAL).unwrap();
+    Bundle::of(folder, parted.manifest().to_owned())
+}
+
+/// A change of a name, and what came of it.
+type Write = (String, Result<Answer, Broken>);
+
+/// Connections that change a name over and over, each time to one that never was.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    good: Arc<AtomicUsize>,
+    tasks: Vec<JoinHandle<Vec<Write>>>,
+}
+
+impl Writers {
+    fn start(address: SocketAddr, connections: usize) -> Self {
+        let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let writer = |writer: usize| {
+            let (stop, good) = (stop.clone(), good.clone());
+            let mut client = Client::new(address, HOST);
+            tokio::spawn(async move {
+                let mut writes = Vec::new();
+                while !stop.load(Ordering::Acquire) {
+                    let name = format!("writer {writer}, write {}", writes.len());
+                    let body = format!(r#"{{"name":"{name}"}}"#);
+                    let answer = client.ask(Method::POST, "/customers/1", &body).await;
+                    good.fetch_add(usize::from(is_good(&answer)), Ordering::AcqRel);
+                    writes.push((name, answer));
+                }
+                writes
+            })
+        };
+        let tasks = (0..connections).map(writer).collect();
+        Self { stop, good, tasks }
+    }
+
+    async fn stop(self) -> Vec<Write> {
+        self.stop.store(true, Ordering::Release);
+        let mut all = Vec::new();
+        for task in self.tasks {
+            all.extend(task.await.unwrap());
+        }
+        all
+    }
+}
+
+fn is_good(answer: &Result<Answer, Broken>) -> bool {
+    answer.as_ref().is_ok_and(|answer| answer.status == 200)
+}
+
+/// Whether it is an answer, or what is declared where there is none.
+fn is_declared(answer: &Result<Answer, Broken>) -> bool {
+    let Ok(answer) = answer else { return false };
+    let declared = [(502, "link_lost"), (503, "link_unavailable"), (504, "deadline_exceeded")];
+    answer.status == 200
+        || declared.contains(&(answer.status, answer.json()["error"].as_str().unwrap_or_default()))
+}
+
+/// Everything was answered as declared, in time.
+fn are_declared(exchanges: &[Exchange]) {
+    for exchange in exchanges {
+        let took = exchange.ended - exchange.started;
+        assert!(
+            is_declared(&exchange.answer) && took < ANSWERED_WITHIN,
+            "after {took:?}: {:?}",
+            exchange.answer
+        );
+    }
+}
+
+/// Each write was done once if it was answered with 200, and at most once if it was not.
+async fn are_done_once(client: &mut Client, writes: &[Write]) {
+    let rows = client.get("/customers").await.json();
+    let mut done: BTreeMap<&str, usize> = BTreeMap::new();
+    for row in rows.as_array().unwrap().iter().filter(|row| row["name"] == "journal") {
+        *done.entry(row["email"].as_str().unwrap()).or_default() += 1;
+    }
+    for (name, answer) in writes {
+        let times = done.get(name.as_str()).copied().unwrap_or_default();
+        assert!(is_declared(answer), "{name}: {answer:?}");
+        assert!(times == 1 || times == 0 && !is_good(answer), "{name} was done {times} times: {answer:?}");
+    }
+}
+
+/// Load and writers go on while something happens to n3; what they are answered is as declared, and good again
+/// afterwards.
+async fn survives(cluster: &mut Cluster, fault: impl AsyncFnOnce(&mut Cluster, &Load)) {
+    let bundle = journalled(cluster);
+    cluster.api().deploy_and_wait(&bundle).await;
+    let load = Load::start(cluster.ingress_address(), HOST, "/customers/2", 4);
+    let writers = Writers::start(cluster.ingress_address(), 2);
+    let busy = async |least_answers: usize, least_writes: usize| {
+        until("load", SOON, async || {
+            let seen = (load.answers(), writers.good.load(Ordering::Acquire));
+            holds(seen.0 >= least_answers && seen.1 >= least_writes, seen)
+        })
+        .await;
+    };
+    busy(ENOUGH, ENOUGH).await;
+    fault(cluster, &load).await;
+
+    let mut client = cluster.client(HOST);
+    until("it answers again", SOON, async || {
+        let answer = client.get("/customers/2").await;
+        holds(answer.status == 200, answer)
+    })
+    .await;
+    let healed = Instant::now();
+    busy(load.answers() + ENOUGH, writers.good.load(Ordering::Acquire) + ENOUGH).await;
+    let (exchanges, writes) = (load.stop().await, writers.stop().await);
+    are_declared(&exchanges);
+    let failed = exchanges.iter().filter(|exchange| exchange.good().is_none());
+    assert!(failed.clone().count() > 0, "nothing happened");
+    let after: Vec<_> = failed.filter(|exchange| exchange.started > healed).collect();
+    assert!(after.is_empty(), "{after:#?}");
+    are_done_once(&mut client, &writes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kill_of_a_providers_node_costs_declared_failures_and_no_write_is_done_twice() {
+    let mut cluster = Cluster::start_nodes(3).await;
+    survives(&mut cluster, async |cluster, load| {
+        for _ in 0..2 {
+            let moment = cluster.choices.below(20);
+            until_answers(load, load.answers() + usize::try_from(moment).unwrap()).await;
+            cluster.agent_named("n3").kill();
+            // Each connection has had its failure.
+            until_answers(load, load.answers() + 8).await;
+            cluster.agent_named("n3").start().await;
+            until_answers(load, load.answers() + ENOUGH).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_providers_node_that_stands_still_is_given_up_and_found_again() {
+    let mut cluster = Cluster::start_nodes(3).await;
+    survives(&mut cluster, async |cluster, load| {
+        cluster.agent_named("n3").pause();
+        until("n1 gives up its streams", SOON, async || {
+            let log = cluster.agent.last_log();
+            let ended = log.lines().filter(|line| line.contains("a stream of links ended")).count();
+            holds(ended == 2, ended)
+        })
+        .await;
+        until_answers(load, load.answers() + 4).await;
+        cluster.agent_named("n3").resume();
+    })
+    .await;
+}
+
+async fn until_answers(load: &Load, least: usize) {
+    until("answers", SOON, async || holds(load.answers() >= least, load.answers())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_requests_of_a_graph_that_is_deleted_end_as_declared() {
+    let cluster = Cluster::start_nodes(3).await;
+    let api = cluster.api();
+    for _ in 0..2 {
+        api.deploy_and_wait(&journalled(&cluster)).await;
+        let load = Load::start(cluster.ingress_address(), HOST, "/customers", 8);
+        until_answers(&load, ENOUGH).await;
+        api.delete(GRAPH).await.unwrap();
+        let mut client = cluster.client(HOST);
+        until("it is gone", SOON, async || {
+            let answer = client.get("/customers").await;
+            holds(answer.status == 404, answer)
+        })
+        .await;
+        let gone = Instant::now();
+        until_answers(&load, load.answers() + ENOUGH).await;
+        let (after, before): (Vec<_>, Vec<_>) =
+            load.stop().await.into_iter().partition(|exchange| exchange.started > gone);
+        let is_404 = |exchange: &Exchange| matches!(&exchange.answer, Ok(answer) if answer.status == 404);
+        assert!(after.iter().all(is_404), "{after:#?}");
+        are_declared(&before.into_iter().filter(|exchange| !is_404(exchange)).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_at_once_cost_no_stream() {
+    /// With what is around it just below what a value may have; together more than a message may.
+    const NAME_BYTES: usize = 900 << 10;
+    const AT_ONCE: usize = 48;
+    let cluster = Cluster::start_nodes(3).await;
+    let small = Bundle::example("customers", "graph-apart.yaml");
+    cluster.api().deploy_and_wait(&small.with("deadline: 5s", "deadline: 30s")).await;
+    let body = format!(r#"{{"name":"{}"}}"#, "x".repeat(NAME_BYTES));
+    assert_eq!(cluster.client(HOST).post("/customers/1", &body).await.status, 200);
+    let asked: Vec<_> = (0..AT_ONCE)
+        .map(|turn| {
+            let (mut client, body) = (cluster.client(HOST), body.clone());
+            tokio::spawn(async move {
+                match turn % 2 {
+                    0 => client.get("/customers/1").await,
+                    _ => client.post("/customers/1", &body).await,
+                }
+            })
+        })
+        .collect();
+    for asked in asked {
+        let answer = asked.await.unwrap();
+        assert!(
+            answer.status == 200 && answer.body.len() > NAME_BYTES,
+            "{} {:.200}",
+            answer.status,
+            answer.body
+        );
+    }
+    assert!(!cluster.agent.last_log().contains("a stream of links ended"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restarts_of_other_nodes_cost_no_request() {
+    let mut cluster = Cluster::start_nodes(3).await;
+    let api = cluster.api();
+    api.deploy_and_wait(&journalled(&cluster)).await;
+    api.apply_and_wait(&Bundle::example("customers", "pii-firewall-apart.yaml")).await;
+    until("the policy is on n2", SOON, async || {
+        let placement = api.status(GRAPH).await.unwrap().placement.unwrap();
+        holds(placement.away.values().any(|node| node == "n2"), placement.clone())
+    })
+    .await;
+    api.serving(GRAPH, 0).await;
+    let load = Load::start(cluster.ingress_address(), HOST, "/customers/2", 4);
+    let writers = Writers::start(cluster.ingress_address(), 2);
+    for node in ["n2", "n3"] {
+        until_answers(&load, load.answers() + ENOUGH).await;
+        let agent = cluster.agent_named(node);
+        agent.terminate();
+        assert!(agent.end_within(ENDS_WITHIN).await.success());
+        agent.start().await;
+        until_answers(&load, load.answers() + ENOUGH).await;
+        cluster.node_ready().await;
+        cluster.api().serving(GRAPH, 0).await;
+    }
+    let writes = writers.stop().await;
+    let failed: Vec<_> = writes.iter().filter(|(_, answer)| !is_good(answer)).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    load.stop_all_good(4 * ENOUGH).await;
+    cluster.api().delete_policy_and_wait("pii-firewall").await;
+    are_done_once(&mut cluster.client(HOST), &writes).await;
+}

@@ -290,3 +290,33 @@ fn value_bytes(frame: &Frame) -> usize {
         Body::Open(_) | Body::Failed(_) | Body::Dropped(_) | Body::Closed => 0,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use futures::StreamExt as _;
+    use prost::Message as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn values_that_are_ready_together_are_more_than_one_message_if_they_are_large() {
+        let (sender, ready) = mpsc::channel(FRAMES_WAITING_MAX);
+        let sizes = [10, MESSAGE_MAX_BYTES, MESSAGE_MAX_BYTES, 0, 7];
+        let frames = (1..).zip(sizes.into_iter().cycle().take(100));
+        for (session, size) in frames.clone() {
+            sender.try_send(Frame { session, body: Body::Returned(vec![1; size]) }).unwrap();
+        }
+        drop(sender);
+        let mut came = Vec::new();
+        let mut messages = std::pin::pin!(messages(ready));
+        while let Some(message) = messages.next().await {
+            assert!(message.encoded_len() < FRAMES_MAX_BYTES);
+            came.extend(message.frames.into_iter().map(|frame| match Frame::try_from(frame).unwrap() {
+                Frame { session, body: Body::Returned(value) } => (session, value.len()),
+                other => panic!("{other:?}"),
+            }));
+        }
+        assert!(came.into_iter().eq(frames), "all come, in their order");
+    }
+}

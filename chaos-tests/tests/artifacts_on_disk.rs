@@ -90,7 +90,7 @@ async fn a_changed_artifact_is_pulled_again_and_not_run_meanwhile() {
     })
     .await;
     let answer = client.get("/").await;
-    assert_eq!(answer.status, 404, "{}", answer.body);
+    assert_eq!(answer.status, 503, "{}", answer.body);
     cluster.control_plane.start().await;
     serves(&mut client, HELLO).await;
     assert!(std::fs::read(&path).unwrap() == good, "the right bytes are back");

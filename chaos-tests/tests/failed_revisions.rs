@@ -34,7 +34,8 @@ async fn a_seed_script_that_fails_fails_the_deploy_and_is_run_again_once_it_is_r
     let status = api.status(GRAPH).await.unwrap();
     let Some(State::Failed(why)) = status.state else { panic!("{status:?}") };
     assert_eq!((why.reason.as_str(), why.serving_generation), ("seed_failed", 0));
-    assert_eq!(cluster.client("customers.localhost").get("/customers").await.status, 404);
+    let unanswered = cluster.client("customers.localhost").get("/customers").await;
+    assert_eq!((unanswered.status, &unanswered.json()["error"]), (503, &"graph_not_serving".into()));
 
     std::fs::write(&seed, right).unwrap();
     ctl.done(&["deploy", argument(&manifest)]).await;

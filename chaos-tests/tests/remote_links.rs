@@ -5,7 +5,7 @@
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
 use chaos_tests::ctl::{Ctl, argument};
-use chaos_tests::traffic::Load;
+use chaos_tests::traffic::{Client, Load};
 use chaos_tests::wait::{SOON, until};
 
 const GRAPH: &str = "default/customers";
@@ -63,6 +63,8 @@ async fn three_nodes_answer_as_one_does() {
     api.serving(GRAPH, 0).await;
     assert_eq!(conversation(&cluster).await, masked);
     assert!(ctl.done(&["status", "customers"]).await.contains("n1, n2, n3"));
+    let elsewhere = Client::new(cluster.ingress_address_of("n2"), HOST).get("/customers").await;
+    assert!(elsewhere.status == 421 && elsewhere.body.contains("node n1"), "{}", elsewhere.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -99,11 +99,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let host = Host::open(host, logs.clone())?;
 
     let description = describe(&config, &identity, api_address, ingress_address, pool);
-    let reach = Reach::default();
+    let (reach, routes) = (Reach::default(), ingress.routes());
     let runner = Wasm {
         host,
         artifacts: artifacts.clone(),
-        routes: ingress.routes(),
+        routes: routes.clone(),
         reach: reach.clone(),
         description: description.clone(),
     };
@@ -117,6 +117,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         logs,
         listener: api,
     })?;
+    routes.know(control.desired.clone());
     // Set once: nothing else sets it.
     let _ = assigned.set(control.desired.clone());
     write_ready(&config.data_dir, api_address, ingress_address)?;

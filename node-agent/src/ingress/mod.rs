@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::routes::RouteTableHandle;
+use self::routes::Unanswered;
 use crate::host::Body;
 
 /// Headers of this prefix are Weft's own; a client's are taken off.
@@ -199,7 +200,10 @@ async fn answer(routes: &RouteTableHandle, mut request: Request<Incoming>) -> Re
     strip_own_headers(&mut request);
     match routes.find(host_of(&request), request.uri().path()) {
         Some((running, route)) => running.handle(&route, request).await,
-        None => not_found(host_of(&request), request.uri().path()),
+        None => match routes.unanswered(host_of(&request), request.uri().path()) {
+            Some(unanswered) => not_yet(&unanswered),
+            None => not_found(host_of(&request), request.uri().path()),
+        },
     }
 }
 
@@ -223,6 +227,32 @@ fn strip_own_headers<B>(request: &mut Request<B>) {
     for name in own {
         request.headers_mut().remove(name);
     }
+}
+
+/// A route that is known and not answered: a client that tries again, here or elsewhere, will be served.
+fn not_yet(unanswered: &Unanswered) -> Response<Body> {
+    let Unanswered { graph, elsewhere } = unanswered;
+    let (status, reason, message) = match elsewhere {
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "graph_not_serving",
+            format!("graph {graph} is assigned to this node and does not serve yet"),
+        ),
+        Some(node) => (
+            StatusCode::MISDIRECTED_REQUEST,
+            "graph_not_here",
+            format!("requests of graph {graph} are answered on node {node}"),
+        ),
+    };
+    let text = serde_json::json!({"error": reason, "message": message});
+    let mut response = Response::new(Body::text(format!("{text}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if elsewhere.is_none() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 fn not_found(host: Option<&str>, path: &str) -> Response<Body> {

@@ -1,12 +1,18 @@
 //! The route table: which graph a request is for.
 //!
+//! Where nothing answers, the assignment tells whether something should.
+//!
 //! Exact hosts come before routes for any host; among those of one host the longest path prefix wins.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
+use model::assignment::Assignment;
+use model::id::GraphKey;
+use model::name::NodeName;
 use model::route::HttpRoute;
+use tokio::sync::watch;
 
 use crate::host::Running;
 
@@ -14,6 +20,16 @@ use crate::host::Running;
 #[derive(Clone, Default)]
 pub struct RouteTableHandle {
     table: Arc<ArcSwap<Table<Running>>>,
+    assigned: Arc<OnceLock<watch::Receiver<Option<Arc<Assignment>>>>>,
+}
+
+/// A route that leads to nothing that answers here now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    /// The graph that it is of.
+    pub(crate) graph: GraphKey,
+    /// The node that answers instead; none if this one will.
+    pub(crate) elsewhere: Option<NodeName>,
 }
 
 impl RouteTableHandle {
@@ -24,6 +40,31 @@ impl RouteTableHandle {
             routes.into_iter().map(move |route| (route, running.clone()))
         });
         self.table.store(Arc::new(Table::new(routes)));
+    }
+
+    /// Tells it what should run, so that it can say why nothing answers. Only the first call counts.
+    pub fn know(&self, assigned: watch::Receiver<Option<Arc<Assignment>>>) {
+        let _ = self.assigned.set(assigned);
+    }
+
+    /// The graph that should answer a request for which nothing was found.
+    pub(crate) fn unanswered(&self, host: Option<&str>, path: &str) -> Option<Unanswered> {
+        let assigned = self.assigned.get()?.borrow().clone()?;
+        let takes = |route: &HttpRoute| {
+            let is_host = route
+                .host
+                .as_ref()
+                .is_none_or(|wanted| host.is_some_and(|host| host.eq_ignore_ascii_case(wanted.as_str())));
+            is_host && route.path.takes(path)
+        };
+        assigned.graphs.iter().find_map(|graph| {
+            let route = graph.linked.ingress.iter().find(|route| takes(route))?;
+            let node = graph.placement.node_of(&route.to);
+            Some(Unanswered {
+                graph: graph.key.clone(),
+                elsewhere: (*node != assigned.node).then(|| node.clone()),
+            })
+        })
     }
 
     /// What answers a request.

@@ -125,8 +125,13 @@ impl Api {
 
     /// Deploys and waits until it serves.
     pub async fn deploy_and_wait(&self, bundle: &Bundle) -> graph::DeployResponse {
+        self.deploy_and_wait_for(bundle, SOON).await
+    }
+
+    /// Deploys and waits until it serves, for one that takes longer.
+    pub async fn deploy_and_wait_for(&self, bundle: &Bundle, within: Duration) -> graph::DeployResponse {
         let deployed = self.deploy(bundle).await.unwrap_or_else(|status| panic!("deploy: {}", shown(&status)));
-        self.serving(&deployed.graph, deployed.generation).await;
+        self.serving_within(&deployed.graph, deployed.generation, within).await;
         deployed
     }
 
@@ -142,7 +147,11 @@ impl Api {
 
     /// Waits until a graph serves at this generation or a later one; a failure ends the wait.
     pub async fn serving(&self, graph: &str, generation: u64) {
-        until(&format!("{graph} serves generation {generation}"), SOON, async || {
+        self.serving_within(graph, generation, SOON).await;
+    }
+
+    async fn serving_within(&self, graph: &str, generation: u64, within: Duration) {
+        until(&format!("{graph} serves generation {generation}"), within, async || {
             let status = self.status(graph).await.map_err(|status| shown(&status))?;
             match &status.state {
                 Some(State::Serving(_)) if status.generation >= generation => Ok(()),

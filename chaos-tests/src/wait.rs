@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// What everything that should happen soon may take on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(30);
+/// What the compilation of a whole interpreter may take there: some 12 s of two cores that do nothing else.
+pub const COMPILED: Duration = Duration::from_secs(180);
 
 /// Looks until the condition holds and returns what it holds with; panics with what was last seen after `within`.
 pub async fn until<T, E: Debug>(

@@ -28,7 +28,28 @@ impl<'a> Reader<'a> {
         Self { resolve, parts_left: Cell::new(TYPE_PARTS_MAX) }
     }
 
-    pub(super) fn interfaces<'b>(
+    /// What a component imports: all of it has to be linked.
+    pub(super) fn imports<'b>(
+        &self,
+        items: impl Iterator<Item = &'b WorldItem>,
+    ) -> Result<Vec<Interface>, ReadError> {
+        self.interfaces(items, "import")
+    }
+
+    /// What a component exports under a name that a link can give. Tools that start a language's runtime at build time
+    /// leave what they did it with behind, as an instance of its own that nobody calls.
+    pub(super) fn exports<'b>(
+        &self,
+        items: impl Iterator<Item = &'b WorldItem>,
+    ) -> Result<Vec<Interface>, ReadError> {
+        let is_named = |item: &&WorldItem| match item {
+            WorldItem::Interface { id, .. } => self.resolve.id_of(*id).is_some(),
+            WorldItem::Function(_) | WorldItem::Type { .. } => true,
+        };
+        self.interfaces(items.filter(is_named), "export")
+    }
+
+    fn interfaces<'b>(
         &self,
         items: impl Iterator<Item = &'b WorldItem>,
         what: &str,

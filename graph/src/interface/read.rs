@@ -93,8 +93,8 @@ pub fn read(bytes: &[u8]) -> Result<ComponentType, ReadError> {
         );
     }
     let reader = Reader::new(&resolve);
-    let imports = reader.interfaces(world.imports.values(), "import")?;
-    let exports = reader.interfaces(world.exports.values(), "export")?;
+    let imports = reader.imports(world.imports.values())?;
+    let exports = reader.exports(world.exports.values())?;
     if exports.is_empty() {
         return refuse("no_exports", "the component exports no interface, so nothing could call it");
     }

@@ -188,7 +188,15 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
             wat("(component (core module $m (func (export \"f\")))
             (core instance $i (instantiate $m)) (func (export \"f\") (canon lift (core func $i \"f\"))))"),
         ),
-        ("an interface without a package", wat("(component (instance $i) (export \"store\" (instance $i)))")),
+        (
+            "an import without a package",
+            wat("(component (import \"store\" (instance)) (instance $i) (export \"a:b/c\" (instance $i)))"),
+        ),
+        ("an export without a package", wat("(component (instance $i) (export \"store\" (instance $i)))")),
+        (
+            "one without a package among the exports",
+            wat("(component (instance $i) (export \"store\" (instance $i)) (export \"a:b/c\" (instance $i)))"),
+        ),
         ("not valid", module_with("(func (result i32))")),
         ("a WIT package", wit_package()),
         ("bytes behind the end", [component(PACKAGES, WORLD), vec![0xff; 3]].concat()),

@@ -75,7 +75,7 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "no_exports",
-        means: "The component exports no interface, so that nothing could ever call it.",
+        means: "The component exports no interface of a package, so that nothing could ever call it.",
         remedy: "Export one; a component for HTTP exports `wasi:http/incoming-handler`.",
     },
     Page {

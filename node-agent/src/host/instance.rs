@@ -14,6 +14,9 @@ use crate::link::session::{Links, Sessions};
 
 /// What one call may copy from a guest into the host, in lists and strings.
 const HOSTCALL_FUEL_BYTES: usize = 8 << 20;
+/// The same where calls cross to another node. Values of any type are counted with 40 bytes for each element, so that
+/// this is what a `list<u8>` of 1.6 MiB takes.
+pub(crate) const LINK_FUEL_BYTES: usize = 64 << 20;
 /// The most handles one instance holds across all its components.
 const HANDLES_MAX: usize = 10_000;
 /// A guest is asked at every tick whether its time is up.
@@ -84,7 +87,7 @@ impl Prepared {
         let mut store = Store::new(self.pre.engine(), state);
         store.data_mut().sessions = self.links.clone().map(Sessions::new);
         store.limiter(|state| &mut state.memory);
-        store.set_hostcall_fuel(HOSTCALL_FUEL_BYTES);
+        store.set_hostcall_fuel(if self.links.is_some() { LINK_FUEL_BYTES } else { HOSTCALL_FUEL_BYTES });
         store.set_max_component_handles(HANDLES_MAX);
         // Before anything runs: a store without a deadline traps at once.
         store.set_epoch_deadline(TICKS_BETWEEN_LOOKS);

@@ -16,7 +16,7 @@ use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentExportIndex, Instance, ResourceAny};
 
-use crate::host::instance::{CallError, Prepared, until};
+use crate::host::instance::{CallError, LINK_FUEL_BYTES, Prepared, until};
 use crate::host::running::Running;
 use crate::host::state::{Call, State};
 use crate::link::encoding::{HandleError, Handles, Signature};
@@ -188,6 +188,7 @@ impl Running {
         let deadline = self.deadline(prepared, &first);
         let call = Call { request: open.request.as_str().into(), log: self.log.clone(), deadline };
         let mut store = prepared.store(call);
+        store.set_hostcall_fuel(LINK_FUEL_BYTES);
         let instance = until(deadline, prepared.instantiate(&mut store)).await.map_err(failed)?;
         let mut held = Held::default();
         let mut next = Some(Body::Call(first));

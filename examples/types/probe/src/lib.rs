@@ -53,7 +53,7 @@ fn scalars(lines: &mut Vec<String>) {
 
 fn compounds(lines: &mut Vec<String>) {
     say!(lines, (values::same_bytes(&[]), values::same_bytes(&[0, 255, 7])));
-    let large: Vec<u8> = (0..100_000_u32).map(|byte| byte as u8).collect();
+    let large: Vec<u8> = (0..1_500_000_u32).map(|byte| byte as u8).collect();
     say!(lines, values::same_bytes(&large) == large);
     say!(lines, values::same_numbers(&[i64::MIN, -1, 0, 1, i64::MAX]));
     say!(lines, values::same_strings(&[String::new(), "two".to_owned()]));

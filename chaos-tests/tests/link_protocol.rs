@@ -252,13 +252,14 @@ async fn an_agent_that_stops_says_so_ends_what_is_open_and_is_not_kept() {
     let mut peer = chain.peer().await;
     peer.say([(1, Body::Open(chain.open())), (1, call(&[8, 2, 16, 3]))]).await;
     peer.returned(1).await;
+    let _silent = TcpStream::connect(chain.cluster.agent_api_address()).await.unwrap();
     chain.cluster.agent.terminate();
     peer.refused(0, wire::Reason::Unavailable, "the stream").await;
     peer.say([(2, Body::Open(chain.open())), (2, call(&[8, 2, 16, 3]))]).await;
     peer.refused(2, wire::Reason::Unavailable, "a new session").await;
     peer.say([(1, call(&[8, 2, 16, 3]))]).await;
     peer.returned(1).await;
-    // A peer that stays.
+    // One peer stays, another never said anything.
     assert!(chain.cluster.agent.end_within(ENDS_WITHIN).await.success());
     assert_eq!(peer.next().await, None);
 }

@@ -26,7 +26,7 @@ const ANSWERS_WAITING_MAX: usize = 1_024;
 const FAREWELL: Duration = Duration::from_millis(250);
 /// How long what is under way may take then: with the drain of the ingress before it, less than the 30 s after which
 /// container runtimes kill.
-const ENDING_MAX: Duration = Duration::from_secs(8);
+pub(super) const ENDING_MAX: Duration = Duration::from_secs(8);
 
 /// The service over what can be reached.
 pub struct Links {

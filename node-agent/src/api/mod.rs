@@ -26,6 +26,9 @@ const CALLS_MAX: u32 = 256;
 /// A peer that is gone without a word is noticed after these two.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long connections may take to end at the stop: what they have under way, and some. One that never said anything
+/// does not end by itself.
+const STOP_TIMEOUT: Duration = links::ENDING_MAX.saturating_add(Duration::from_secs(1));
 
 /// Why the API stopped.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +41,7 @@ pub enum ApiError {
     Serve(#[from] tonic::transport::Error),
 }
 
-/// Serves until `stop`, then finishes the calls under way.
+/// Serves until `stop`, then finishes the calls under way, within bounds.
 pub async fn serve<R: Runner>(
     listener: TcpListener,
     table: watch::Receiver<std::sync::Arc<Table<R::Running>>>,
@@ -57,14 +60,15 @@ pub async fn serve<R: Runner>(
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
+    let stopped = stop.clone();
     let ending = async move {
-        stop.cancelled().await;
+        stopped.cancelled().await;
         health.set_not_serving::<AgentServer<agent::Agent<R>>>().await;
         health.set_not_serving::<LogsServer<logs::Logs>>().await;
     };
     // Set on the incoming connections: the builder's own setting reaches only listeners that it makes.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    Server::builder()
+    let serving = Server::builder()
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -75,7 +79,14 @@ pub async fn serve<R: Runner>(
         .add_service(log)
         .add_service(health_service)
         .add_service(reflection)
-        .serve_with_incoming_shutdown(incoming, ending)
-        .await?;
+        .serve_with_incoming_shutdown(incoming, ending);
+    let too_late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_TIMEOUT).await;
+    };
+    tokio::select! {
+        served = serving => served?,
+        () = too_late => tracing::warn!("connections of the API were still open at the stop; they are cut"),
+    }
     Ok(())
 }

@@ -65,8 +65,9 @@ pub fn preview(state: &State, linked: &LinkedGraph, now: Option<&Placement>) -> 
     place(state, linked, now, &graphs_by_node(state))
 }
 
-/// What a graph requires and no node of the cluster has, whether it is ready or not; none where no node has joined yet.
-pub fn unmet(state: &State, linked: &LinkedGraph) -> Option<Vec<String>> {
+/// What a graph that is placed like `now` requires and no node of the cluster has, whether it is ready or not; none
+/// where no node has joined yet.
+pub fn unmet(state: &State, linked: &LinkedGraph, now: Option<&Placement>) -> Option<Vec<String>> {
     if linked.require.is_empty() || state.nodes.is_empty() {
         return None;
     }
@@ -74,6 +75,9 @@ pub fn unmet(state: &State, linked: &LinkedGraph) -> Option<Vec<String>> {
         Ok(cells) => cells,
         Err(why) => return Some(why),
     };
+    if let Some(why) = cells.iter().find_map(|cell| stuck(state, linked, now, cell)) {
+        return Some(vec![why]);
+    }
     let has = |cell: &Cell<'_>| {
         let mut nodes = state.nodes.values();
         nodes.any(|node| node.description.meets(&cell.require) && offers(linked, cell, node).is_none())
@@ -121,6 +125,9 @@ fn place(
         None => home(state, linked, &free, &bound, load)?,
     };
     let mut away = BTreeMap::new();
+    if let Some(why) = bound.iter().find_map(|cell| stuck(state, linked, now, cell)) {
+        return Err(vec![why]);
+    }
     for cell in &bound {
         let node = node_of(state, linked, now, cell, &home, load)?;
         if node != home {
@@ -182,6 +189,23 @@ fn node_of(
     best.map(|(name, _)| name.clone()).ok_or_else(|| refusals(state, linked, cell))
 }
 
+/// Why a cell cannot go where it is required: a capability has its data where it is, and does not take them along.
+fn stuck(state: &State, linked: &LinkedGraph, now: Option<&Placement>, cell: &Cell<'_>) -> Option<String> {
+    let capability = cell.members.iter().find(|member| linked.capabilities.contains_key(**member))?;
+    let name = now?.node_of(capability);
+    let lacked = lacked(&cell.require, state.nodes.get(name)?)?;
+    Some(format!("{capability} has its data on {name}, which {lacked}, and does not move"))
+}
+
+/// The first label that is required and that `node` does not have.
+fn lacked(require: &Requirements, node: &NodeRecord) -> Option<String> {
+    let (label, value) = require.iter().find(|(label, value)| {
+        let one = Requirements::from([((*label).clone(), (*value).clone())]);
+        !node.description.meets(&one)
+    })?;
+    Some(format!("has not the label {label}={value}"))
+}
+
 /// The cells of a graph; refuses one whose members require different values of one label.
 fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
     let members: Vec<&ComponentName> = linked.components.keys().chain(linked.capabilities.keys()).collect();
@@ -235,12 +259,8 @@ fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<S
     if node.state != NodeState::Ready {
         return Some(node.state.to_string());
     }
-    let lacks = cell.require.iter().find(|(label, value)| {
-        let one = Requirements::from([((*label).clone(), (*value).clone())]);
-        !node.description.meets(&one)
-    });
-    if let Some((label, value)) = lacks {
-        return Some(format!("has not the label {label}={value}"));
+    if let Some(lacked) = lacked(&cell.require, node) {
+        return Some(lacked);
     }
     if let Some(missing) = offers(linked, cell, node) {
         return Some(format!("offers no {missing}"));

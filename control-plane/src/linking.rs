@@ -81,7 +81,7 @@ impl Linker {
             .link(manifest.key(), &spec, &policies_in_force(state))
             .map_err(|findings| Refused { diagnostics: locate(&manifest, &findings) })?;
         let mut impossible = taken_routes(&manifest, &spec, state);
-        impossible.extend(unschedulable(&linked.graph, state));
+        impossible.extend(unschedulable(manifest.key(), &linked.graph, state));
         if !impossible.is_empty() {
             return Err(Refused { diagnostics: locate(&manifest, &impossible) });
         }
@@ -240,11 +240,12 @@ fn taken_routes(manifest: &Manifest, spec: &GraphSpec, state: &State) -> Vec<Fin
 }
 
 /// What is required of a node and no node has.
-fn unschedulable(linked: &LinkedGraph, state: &State) -> Option<Finding> {
-    let why = schedule::unmet(state, linked)?;
+fn unschedulable(key: &GraphKey, linked: &LinkedGraph, state: &State) -> Option<Finding> {
+    let now = state.graphs.get(key).and_then(|record| record.placement.as_ref());
+    let why = schedule::unmet(state, linked, now)?;
     Some(Finding {
         reason: "unschedulable",
-        message: format!("no node has what `placement.require` asks for: {}", why.join("; ")),
+        message: format!("nowhere is what `placement.require` asks for: {}", why.join("; ")),
         place: Place::Graph,
         help: Some("`ctl node list -o wide` shows the labels of the nodes".to_owned()),
     })
@@ -279,10 +280,10 @@ impl Linker {
             let Some(current) = record.current() else { continue };
             let linked = match self.link(key, &current.spec, policies) {
                 Ok(linked) if linked.graph == record.linked => continue,
-                Ok(linked) if schedule::unmet(state, &linked.graph).is_some() => {
-                    Err(schedule::unmet(state, &linked.graph).unwrap_or_default())
-                }
-                Ok(linked) => Ok(linked.graph),
+                Ok(linked) => match schedule::unmet(state, &linked.graph, record.placement.as_ref()) {
+                    Some(why) => Err(why),
+                    None => Ok(linked.graph),
+                },
                 Err(findings) => Err(findings.into_iter().map(|finding| finding.message).collect()),
             };
             effects.push(Effect { key: key.clone(), linked });

@@ -181,7 +181,7 @@ fn what_cannot_be_carried_stays_together() {
         why(&cluster, "sales/crm"),
         ["app, db must be on one node, but node=n1 and node=n2 are required of it"]
     );
-    assert!(unmet(&cluster.state, &linked).is_some());
+    assert!(unmet(&cluster.state, &linked, None).is_some());
 
     require(&mut linked, "proxy", &[("node", "n2")]);
     cluster.deployed("sales/crm", linked);
@@ -195,10 +195,27 @@ fn a_label_that_no_node_has_is_named() {
     let mut linked = chain();
     require(&mut linked, "db", &[("disk", "ssd")]);
     let expected = ["db: n1 no: has not the label disk=ssd", "db: n2 no: has not the label disk=ssd"];
-    assert_eq!(unmet(&cluster.state, &linked).unwrap(), expected);
+    assert_eq!(unmet(&cluster.state, &linked, None).unwrap(), expected);
     cluster.deployed("sales/crm", linked.clone());
     assert_eq!(schedule(&cluster.state), []);
     assert_eq!(why(&cluster, "sales/crm"), expected);
     cluster.state.nodes.clear();
-    assert_eq!(unmet(&cluster.state, &linked), None, "nodes may still join");
+    assert_eq!(unmet(&cluster.state, &linked, None), None, "nodes may still join");
+}
+
+#[test]
+fn a_capability_stays_with_its_data() {
+    let mut cluster = Cluster::new();
+    let mut linked = chain();
+    cluster.deployed("sales/crm", linked.clone());
+    assert_eq!(cluster.schedule(), 1);
+    require(&mut linked, "db", &[("node", "n2")]);
+    let now = cluster.state.graphs[&key("sales/crm")].placement.clone();
+    let expected = "db has its data on n1, which has not the label node=n2, and does not move";
+    assert_eq!(unmet(&cluster.state, &linked, now.as_ref()).unwrap(), [expected]);
+    assert_eq!(unmet(&cluster.state, &linked, None), None, "a new graph may have it there");
+    // Committed all the same, it stays where it is.
+    cluster.deployed("sales/crm", linked);
+    assert_eq!(schedule(&cluster.state), []);
+    assert_eq!(placed(&cluster, "sales/crm"), "app=n1 db=n1 proxy=n1");
 }

@@ -38,7 +38,7 @@ pub struct Arguments {
     /// Stop everything after the check; begins with an empty data directory, on free ports.
     #[arg(long)]
     once: bool,
-    /// Where the cluster keeps its data; a later run goes on with it [default: `demo` in the target directory].
+    /// Where the cluster keeps its data; a later run goes on with it [default: `demo` or, on several nodes, `demo-apart` in the target directory].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
     /// Where the API listens; port 0 takes a free one [default: 127.0.0.1:7100, with --once a free port].
@@ -60,6 +60,11 @@ impl Arguments {
     /// As CI runs it.
     pub const fn once() -> Self {
         Self { once: true, data_dir: None, listen: None, ingress: None, nodes: None, no_build: false }
+    }
+
+    /// Whether there are enough nodes for one of each part.
+    fn is_apart(&self) -> bool {
+        self.nodes.is_some_and(|nodes| nodes >= APART_NODES)
     }
 
     fn address(&self, given: Option<SocketAddr>, default: SocketAddr) -> SocketAddr {
@@ -92,7 +97,7 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
     let listen = arguments.address(arguments.listen, API);
     let ingress = arguments.address(arguments.ingress, INGRESS);
     let dev = Dev::start(&ctl, root, &data_dir, listen, ingress, arguments.nodes)?;
-    let is_apart = arguments.nodes.is_some_and(|nodes| nodes >= APART_NODES);
+    let is_apart = arguments.is_apart();
     let [graph, policy] = if is_apart { APART } else { WHOLE };
     let demo = Demo { root, graph, policy, is_apart, ctl, dev };
 
@@ -113,7 +118,8 @@ fn data_dir(target_dir: &Path, arguments: &Arguments) -> anyhow::Result<PathBuf>
         return std::path::absolute(given).context("the data directory");
     }
     if !arguments.once {
-        return Ok(target_dir.join("demo"));
+        // A database does not move: each way to place it has a folder of its own.
+        return Ok(target_dir.join(if arguments.is_apart() { "demo-apart" } else { "demo" }));
     }
     let fresh = target_dir.join("demo-once");
     match fs::remove_dir_all(&fresh) {

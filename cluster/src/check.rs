@@ -59,6 +59,11 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
     for artifact in record.linked.artifacts() {
         stored(state, &artifact, || key.to_string(), broken);
     }
+    for node in record.data.values() {
+        broken.unless(state.nodes.contains_key(node), || {
+            format!("{key} has data on node {node}, which is not known")
+        });
+    }
     for (node, seen) in &record.observed {
         broken
             .unless(seen.uid == record.uid && seen.desired <= record.generation && record.is_on(node), || {

@@ -23,9 +23,8 @@ pub fn schedule(state: &State) -> Vec<Place> {
     let mut load = graphs_by_node(state);
     let mut places = Vec::new();
     for (key, record) in &state.graphs {
-        let now = record.placement.as_ref();
-        let Ok(placement) = place(state, &record.linked, now, &load) else { continue };
-        if now == Some(&placement) {
+        let Ok(placement) = place(state, &record.linked, Some(record), &load) else { continue };
+        if record.placement.as_ref() == Some(&placement) {
             continue;
         }
         for node in placement.nodes().into_iter().filter(|node| !record.is_on(node)) {
@@ -43,7 +42,7 @@ pub fn schedule(state: &State) -> Vec<Place> {
 
 /// Why a graph is on no node: lines about the nodes, or one that says there is none.
 pub fn explain(state: &State, record: &GraphRecord) -> Vec<String> {
-    match preview(state, &record.linked, record.placement.as_ref()) {
+    match preview(state, &record.linked, Some(record)) {
         Err(why) => why,
         Ok(placement) => {
             let linked = &record.linked;
@@ -60,14 +59,18 @@ pub fn explain(state: &State, record: &GraphRecord) -> Vec<String> {
     }
 }
 
-/// Where a graph that is placed like `now` would go, or a line for each node that hinders it.
-pub fn preview(state: &State, linked: &LinkedGraph, now: Option<&Placement>) -> Result<Placement, Vec<String>> {
-    place(state, linked, now, &graphs_by_node(state))
+/// Where a graph that is placed like `record` would go, or a line for each node that hinders it.
+pub fn preview(
+    state: &State,
+    linked: &LinkedGraph,
+    record: Option<&GraphRecord>,
+) -> Result<Placement, Vec<String>> {
+    place(state, linked, record, &graphs_by_node(state))
 }
 
-/// What a graph that is placed like `now` requires and no node of the cluster has, whether it is ready or not; none
+/// What a graph that is placed like `record` requires and no node of the cluster has, whether it is ready or not; none
 /// where no node has joined yet.
-pub fn unmet(state: &State, linked: &LinkedGraph, now: Option<&Placement>) -> Option<Vec<String>> {
+pub fn unmet(state: &State, linked: &LinkedGraph, record: Option<&GraphRecord>) -> Option<Vec<String>> {
     if linked.require.is_empty() || state.nodes.is_empty() {
         return None;
     }
@@ -75,7 +78,7 @@ pub fn unmet(state: &State, linked: &LinkedGraph, now: Option<&Placement>) -> Op
         Ok(cells) => cells,
         Err(why) => return Some(why),
     };
-    if let Some(why) = cells.iter().find_map(|cell| stuck(state, linked, now, cell)) {
+    if let Some(why) = cells.iter().find_map(|cell| stuck(state, record, cell)) {
         return Some(vec![why]);
     }
     let has = |cell: &Cell<'_>| {
@@ -108,28 +111,29 @@ struct Cell<'a> {
 fn place(
     state: &State,
     linked: &LinkedGraph,
-    now: Option<&Placement>,
+    record: Option<&GraphRecord>,
     load: &Load,
 ) -> Result<Placement, Vec<String>> {
     if state.nodes.is_empty() {
         return Err(vec!["no node has joined: start a node agent".to_owned()]);
     }
     let cells = cells(linked)?;
-    let (bound, free): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(|c| !c.require.is_empty());
+    let is_bound = |cell: &Cell<'_>| !cell.require.is_empty() || data_of(record, cell).is_some();
+    let (bound, free): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
     let free = Cell {
         members: free.into_iter().flat_map(|cell| cell.members).collect(),
         require: Requirements::new(),
     };
-    let home = match now {
+    let home = match record.and_then(|record| record.placement.as_ref()) {
         Some(placement) => placement.home.clone(),
         None => home(state, linked, &free, &bound, load)?,
     };
     let mut away = BTreeMap::new();
-    if let Some(why) = bound.iter().find_map(|cell| stuck(state, linked, now, cell)) {
+    if let Some(why) = bound.iter().find_map(|cell| stuck(state, record, cell)) {
         return Err(vec![why]);
     }
     for cell in &bound {
-        let node = node_of(state, linked, now, cell, &home, load)?;
+        let node = node_of(state, linked, record, cell, &home, load)?;
         if node != home {
             away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
         }
@@ -167,7 +171,7 @@ fn home(
 fn node_of(
     state: &State,
     linked: &LinkedGraph,
-    now: Option<&Placement>,
+    record: Option<&GraphRecord>,
     cell: &Cell<'_>,
     home: &NodeName,
     load: &Load,
@@ -178,8 +182,11 @@ fn node_of(
             .get(name)
             .is_some_and(|node| node.description.meets(&cell.require) && offers(linked, cell, node).is_none())
     };
+    if let Some((_, node)) = data_of(record, cell) {
+        return Ok(node.clone());
+    }
     let first = cell.members.iter().next();
-    let now = first.and_then(|member| Some(now?.node_of(member)));
+    let now = first.and_then(|member| Some(record?.placement.as_ref()?.node_of(member)));
     if let Some(now) = now.filter(|now| meets(now)) {
         return Ok(now.clone());
     }
@@ -190,11 +197,16 @@ fn node_of(
 }
 
 /// Why a cell cannot go where it is required: a capability has its data where it is, and does not take them along.
-fn stuck(state: &State, linked: &LinkedGraph, now: Option<&Placement>, cell: &Cell<'_>) -> Option<String> {
-    let capability = cell.members.iter().find(|member| linked.capabilities.contains_key(**member))?;
-    let name = now?.node_of(capability);
+fn stuck(state: &State, record: Option<&GraphRecord>, cell: &Cell<'_>) -> Option<String> {
+    let (capability, name) = data_of(record, cell)?;
     let lacked = lacked(&cell.require, state.nodes.get(name)?)?;
     Some(format!("{capability} has its data on {name}, which {lacked}, and does not move"))
+}
+
+/// A capability of the cell that has data, and the node where it has them.
+fn data_of<'a>(record: Option<&'a GraphRecord>, cell: &Cell<'a>) -> Option<(&'a ComponentName, &'a NodeName)> {
+    let data = &record?.data;
+    cell.members.iter().find_map(|member| Some((*member, data.get(*member)?)))
 }
 
 /// The first label that is required and that `node` does not have.

@@ -6,7 +6,7 @@ use model::event::Event;
 use model::graph::{Artifact, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
-use model::name::{NodeName, PolicyName};
+use model::name::{ComponentName, NodeName, PolicyName};
 use model::node::{NodeDescription, NodeState};
 use model::placement::Placement;
 use model::policy::PolicySpec;
@@ -87,6 +87,8 @@ pub struct GraphRecord {
     pub linked: LinkedGraph,
     /// Which part of it is placed where.
     pub placement: Option<Placement>,
+    /// Where its capabilities have their data: they stay there.
+    pub data: OrdMap<ComponentName, NodeName>,
     /// What the nodes of its placement say of it.
     pub observed: OrdMap<NodeName, GraphReport>,
 }

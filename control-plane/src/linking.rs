@@ -241,8 +241,7 @@ fn taken_routes(manifest: &Manifest, spec: &GraphSpec, state: &State) -> Vec<Fin
 
 /// What is required of a node and no node has.
 fn unschedulable(key: &GraphKey, linked: &LinkedGraph, state: &State) -> Option<Finding> {
-    let now = state.graphs.get(key).and_then(|record| record.placement.as_ref());
-    let why = schedule::unmet(state, linked, now)?;
+    let why = schedule::unmet(state, linked, state.graphs.get(key))?;
     Some(Finding {
         reason: "unschedulable",
         message: format!("nowhere is what `placement.require` asks for: {}", why.join("; ")),
@@ -280,7 +279,7 @@ impl Linker {
             let Some(current) = record.current() else { continue };
             let linked = match self.link(key, &current.spec, policies) {
                 Ok(linked) if linked.graph == record.linked => continue,
-                Ok(linked) => match schedule::unmet(state, &linked.graph, record.placement.as_ref()) {
+                Ok(linked) => match schedule::unmet(state, &linked.graph, Some(record)) {
                     Some(why) => Err(why),
                     None => Ok(linked.graph),
                 },

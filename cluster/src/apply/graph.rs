@@ -77,6 +77,7 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         generation: Generation::default(),
         linked: deploy.linked.clone(),
         placement: None,
+        data: imbl::OrdMap::new(),
         observed: imbl::OrdMap::new(),
     });
     let mut number = record.number();
@@ -172,6 +173,18 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         let Some(record) = state.graphs.get_mut(&place.key) else { continue };
         let before = record.placement.replace(place.placement.clone());
         record.observed = imbl::OrdMap::new();
+        for capability in record.linked.capabilities.keys() {
+            // Where it was first placed, it was made.
+            let node = place.placement.node_of(capability).clone();
+            record.data.entry(capability.clone()).or_insert(node);
+        }
+        let linked = &record.linked.capabilities;
+        record.data = record
+            .data
+            .iter()
+            .filter(|(name, _)| linked.contains_key(*name))
+            .map(|(name, node)| (name.clone(), node.clone()))
+            .collect();
         if before.is_some() {
             // Other links are remote than before: the nodes link their parts again.
             record.generation = at.into();

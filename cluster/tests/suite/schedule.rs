@@ -206,16 +206,33 @@ fn a_label_that_no_node_has_is_named() {
 #[test]
 fn a_capability_stays_with_its_data() {
     let mut cluster = Cluster::new();
-    let mut linked = chain();
-    cluster.deployed("sales/crm", linked.clone());
+    let plain = chain();
+    cluster.deployed("sales/crm", plain.clone());
     assert_eq!(cluster.schedule(), 1);
-    require(&mut linked, "db", &[("node", "n2")]);
-    let now = cluster.state.graphs[&key("sales/crm")].placement.clone();
+    let mut elsewhere = plain.clone();
+    require(&mut elsewhere, "db", &[("node", "n2")]);
+    let record = cluster.state.graphs[&key("sales/crm")].clone();
     let expected = "db has its data on n1, which has not the label node=n2, and does not move";
-    assert_eq!(unmet(&cluster.state, &linked, now.as_ref()).unwrap(), [expected]);
-    assert_eq!(unmet(&cluster.state, &linked, None), None, "a new graph may have it there");
+    assert_eq!(unmet(&cluster.state, &elsewhere, Some(&record)).unwrap(), [expected]);
+    assert_eq!(unmet(&cluster.state, &elsewhere, None), None, "a new graph may have it there");
     // Committed all the same, it stays where it is.
-    cluster.deployed("sales/crm", linked);
+    cluster.deployed("sales/crm", elsewhere);
     assert_eq!(schedule(&cluster.state), []);
     assert_eq!(placed(&cluster, "sales/crm"), "app=n1 db=n1 proxy=n1");
+
+    // One that comes later has no data yet: it goes where it is wanted, and stays when nobody asks for that any more.
+    let mut more = plain.clone();
+    let database = more.capabilities.values().next().unwrap().clone();
+    more.capabilities.insert("log".parse().unwrap(), database);
+    more.links.push(link("app", Target::Capability { name: "log".parse().unwrap() }, Verdict::Remotable));
+    require(&mut more, "log", &[("node", "n2")]);
+    let record = cluster.state.graphs[&key("sales/crm")].clone();
+    assert_eq!(unmet(&cluster.state, &more, Some(&record)), None);
+    cluster.deployed("sales/crm", more.clone());
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/crm"), "app=n1 db=n1 log=n2 proxy=n1");
+    more.require.clear();
+    cluster.deployed("sales/crm", more);
+    assert_eq!(schedule(&cluster.state), []);
+    assert_eq!(placed(&cluster, "sales/crm"), "app=n1 db=n1 log=n2 proxy=n1");
 }

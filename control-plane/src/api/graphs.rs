@@ -67,8 +67,7 @@ impl Graphs {
             let base = record.map(|record| (record.number(), &record.linked));
             let id = plan_id(&manifest, &artifacts, &state, &checked.key);
             let mut plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
-            let now = record.and_then(|record| record.placement.as_ref());
-            plan.placement = cluster::schedule::preview(&state, &checked.linked.graph, now).ok();
+            plan.placement = cluster::schedule::preview(&state, &checked.linked.graph, record).ok();
             plan.warnings.extend(plan.placement.iter().flat_map(|placement| apart(&plan.linked, placement)));
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })

@@ -73,7 +73,7 @@ struct Bench {
 
 /// Builds what is measured, measures, and prints.
 pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Result<()> {
-    guests::run(root, target_dir)?;
+    guests::run_rust(root, target_dir)?;
     let binaries = build(root, target_dir, arguments.dev)?;
     let seconds = arguments.seconds.unwrap_or(if arguments.quick { 2 } else { 5 });
     let scratch = target_dir.join(format!("bench-{}", std::process::id()));

@@ -87,7 +87,7 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
     let programs = if arguments.no_build {
         binaries::folder(target_dir)
     } else {
-        guests::run(root, target_dir)?;
+        guests::run_rust(root, target_dir)?;
         binaries::build(root, target_dir)?
     };
     let data_dir = data_dir(target_dir, arguments)?;

@@ -23,6 +23,9 @@ pub fn schedule(state: &State) -> Vec<Place> {
     let mut load = graphs_by_node(state);
     let mut places = Vec::new();
     for (key, record) in &state.graphs {
+        if settled(&record.linked, Some(record)).is_some() {
+            continue;
+        }
         let Ok(placement) = place(state, &record.linked, Some(record), &load) else { continue };
         if record.placement.as_ref() == Some(&placement) {
             continue;
@@ -65,7 +68,17 @@ pub fn preview(
     linked: &LinkedGraph,
     record: Option<&GraphRecord>,
 ) -> Result<Placement, Vec<String>> {
-    place(state, linked, record, &graphs_by_node(state))
+    match settled(linked, record) {
+        Some(placement) => Ok(placement.clone()),
+        None => place(state, linked, record, &graphs_by_node(state)),
+    }
+}
+
+/// Where a graph is that is whole on one node and requires nothing: it stays, and need not be looked at further. Most
+/// graphs are like that, and each pass goes over all of them.
+fn settled<'a>(linked: &LinkedGraph, record: Option<&'a GraphRecord>) -> Option<&'a Placement> {
+    let placement = record?.placement.as_ref()?;
+    (linked.require.is_empty() && placement.away.is_empty()).then_some(placement)
 }
 
 /// What a graph that is placed like `record` requires and no node of the cluster has, whether it is ready or not; none

@@ -14,7 +14,7 @@ use crate::state::{GraphRecord, State};
 /// All that `node` should run; `None` for a node that has not joined.
 pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
     let record = state.nodes.get(node)?;
-    let graphs = state
+    let graphs: Vec<AssignedGraph> = state
         .graphs
         .iter()
         .filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref().filter(|p| p.is_on(node))?)))
@@ -34,7 +34,6 @@ pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
         let address = state.nodes.get(&name)?.description.api_address.clone();
         Some((name, address))
     };
-    let graphs: Vec<AssignedGraph> = graphs;
     Some(Assignment {
         peers: graphs.iter().flat_map(others).filter_map(address).collect(),
         cluster: state.cluster.clone()?,

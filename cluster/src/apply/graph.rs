@@ -173,18 +173,10 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         let Some(record) = state.graphs.get_mut(&place.key) else { continue };
         let before = record.placement.replace(place.placement.clone());
         record.observed = imbl::OrdMap::new();
-        for capability in record.linked.capabilities.keys() {
-            // Where it was first placed, it was made.
-            let node = place.placement.node_of(capability).clone();
-            record.data.entry(capability.clone()).or_insert(node);
-        }
-        let linked = &record.linked.capabilities;
-        record.data = record
-            .data
-            .iter()
-            .filter(|(name, _)| linked.contains_key(*name))
-            .map(|(name, node)| (name.clone(), node.clone()))
-            .collect();
+        // Where a capability was first placed, it was made.
+        let kept = std::mem::take(&mut record.data);
+        let node_of = |name| kept.get(name).unwrap_or_else(|| place.placement.node_of(name)).clone();
+        record.data = record.linked.capabilities.keys().map(|name| (name.clone(), node_of(name))).collect();
         if before.is_some() {
             // Other links are remote than before: the nodes link their parts again.
             record.generation = at.into();

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use model::interface::InterfaceName;
 use model::linked::LinkedGraph;
-use model::name::{ComponentName, NodeName};
-use model::placement::LinkTerms;
+use model::name::ComponentName;
 use wac_graph::types::{Interface, ItemKind, Package};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
+use crate::host::remote::There;
 use crate::host::slice::{Provider, Slice};
 
 /// A slice as one component. Its exports are the root's.
@@ -40,7 +40,7 @@ impl Slot {
     pub(crate) fn capability(&self) -> Option<&ComponentName> {
         match &self.behind {
             Behind::Capability(name) => Some(name),
-            Behind::Host | Behind::Remote { .. } => None,
+            Behind::Host | Behind::Remote(_) => None,
         }
     }
 }
@@ -53,14 +53,7 @@ pub(crate) enum Behind {
     /// A capability on this node.
     Capability(ComponentName),
     /// A member on another node.
-    Remote {
-        /// The component or capability.
-        to: ComponentName,
-        /// Where it runs.
-        node: NodeName,
-        /// What is asked of the link.
-        terms: LinkTerms,
-    },
+    Remote(There),
 }
 
 /// Why a slice cannot be fused.
@@ -139,10 +132,8 @@ impl Fusing {
                 Provider::Capability(name) => {
                     self.slot(package, index, component, interface, Behind::Capability(name.clone()))?
                 }
-                Provider::Remote { to, node, terms } => {
-                    let (to, node, terms) = (to.clone(), node.clone(), terms.clone());
-                    let behind = Behind::Remote { to, node, terms };
-                    self.slot(package, index, component, interface, behind)?
+                Provider::Remote(there) => {
+                    self.slot(package, index, component, interface, Behind::Remote(there.clone()))?
                 }
             };
             self.graph

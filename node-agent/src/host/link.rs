@@ -24,7 +24,7 @@ use wasmtime_wasi_http::{RequestOptions, WasiHttp, WasiHttpView as _};
 use crate::host::capabilities::sqlite::Database;
 use crate::host::capabilities::{config, logging, sqlite, variables};
 use crate::host::fuse::{Behind, Slot};
-use crate::host::remote::{self, Remotes, There};
+use crate::host::remote::{self, Remotes};
 use crate::host::state::State;
 use crate::host::stdio::LineStream;
 use crate::link::session::Remote;
@@ -85,9 +85,8 @@ pub(crate) fn link(
     for (name, item) in ty.imports(engine) {
         match slots.get(name) {
             Some(slot) => match (&slot.behind, &item.ty) {
-                (Behind::Remote { to, node, terms }, ComponentItem::ComponentInstance(instance)) => {
-                    let there = There { to, node, terms };
-                    remote::offer(engine, &mut linker, name, instance, slot, &there, &mut remotes)
+                (Behind::Remote(there), ComponentItem::ComponentInstance(instance)) => {
+                    remote::offer(engine, &mut linker, name, instance, slot, there, &mut remotes)
                         .map_err(wrong)?;
                 }
                 _ => fill(&mut linker, name, slot, offers)?,

@@ -286,13 +286,8 @@ impl From<PrepareError> for Failure {
             PrepareError::Relay { .. } => "link_failed",
             PrepareError::Ended { .. } => "prepare_failed",
         };
-        let mut message = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(cause) = source {
-            message.push_str(": ");
-            message.push_str(&cause.to_string());
-            source = cause.source();
-        }
-        Self { reason: reason.to_owned(), message }
+        let reason = reason.to_owned();
+        // With all causes.
+        Self { reason, message: format!("{:#}", anyhow::Error::new(error)) }
     }
 }

@@ -192,14 +192,7 @@ impl Running {
         let instance = until(deadline, prepared.instantiate(&mut store)).await.map_err(failed)?;
         let mut held = Held::default();
         let mut next = Some(Body::Call(first));
-        loop {
-            let frame = match next.take() {
-                Some(frame) => frame,
-                None => match inbound.next(NEXT_CALL_TIMEOUT).await? {
-                    Some(frame) => frame,
-                    None => return Ok(()),
-                },
-            };
+        while let Some(frame) = next {
             match frame {
                 Body::Call(call) => {
                     store.data_mut().call.deadline = self.deadline(prepared, &call);
@@ -229,7 +222,9 @@ impl Running {
                     return Err(protocol("the consumer's agent sent a frame of providers"));
                 }
             }
+            next = inbound.next(NEXT_CALL_TIMEOUT).await?;
         }
+        Ok(())
     }
 
     /// A call ends when its consumer's time is up, or the provider's own.

@@ -46,10 +46,14 @@ impl Remotes {
 }
 
 /// A provider on another node, and what is asked of the link to it.
-pub(crate) struct There<'a> {
-    pub(crate) to: &'a ComponentName,
-    pub(crate) node: &'a NodeName,
-    pub(crate) terms: &'a LinkTerms,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct There {
+    /// The component or capability.
+    pub(crate) to: ComponentName,
+    /// Where it runs.
+    pub(crate) node: NodeName,
+    /// What is asked of the link.
+    pub(crate) terms: LinkTerms,
 }
 
 /// One function of a provider on another node.
@@ -76,7 +80,7 @@ pub(crate) fn offer(
     name: &str,
     instance: &ComponentInstance,
     slot: &Slot,
-    there: &There<'_>,
+    there: &There,
     remotes: &mut Remotes,
 ) -> wasmtime::Result<()> {
     let There { to, node, terms } = there;
@@ -84,7 +88,7 @@ pub(crate) fn offer(
     let remote = remotes.place(slot.consumer, &slot.component, to, node);
     let mut linker = linker.instance(name)?;
     let mut kinds = Vec::new();
-    for (resource, _) in &interface.resources {
+    for resource in &interface.resources {
         let kind = remotes.resources;
         remotes.resources += 1;
         kinds.push(kind);

@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 
 use model::interface::InterfaceName;
 use model::linked::{LinkedGraph, Target};
-use model::name::{ComponentName, NodeName};
-use model::placement::LinkTerms;
+use model::name::ComponentName;
 
 use crate::host::engine::SLICE_INSTANCES_MAX;
-use crate::host::remote::Site;
+use crate::host::remote::{Site, There};
 
 /// A tree of instances, in the order in which they can be made: providers first, the root last.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,14 +40,7 @@ pub(crate) enum Provider {
     /// A capability of the graph.
     Capability(ComponentName),
     /// A member on another node.
-    Remote {
-        /// The component or capability.
-        to: ComponentName,
-        /// Where it runs.
-        node: NodeName,
-        /// What is asked of the link.
-        terms: LinkTerms,
-    },
+    Remote(There),
     /// The node's host.
     Host,
 }
@@ -99,7 +91,7 @@ impl<'a> Unfolding<'a> {
                 && let Some(node) = self.site.elsewhere(to)
             {
                 let (to, node, terms) = (to.clone(), node.clone(), link.terms.clone());
-                let provider = Provider::Remote { to, node, terms };
+                let provider = Provider::Remote(There { to, node, terms });
                 imports.push((link.interface.clone(), provider));
                 continue;
             }
@@ -178,7 +170,7 @@ mod tests {
             let providers = instance.imports.iter().map(|(_, provider)| match provider {
                 Provider::Instance { index, .. } => index.to_string(),
                 Provider::Capability(name) => name.to_string(),
-                Provider::Remote { to, node, .. } => format!("{to}@{node}"),
+                Provider::Remote(There { to, node, .. }) => format!("{to}@{node}"),
                 Provider::Host => "host".to_owned(),
             });
             format!("{}({})", instance.component, providers.collect::<Vec<_>>().join(","))

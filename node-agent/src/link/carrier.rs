@@ -125,7 +125,8 @@ impl Carrier {
             .keep_alive_while_idle(true);
         let (outgoing, frames) = mpsc::channel(FRAMES_WAITING_MAX);
         let greet = async {
-            let channel = endpoint.connect().await.map_err(|error| chain(&error))?;
+            let channel =
+                endpoint.connect().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
             let mut client = LinksClient::new(channel).max_decoding_message_size(FRAMES_MAX_BYTES);
             let answer = client.carry(messages(frames)).await.map_err(|status| status.message().to_owned())?;
             Ok::<_, String>(answer.into_inner())
@@ -138,16 +139,6 @@ impl Carrier {
         tokio::spawn(deliver(incoming, sessions.clone(), node.clone()));
         Ok(Arc::new(Line { outgoing, sessions, next: AtomicU64::new(1) }))
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 impl Line {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use wasmtime::Engine;
-use wasmtime::component::ResourceType;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
 use crate::link::encoding::{Resources, Signature};
@@ -11,8 +10,8 @@ use crate::link::encoding::{Resources, Signature};
 /// One interface.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkInterface {
-    /// Its resources, by the index that signatures know them by.
-    pub(crate) resources: Vec<(String, ResourceType)>,
+    /// The names of its resources, by the index that signatures know them by.
+    pub(crate) resources: Vec<String>,
     /// Its functions by their WIT names; what cannot be carried has the reason.
     pub(crate) functions: Vec<(String, Result<Arc<Signature>, String>)>,
 }
@@ -21,11 +20,7 @@ impl LinkInterface {
     /// Reads the type of an imported or exported instance.
     pub(crate) fn of(engine: &Engine, instance: &ComponentInstance) -> Self {
         let found = Resources::of(engine, instance);
-        let resource = |name: &str| match instance.get_export(engine, name).map(|item| item.ty) {
-            Some(ComponentItem::Resource(resource)) => Some((name.to_owned(), resource)),
-            _ => None,
-        };
-        let resources = found.names().filter_map(resource).collect();
+        let resources = found.names().map(str::to_owned).collect();
         let functions = instance.exports(engine).filter_map(|(name, item)| match item.ty {
             ComponentItem::ComponentFunc(function) => {
                 let signature = Signature::of(&function, &found);

@@ -5,17 +5,17 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use model::assignment::{AssignedGraph, Assignment};
+use model::assignment::AssignedGraph;
 use model::name::{ComponentName, NodeName};
 use model::node::{Capacity, NodeDescription};
 use model::report::{Failure, Progress};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::artifacts::ArtifactStore;
+use crate::assigned::Assigned;
 use crate::config::Config;
 use crate::control::{Control, ControlError, Parts};
 use crate::control_plane::ControlPlane;
@@ -74,7 +74,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let artifacts = Arc::new(artifacts);
 
     let limits = IngressLimits { drain: config.drain_deadline, ..IngressLimits::default() };
-    let ingress = Ingress::bind(config.ingress_listen, limits)
+    let assigned = Assigned::default();
+    let ingress = Ingress::bind(config.ingress_listen, limits, assigned.clone())
         .await
         .map_err(|source| AgentError::Listen { address: config.ingress_listen, source })?;
     let listen = |source| AgentError::Listen { address: config.api_listen, source };
@@ -91,19 +92,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         }
     }
     let egress = EgressLimits { allow_private: config.allow_private_egress, refused };
-    let assigned: Arc<OnceLock<watch::Receiver<Option<Arc<Assignment>>>>> = Arc::default();
     let known = assigned.clone();
-    let addresses =
-        move |node: &NodeName| known.get().and_then(|now| now.borrow().as_ref()?.peers.get(node).cloned());
+    let addresses = move |node: &NodeName| known.now()?.peers.get(node).cloned();
     let host = HostConfig { data_dir: config.data_dir.clone(), pool, egress, addresses: Box::new(addresses) };
     let host = Host::open(host, logs.clone())?;
 
     let description = describe(&config, &identity, api_address, ingress_address, pool);
-    let (reach, routes) = (Reach::default(), ingress.routes());
+    let reach = Reach::default();
     let runner = Wasm {
         host,
         artifacts: artifacts.clone(),
-        routes: routes.clone(),
+        routes: ingress.routes(),
         reach: reach.clone(),
         description: description.clone(),
     };
@@ -117,9 +116,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         logs,
         listener: api,
     })?;
-    routes.know(control.desired.clone());
-    // Set once: nothing else sets it.
-    let _ = assigned.set(control.desired.clone());
+    assigned.follow(control.desired.clone());
     write_ready(&config.data_dir, api_address, ingress_address)?;
     tracing::info!(node = %config.name, api = %api_address, ingress = %ingress_address, "the agent is ready");
 

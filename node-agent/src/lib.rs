@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod api;
 pub mod artifacts;
+pub mod assigned;
 pub mod backoff;
 pub mod config;
 pub mod control;

@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::routes::RouteTableHandle;
 use self::routes::Unanswered;
+use crate::assigned::Assigned;
 use crate::host::Body;
 
 /// Headers of this prefix are Weft's own; a client's are taken off.
@@ -70,10 +71,10 @@ pub struct Ingress {
 
 impl Ingress {
     /// Binds `address`. Nothing is answered until [`Ingress::serve`] runs.
-    pub async fn bind(address: SocketAddr, limits: IngressLimits) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, limits: IngressLimits, assigned: Assigned) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, limits, routes: RouteTableHandle::default() })
+        Ok(Self { listener, address, limits, routes: RouteTableHandle::new(assigned) })
     }
 
     /// Where it listens.

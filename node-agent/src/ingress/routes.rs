@@ -5,22 +5,21 @@
 //! Exact hosts come before routes for any host; among those of one host the longest path prefix wins.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use model::assignment::Assignment;
 use model::id::GraphKey;
 use model::name::NodeName;
 use model::route::HttpRoute;
-use tokio::sync::watch;
 
+use crate::assigned::Assigned;
 use crate::host::Running;
 
 /// The table in force; a cheap handle.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct RouteTableHandle {
     table: Arc<ArcSwap<Table<Running>>>,
-    assigned: Arc<OnceLock<watch::Receiver<Option<Arc<Assignment>>>>>,
+    assigned: Assigned,
 }
 
 /// A route that leads to nothing that answers here now.
@@ -33,6 +32,11 @@ pub(crate) struct Unanswered {
 }
 
 impl RouteTableHandle {
+    /// An empty table. `assigned` tells why nothing answers.
+    pub fn new(assigned: Assigned) -> Self {
+        Self { table: Arc::default(), assigned }
+    }
+
     /// Puts another table in force for all requests from now on. Requests under way end where they began.
     pub fn replace(&self, graphs: Vec<Arc<Running>>) {
         let routes = graphs.into_iter().flat_map(|running| {
@@ -42,14 +46,9 @@ impl RouteTableHandle {
         self.table.store(Arc::new(Table::new(routes)));
     }
 
-    /// Tells it what should run, so that it can say why nothing answers. Only the first call counts.
-    pub fn know(&self, assigned: watch::Receiver<Option<Arc<Assignment>>>) {
-        let _ = self.assigned.set(assigned);
-    }
-
     /// The graph that should answer a request for which nothing was found.
     pub(crate) fn unanswered(&self, host: Option<&str>, path: &str) -> Option<Unanswered> {
-        let assigned = self.assigned.get()?.borrow().clone()?;
+        let assigned = self.assigned.now()?;
         let takes = |route: &HttpRoute| {
             let is_host = route
                 .host

@@ -7,11 +7,12 @@ use std::time::SystemTime;
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower::ServiceExt as _;
 use trust::{Acceptor, Clients, Connector, Expect, Identity, Keyring, Refusal, Role, SpiffeId};
 
 use crate::support::{
-    Cluster, HOUR, dns, forge_below, garbage, listener, raw_client, raw_connect, raw_server, shown, soon,
-    stolen, uid, uri, variant,
+    Cluster, HOUR, dns, forge_below, garbage, listener, open_gate, raw_client, raw_connect, raw_server, serve,
+    shown, soon, stolen, uid, uri, variant,
 };
 
 /// An end that judges its peer.
@@ -250,4 +251,19 @@ async fn ends_without_a_protocol_in_common_part() {
     let (accepted, connected) = soon(async { tokio::join!(accepting, connector.connect(address)) }).await;
     assert!(accepted.is_some());
     assert_eq!(reason(&connected.unwrap_err()), "ByPeer, it speaks none of the peer's protocols");
+}
+
+#[tokio::test]
+async fn an_address_may_be_a_name_and_has_a_port() {
+    let west = Cluster::new("west");
+    let served = serve(&west.keyring(Role::Member, "m1"), Clients::Required, open_gate()).await;
+    let connector = trust::connector(west.keyring(Role::Node, "n1"), Expect::Member);
+    let reach = async |uri: String| soon(connector.clone().oneshot(uri.parse().unwrap())).await;
+    assert!(reach(format!("http://localhost:{}", served.address.port())).await.is_ok());
+    let kind = |error: std::io::Result<_>| error.err().map(|error| error.kind());
+    assert_eq!(kind(reach("http://localhost".to_owned()).await), Some(std::io::ErrorKind::InvalidInput));
+    // Nobody listens where a listener was.
+    let (gone, address) = listener().await;
+    drop(gone);
+    assert_eq!(kind(reach(format!("http://{address}")).await), Some(std::io::ErrorKind::ConnectionRefused));
 }

@@ -18,9 +18,12 @@ use proto::weft::node::v1 as node;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::policy::v1 as policy;
 use proto::weft::policy::v1::policies_client::PoliciesClient;
+use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
+use proto::weft::trust::v1::{CreateTokenRequest, RevokeRequest};
 use sha2::{Digest as _, Sha256};
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint};
+use trust::{Expect, JoinToken, Keyring};
 
 use crate::bundle::Bundle;
 use crate::wait::{SOON, until};
@@ -40,10 +43,33 @@ pub fn request_id() -> String {
 }
 
 impl Api {
-    /// The API at `address`; nothing is dialled yet.
-    pub fn new(address: SocketAddr) -> Self {
+    /// The API at `address`, for whoever `keyring` says; nothing is dialled yet.
+    pub fn new(address: SocketAddr, keyring: &Keyring) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address is a URI");
-        Self { channel: endpoint.timeout(CALL_TIMEOUT).connect_lazy() }
+        let connector = trust::connector(keyring.clone(), Expect::Member);
+        Self { channel: endpoint.timeout(CALL_TIMEOUT).connect_with_connector_lazy(connector) }
+    }
+
+    /// The connection itself, for calls that are made in no other way here.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Lets a node join by this token.
+    pub async fn allow(&self, node: &str, token: &JoinToken, lifetime: Duration) -> Result<(), Status> {
+        let request = CreateTokenRequest {
+            request_id: request_id(),
+            node: node.to_owned(),
+            digest: token.digest(),
+            lifetime_ms: u64::try_from(lifetime.as_millis()).expect("a lifetime"),
+        };
+        EnrolmentClient::new(self.channel.clone()).create_token(request).await.map(drop)
+    }
+
+    /// Takes the identity of a node away.
+    pub async fn revoke(&self, node: &str) -> Result<(), Status> {
+        let request = RevokeRequest { request_id: request_id(), node: node.to_owned() };
+        EnrolmentClient::new(self.channel.clone()).revoke(request).await.map(drop)
     }
 
     fn graphs(&self) -> GraphsClient<Channel> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use trust::{Fingerprint, Identity, JoinToken, Keyring};
 
 use crate::api::Api;
 use crate::process::Process;
@@ -25,6 +26,13 @@ const PORTS: std::ops::Range<u64> = 15_000..30_000;
 const CLAIMS: &str = "weft-chaos-ports";
 /// The lines of a log that are shown with a failure.
 const LOG_LINES_SHOWN: usize = 40;
+/// What the control plane makes for its operators.
+pub const OPERATOR_FILE: &str = "operator.pem";
+/// What a node has of its own.
+pub const IDENTITY_FILE: &str = "identity.pem";
+const TOKEN_FILE: &str = "join-token";
+/// Agents are started at once.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
 /// How soon the control plane gives up an agent that is gone, so that tests see it.
 const NODE_TIMEOUT_MS: u64 = 1_500;
 
@@ -76,15 +84,16 @@ impl Cluster {
 
     /// Starts both, the agent with some flags more.
     pub async fn start_with(agent_flags: &[&str]) -> Self {
-        Self::launch(1, agent_flags).await
+        Self::start_as(1, &[], agent_flags).await
     }
 
     /// Starts a control plane and so many agents, and waits until all nodes are ready.
     pub async fn start_nodes(count: usize) -> Self {
-        Self::launch(count, &[]).await
+        Self::start_as(count, &[], &[]).await
     }
 
-    async fn launch(count: usize, agent_flags: &[&str]) -> Self {
+    /// The same, all of them with some flags more.
+    pub async fn start_as(count: usize, control_plane_flags: &[&str], agent_flags: &[&str]) -> Self {
         assert!(count > 0, "a cluster has nodes");
         let mut choices = Choices::new();
         let folder = tempfile::Builder::new().prefix("weft-chaos-").tempdir().expect("a folder can be made");
@@ -98,7 +107,7 @@ impl Cluster {
         });
         let mut agents = agents.collect::<Vec<_>>().into_iter();
         let mut cluster = Self {
-            control_plane: Member::control_plane(control_plane_address, folder.path()),
+            control_plane: Member::control_plane(control_plane_address, control_plane_flags, folder.path()),
             agent: agents.next().expect("there is one"),
             others: agents.collect(),
             choices,
@@ -108,12 +117,43 @@ impl Cluster {
             folder: Some(folder),
         };
         cluster.control_plane.start().await;
+        cluster.let_all_join().await;
         cluster.agents().for_each(Member::spawn);
         for agent in cluster.agents() {
             agent.listens().await;
         }
         cluster.node_ready().await;
         cluster
+    }
+
+    /// Gives every agent a token to join with.
+    async fn let_all_join(&mut self) {
+        for index in 0..self.agent_addresses.len() {
+            let name = node_name(index);
+            let token = self.token(&name, TOKEN_LIFETIME).await;
+            self.agent_named(&name).give_token(&token);
+        }
+    }
+
+    /// A token by which a node may join.
+    pub async fn token(&self, name: &str, lifetime: Duration) -> JoinToken {
+        let operator = self.operator().identity();
+        let authority = operator.authorities().next().map(Fingerprint::of).expect("there is an authority");
+        let token = JoinToken::generate(authority).expect("a token can be made");
+        self.api().allow(name, &token, lifetime).await.expect("an operator lets nodes join");
+        token
+    }
+
+    /// Who operators are.
+    pub fn operator(&self) -> Keyring {
+        self.control_plane.keyring(OPERATOR_FILE)
+    }
+
+    /// Who a node is, key and all: what somebody has who broke into it.
+    pub fn keyring_of(&self, name: &str) -> Keyring {
+        let agents = std::iter::once(&self.agent).chain(&self.others);
+        let agent = agents.into_iter().find(|agent| agent.name == name);
+        agent.unwrap_or_else(|| panic!("there is no node {name}")).keyring(IDENTITY_FILE)
     }
 
     fn agents(&mut self) -> impl Iterator<Item = &mut Member> {
@@ -128,7 +168,7 @@ impl Cluster {
 
     /// The control plane's API.
     pub fn api(&self) -> Api {
-        Api::new(self.control_plane_address)
+        Api::new(self.control_plane_address, &self.operator())
     }
 
     /// Where the control plane listens.
@@ -221,9 +261,10 @@ impl Member {
         Self { name, program, arguments, data_dir, ready_file, logs, starts: 0, process: None }
     }
 
-    fn control_plane(listen: SocketAddr, folder: &Path) -> Self {
+    fn control_plane(listen: SocketAddr, more_flags: &[&str], folder: &Path) -> Self {
         let mut flags = [flag("listen", &listen), flag("node-timeout-ms", &NODE_TIMEOUT_MS)].concat();
         flags.push("--init".to_owned());
+        flags.extend(more_flags.iter().map(|&flag| flag.to_owned()));
         Self::new("control-plane", "control-plane", "ready.json", flags, folder)
     }
 
@@ -236,13 +277,26 @@ impl Member {
     ) -> Self {
         let mut flags = [
             flag("name", &name),
-            flag("control-plane", &format!("http://{control_plane}")),
+            flag("control-plane", &format!("https://{control_plane}")),
+            flag("join-token-file", &folder.join(name).join(TOKEN_FILE).display()),
             flag("api-listen", &addresses.api),
             flag("ingress-listen", &addresses.ingress),
         ]
         .concat();
         flags.extend(more_flags.iter().map(|&flag| flag.to_owned()));
         Self::new(name, "node-agent", "agent.json", flags, folder)
+    }
+
+    fn keyring(&self, file: &str) -> Keyring {
+        let path = self.data_dir.join(file);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Keyring::new(Identity::from_pem(&text).expect("it is an identity"))
+    }
+
+    /// Puts a token where the agent looks for one.
+    pub fn give_token(&self, token: &JoinToken) {
+        std::fs::write(self.data_dir.join(TOKEN_FILE), token.reveal().as_bytes())
+            .expect("a file can be written");
     }
 
     /// Starts it and waits until it says that it listens.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::built;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, OPERATOR_FILE};
 use crate::say;
 
 /// A command that takes longer hangs.
@@ -17,6 +17,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct Ctl {
     address: SocketAddr,
+    credentials: PathBuf,
     home: PathBuf,
     folder: PathBuf,
 }
@@ -36,7 +37,8 @@ impl Ctl {
     /// `ctl` for this cluster.
     pub fn new(cluster: &Cluster) -> Self {
         let home = cluster.folder().join("home");
-        Self { address: cluster.control_plane_address(), folder: home.clone(), home }
+        let credentials = cluster.control_plane.data_dir.join(OPERATOR_FILE);
+        Self { address: cluster.control_plane_address(), credentials, folder: home.clone(), home }
     }
 
     /// The same, run in another folder than an empty home.
@@ -53,7 +55,8 @@ impl Ctl {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.home)
-            .env("CTL_ADDR", format!("http://{}", self.address))
+            .env("CTL_ADDR", format!("https://{}", self.address))
+            .env("CTL_CREDENTIALS", &self.credentials)
             .current_dir(&self.folder)
             .stdin(std::process::Stdio::null())
             .kill_on_drop(true)

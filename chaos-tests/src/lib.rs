@@ -12,6 +12,7 @@ pub mod bundle;
 pub mod cluster;
 pub mod ctl;
 pub mod origin;
+pub mod peer;
 pub mod process;
 pub mod seed;
 pub mod traffic;

@@ -103,10 +103,30 @@ impl Client {
 
     /// Any request. A failed one is not repeated; the next one dials again.
     pub async fn ask(&mut self, method: Method, path: &str, body: &str) -> Result<Answer, Broken> {
+        self.send(method, path, HeaderMap::new(), body).await
+    }
+
+    /// GET with headers of one's own.
+    pub async fn ask_with(&mut self, path: &str, headers: HeaderMap) -> Result<Answer, Broken> {
+        self.send(Method::GET, path, headers, "").await
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: &str,
+    ) -> Result<Answer, Broken> {
         if self.is_closed() {
             self.connect().await?;
         }
-        let asking = self.ask_once(method, path, body);
+        let mut request = Request::new(Full::new(Bytes::from(body.to_owned())));
+        *request.method_mut() = method;
+        *request.uri_mut() = path.parse().expect("a path");
+        *request.headers_mut() = headers;
+        request.headers_mut().insert(HOST, self.host.parse().expect("a host"));
+        let asking = self.send_once(request);
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, asking).await.unwrap_or(Err(Broken::Silent));
         if answer.is_err() {
             self.sender = None;
@@ -114,10 +134,8 @@ impl Client {
         answer
     }
 
-    async fn ask_once(&mut self, method: Method, path: &str, body: &str) -> Result<Answer, Broken> {
+    async fn send_once(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Broken> {
         let sender = self.sender.as_mut().expect("it is connected");
-        let request = Request::builder().method(method).uri(path).header(HOST, &self.host);
-        let request = request.body(Full::new(Bytes::from(body.to_owned()))).expect("a request");
         let no_answer = |error: hyper::Error| Broken::NoAnswer(format!("{error:?}"));
         sender.ready().await.map_err(no_answer)?;
         let (head, mut body) = sender.send_request(request).await.map_err(no_answer)?.into_parts();

@@ -7,7 +7,7 @@ use model::policy::Action;
 
 use crate::state::{
     ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, NODES_MAX, POLICIES_MAX, REQUESTS_MAX,
-    State,
+    REVOKED_MAX, State, TOKENS_MAX,
 };
 
 /// Every broken invariant, as sentences; empty for a sound state.
@@ -22,6 +22,14 @@ pub fn check(state: &State) -> Vec<String> {
             format!("node {name} has accepted {} of {} of {}", node.accepted, node.assigned_at, state.revision)
         });
         broken.unless(node.description.name == *name, || format!("node {name} is {}", node.description.name));
+    }
+    for (name, record) in &state.enrolled {
+        broken.unless(!state.revoked.contains_key(&record.uid), || {
+            format!("node {name} is revoked and has joined")
+        });
+        broken.unless(state.nodes.get(name).is_none_or(|node| node.description.uid == record.uid), || {
+            format!("node {name} is known with another identity than it has joined with")
+        });
     }
     bounds(state, &mut broken);
     broken.0
@@ -107,6 +115,9 @@ fn bounds(state: &State, broken: &mut Broken) {
         ("graphs", state.graphs.len(), GRAPHS_MAX),
         ("policies", state.policies.len(), POLICIES_MAX),
         ("nodes", state.nodes.len(), NODES_MAX),
+        ("nodes that have joined", state.enrolled.len(), NODES_MAX),
+        ("join tokens", state.tokens.len(), TOKENS_MAX),
+        ("revoked identities", state.revoked.len(), REVOKED_MAX),
         ("artifacts", state.artifacts.len(), ARTIFACTS_MAX),
         ("events", state.events.len(), EVENTS_MAX),
         ("requests", state.requests.len(), REQUESTS_MAX),

@@ -54,6 +54,17 @@ pub enum Body {
     DeletePolicy(DeletePolicy),
     /// Says that the bytes of an artifact are stored.
     PutArtifact(Artifact),
+    /// Lets one node join, once.
+    CreateToken(CreateToken),
+    /// Makes a node of whoever has a token.
+    Enrol(Enrol),
+    /// Takes a node's identity away from it.
+    RevokeNode {
+        /// The node.
+        node: NodeName,
+        /// When the last of its certificates ends, milliseconds since 1970.
+        until_ms: u64,
+    },
     /// Says which node an agent has come up on.
     RegisterNode(NodeDescription),
     /// Says that a node has been lost or found.
@@ -164,4 +175,30 @@ pub struct Place {
     pub generation: Generation,
     /// Refused if a node that gets a part of it is not ready.
     pub placement: Placement,
+}
+
+/// A token that lets one node join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateToken {
+    /// SHA-256 of its secret, as hex: the secret itself is never kept.
+    pub digest: String,
+    /// The name of the node that it is for.
+    pub node: NodeName,
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: u64,
+}
+
+/// A node that joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrol {
+    /// SHA-256 of the secret of its token, as hex.
+    pub token: String,
+    /// Refused unless the token is for it.
+    pub node: NodeName,
+    /// The identity it gets.
+    pub uid: Uid,
+    /// SHA-256 of its public key, as hex: who repeats the request shows that it is the same.
+    pub key: String,
+    /// When the last certificate of whoever had the name before ends, milliseconds since 1970.
+    pub revoked_until_ms: u64,
 }

@@ -92,6 +92,22 @@ pub enum Refusal {
     /// The cluster has its identity already.
     #[error("the cluster is initialised already")]
     AlreadyInitialised,
+    /// No token that is good lets the node join: which of the reasons it is, whoever tries is not told.
+    #[error(
+        "no join token for node {node} that is still good has this secret: it may be used, too old, or for another node"
+    )]
+    TokenRefused {
+        /// The node.
+        node: String,
+    },
+    /// The node's identity was revoked.
+    #[error(
+        "the identity of node {name} was revoked: it joins again only by a new token and with a new data directory"
+    )]
+    NodeRevoked {
+        /// The node.
+        name: String,
+    },
     /// A node of that name with another identity is known.
     #[error("node {name} is known with another identity ({known}): an identity is never replaced")]
     NodeIdentity {

@@ -34,6 +34,11 @@ pub const ARTIFACTS_MAX: usize = 500_000;
 /// Nodes in a cluster.
 pub const NODES_MAX: usize = 10_000;
 
+/// Join tokens that are good at one time.
+pub const TOKENS_MAX: usize = 1_000;
+/// Identities that are revoked and whose certificates have not ended by themselves: all agents are told of each.
+pub const REVOKED_MAX: usize = 10_000;
+
 /// The replicated cluster. Cloning costs nothing: the maps are persistent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
@@ -53,6 +58,15 @@ pub struct State {
     pub policies: OrdMap<PolicyName, PolicyRecord>,
     /// The nodes.
     pub nodes: OrdMap<NodeName, NodeRecord>,
+    /// Which nodes have joined, and as whom.
+    #[serde(default)]
+    pub enrolled: OrdMap<NodeName, EnrolmentRecord>,
+    /// The tokens by which nodes may join, by the digest of their secrets.
+    #[serde(default)]
+    pub tokens: OrdMap<String, TokenRecord>,
+    /// The identities that are worth nothing any more.
+    #[serde(default)]
+    pub revoked: OrdMap<Uid, RevokedRecord>,
     /// The artifacts whose bytes are stored.
     pub artifacts: OrdMap<Digest, Artifact>,
     /// Outcomes of client requests.
@@ -167,6 +181,44 @@ pub struct NodeRecord {
     pub accepted: Generation,
     /// The state in which its assignment last changed.
     pub assigned_at: Generation,
+}
+
+/// The identity of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolmentRecord {
+    /// What its certificates say.
+    pub uid: Uid,
+    /// When it joined, milliseconds since 1970.
+    pub enrolled_at_ms: u64,
+}
+
+/// One join token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// The node it is for.
+    pub node: NodeName,
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Who has used it.
+    pub used: Option<TokenUse>,
+}
+
+/// What a join token was used for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenUse {
+    /// SHA-256 of the public key of whoever has used it, as hex.
+    pub key: String,
+    /// The identity that came of it.
+    pub uid: Uid,
+}
+
+/// One identity that is worth nothing any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevokedRecord {
+    /// The node that had it.
+    pub node: NodeName,
+    /// When the last of its certificates ends, milliseconds since 1970.
+    pub until_ms: u64,
 }
 
 /// One client request that was applied.

@@ -1,6 +1,6 @@
 //! What people and nodes are told, derived from the state.
 
-use model::assignment::{AssignedGraph, Assignment};
+use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::GraphKey;
 use model::name::NodeName;
 use model::node::NodeState;
@@ -30,16 +30,18 @@ pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
     let others = |graph: &AssignedGraph| -> Vec<NodeName> {
         graph.placement.nodes().into_iter().filter(|other| *other != node).cloned().collect()
     };
-    let address = |name: NodeName| {
-        let address = state.nodes.get(&name)?.description.api_address.clone();
-        Some((name, address))
+    let peer = |name: NodeName| {
+        let description = &state.nodes.get(&name)?.description;
+        let peer = Peer { address: description.api_address.clone(), uid: description.uid.clone() };
+        Some((name, peer))
     };
     Some(Assignment {
-        peers: graphs.iter().flat_map(others).filter_map(address).collect(),
+        peers: graphs.iter().flat_map(others).filter_map(peer).collect(),
         cluster: state.cluster.clone()?,
         node: node.clone(),
         generation: record.assigned_at,
         graphs,
+        revoked: state.revoked.keys().cloned().collect(),
     })
 }
 

@@ -1,10 +1,12 @@
 //! What the control plane is told at start: flags, then environment. The sole reader of both.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use model::unit::parse_duration;
 
 /// Weft's control plane: keeps the desired state, checks and links graphs, places them on nodes.
 #[derive(Debug, Clone, Parser)]
@@ -25,9 +27,9 @@ pub struct Config {
     /// How long an agent may be silent before its node counts as down, in milliseconds.
     #[arg(long, env = "WEFT_NODE_TIMEOUT_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
     pub node_timeout_ms: u64,
-    /// Listen on an address that is not loopback, without encryption.
-    #[arg(long)]
-    pub insecure_listen: bool,
+    /// How long the certificates of nodes and members live; each is renewed at half its life.
+    #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = certificate_lifetime)]
+    pub certificate_lifetime: Duration,
     /// The form of the log on standard error.
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -51,28 +53,21 @@ pub enum LogFormat {
     Json,
 }
 
-/// Why a configuration is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Links between hosts are not encrypted in this version.
-    #[error(
-        "--listen {0} is not a loopback address, and this version does not encrypt the API: listen on 127.0.0.1 or \
-         [::1], or add --insecure-listen if the network itself is trusted"
-    )]
-    NotLoopback(SocketAddr),
-}
-
 impl Config {
-    /// Refuses what flags alone cannot.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        if !self.listen.ip().is_loopback() && !self.insecure_listen {
-            return Err(ConfigError::NotLoopback(self.listen));
-        }
-        Ok(())
-    }
-
     /// How long an agent may be silent.
     pub const fn node_timeout(&self) -> Duration {
         Duration::from_millis(self.node_timeout_ms)
+    }
+}
+
+/// Shorter ones end while they are renewed, and longer ones while nobody remembers them.
+const CERTIFICATE_LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(90 * 24);
+
+fn certificate_lifetime(text: &str) -> Result<Duration, String> {
+    let lifetime = parse_duration(text).map_err(|error| error.to_string())?;
+    if CERTIFICATE_LIFETIMES.contains(&lifetime) {
+        Ok(lifetime)
+    } else {
+        Err("it must be from 10s to 2160h".to_owned())
     }
 }

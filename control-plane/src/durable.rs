@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// Makes a folder, and those above it that are missing, and makes their names durable.
@@ -46,7 +47,8 @@ fn sync_name(path: &Path) -> io::Result<()> {
 /// Replaces a file: after a power cut it has either the old bytes or all of the new ones.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("partial");
-    let mut file = File::create(&partial)?;
+    // Others have no business in a data directory: there are keys in it.
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&partial, path)?;

@@ -4,6 +4,7 @@ pub mod api;
 pub mod artifacts;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod durable;
 pub mod leader;
 pub mod linking;

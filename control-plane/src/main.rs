@@ -14,9 +14,6 @@ fn main() -> ExitCode {
         // There is no log yet to say it in.
         clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("WEFT_LOG: {error}\n")).exit();
     }
-    if let Err(error) = config.check() {
-        return fail(&error);
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),

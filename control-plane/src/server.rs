@@ -8,26 +8,29 @@ use std::time::Duration;
 
 use cluster::Command;
 use cluster::command::Body;
-use model::id::{ClusterId, IdError};
 use proto::weft::artifact::v1::artifacts_server::ArtifactsServer;
 use proto::weft::event::v1::events_server::EventsServer;
 use proto::weft::graph::v1::graphs_server::GraphsServer;
 use proto::weft::log::v1::logs_server::LogsServer;
 use proto::weft::node::v1::nodes_server::NodesServer;
 use proto::weft::policy::v1::policies_server::PoliciesServer;
+use proto::weft::trust::v1::enrolment_server::EnrolmentServer;
 use tokio::net::TcpListener;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tower::util::MapResponseLayer;
+use trust::{Authority, Clients, Gate, access};
 
-use crate::api::{Checks, Context, artifacts, events, graphs, logs, nodes, policies, transport_errors};
+use crate::api::{
+    Checks, Context, artifacts, enrolment, events, graphs, logs, nodes, policies, transport_errors,
+};
 use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::clock::now_ms;
 use crate::config::{Config, Storage};
+use crate::credentials::{self, Credentials, CredentialsError};
 use crate::durable;
 use crate::leader::{self, liveness::Liveness, relink::Relinker};
 use crate::linking::Linker;
@@ -56,9 +59,9 @@ pub enum ServerError {
     /// The first command.
     #[error("the cluster cannot be initialised")]
     Init(#[from] ProposeError),
-    /// The id of a new cluster.
-    #[error("the cluster cannot be initialised")]
-    ClusterId(#[from] IdError),
+    /// Certificates.
+    #[error("this member cannot say who it is")]
+    Credentials(#[from] CredentialsError),
     /// A loop of the leader ended by itself: a member that serves and does not place would look well and not be.
     #[error("this member has stopped: a part of it was lost")]
     LoopLost(#[source] Option<JoinError>),
@@ -107,14 +110,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     .await?;
     let ready = config.data_dir.join("ready.json");
     forget_ready(&ready)?;
-    initialise(&raft).await?;
+    let authority = initialise(&raft, &config.data_dir).await?;
+    let credentials = Credentials::open(&config.data_dir, authority, NODE_ID, config.certificate_lifetime)?;
     let artifacts = ArtifactStore::open(&config.data_dir)?;
     let linker = Linker::new(artifacts.clone());
     let relinker = Relinker::new(raft.clone(), linker.clone());
     let liveness = Liveness::new(config.node_timeout());
     let stop = CancellationToken::new();
     let mut loops = leader::start(&stop, &raft, &relinker, &liveness);
+    loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));
     let context = Context {
+        credentials,
         raft: raft.clone(),
         artifacts,
         linker,
@@ -155,15 +161,15 @@ fn forget_ready(path: &Path) -> Result<(), ServerError> {
     }
 }
 
-/// Gives a new cluster its identity.
-async fn initialise(raft: &Handle) -> Result<(), ServerError> {
-    if raft.state().cluster.is_some() {
-        return Ok(());
+/// Gives a new cluster its identity, and finds the authority of one that there is.
+async fn initialise(raft: &Handle, data_dir: &Path) -> Result<Authority, ServerError> {
+    if let Some(cluster) = &raft.state().cluster {
+        return Ok(credentials::load(data_dir, cluster)?);
     }
-    let cluster = ClusterId::new(uuid::Uuid::new_v4().to_string())?;
-    let command = Command { now_ms: now_ms(), request: None, body: Body::InitCluster { cluster } };
-    raft.propose(command).await?;
-    Ok(())
+    let authority = credentials::found(data_dir)?;
+    let body = Body::InitCluster { cluster: authority.cluster().clone() };
+    raft.propose(Command { now_ms: now_ms(), request: None, body }).await?;
+    Ok(authority)
 }
 
 /// Says where this member listens, for those who start it on port 0.
@@ -185,6 +191,7 @@ async fn serve(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| ServerError::Reflection(error.to_string()))?;
+    let keyring = context.credentials.keyring();
     let (health, health_service) = tonic_health::server::health_reporter();
     set_health(&health, ServingStatus::Serving).await;
     let server = tonic::transport::Server::builder()
@@ -193,6 +200,7 @@ async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
         .layer(MapResponseLayer::new(transport_errors::name))
+        .layer(Gate::new(access::of_member))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(
@@ -211,15 +219,15 @@ async fn serve(
             NodesServer::new(nodes::Nodes::new(context.clone()))
                 .max_decoding_message_size(nodes::REPORT_MAX_BYTES),
         )
+        .add_service(EnrolmentServer::new(enrolment::Enrolment::new(context.clone())))
         .add_service(
             EventsServer::new(events::Events::new(context.clone()))
                 .max_decoding_message_size(REQUEST_MAX_BYTES),
         )
         .add_service(LogsServer::new(logs::Logs::new(context)).max_decoding_message_size(REQUEST_MAX_BYTES));
     let ended = stop.clone();
-    // Set on the incoming connections: the builder's own setting reaches only listeners that it makes, and without it
-    // each small answer waits for a delayed acknowledgement of some 40 ms.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    // Those who join have no certificate yet; the gate keeps them from everything else.
+    let incoming = trust::incoming(listener, keyring, Clients::Optional);
     let serving = server.serve_with_incoming_shutdown(incoming, async move { ended.cancelled().await });
     tokio::pin!(serving);
     let mut ended = Ok(());
@@ -247,6 +255,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <NodesServer<nodes::Nodes> as NamedService>::NAME,
         <EventsServer<events::Events> as NamedService>::NAME,
         <LogsServer<logs::Logs> as NamedService>::NAME,
+        <EnrolmentServer<enrolment::Enrolment> as NamedService>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

@@ -1,6 +1,7 @@
 //! The command line: flags of every command, and the tree of commands. Each command's own arguments are beside it.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::failure::Failure;
 use crate::session::Session;
 
 /// Where a control plane listens unless told otherwise.
-const ADDRESS_DEFAULT: &str = "http://127.0.0.1:7100";
+const ADDRESS_DEFAULT: &str = "https://127.0.0.1:7100";
 
 /// Deploys and inspects graphs of WebAssembly components.
 #[derive(Debug, Parser)]
@@ -41,6 +42,10 @@ pub struct GlobalFlags {
     /// The control plane's address.
     #[arg(long = "addr", env = "CTL_ADDR", global = true, default_value = ADDRESS_DEFAULT, value_name = "URL")]
     pub address: Address,
+    /// Who you are to it: the `operator.pem` of its data directory [default: a file for each address in your folder of
+    /// settings, where `ctl dev` puts it].
+    #[arg(long, env = "CTL_CREDENTIALS", global = true, value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
     /// The namespace of names that carry none [default: default].
     #[arg(long, env = "CTL_NAMESPACE", global = true, value_name = "NAME")]
     pub namespace: Option<NamespaceName>,
@@ -113,18 +118,18 @@ impl Color {
     }
 }
 
-/// A control plane's address: `http://host:port`, or `host:port`.
+/// A control plane's address: `https://host:port`, or `host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(String);
 
 /// Why a text is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// TLS.
-    #[error("`https` is not supported yet: the control plane listens without TLS, on this machine")]
-    Tls,
+    /// Without TLS.
+    #[error("a control plane speaks TLS only: write `https://`")]
+    Plain,
     /// Everything else.
-    #[error("an address is written `http://host:port`, as in {ADDRESS_DEFAULT}")]
+    #[error("an address is written `https://host:port`, as in {ADDRESS_DEFAULT}")]
     Form,
 }
 
@@ -132,21 +137,26 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        if text.starts_with("https://") {
-            return Err(AddressError::Tls);
+        if text.starts_with("http://") {
+            return Err(AddressError::Plain);
         }
-        let authority = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+        let authority = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
         let (host, port) = authority.rsplit_once(':').ok_or(AddressError::Form)?;
         let is_host =
             !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
         if !is_host || port.parse::<u16>().is_err() {
             return Err(AddressError::Form);
         }
-        Ok(Self(format!("http://{authority}")))
+        Ok(Self(format!("https://{authority}")))
     }
 }
 
 impl Address {
+    /// Host and port.
+    pub fn authority(&self) -> &str {
+        self.0.strip_prefix("https://").unwrap_or(&self.0)
+    }
+
     /// The address as a URL.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -284,13 +294,13 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_http_with_a_port() {
-        for text in ["http://127.0.0.1:7100", "127.0.0.1:7100", "http://127.0.0.1:7100/"] {
-            assert_eq!(text.parse::<Address>().unwrap().as_str(), "http://127.0.0.1:7100");
+    fn addresses_are_https_with_a_port() {
+        for text in ["https://127.0.0.1:7100", "127.0.0.1:7100", "https://127.0.0.1:7100/"] {
+            assert_eq!(text.parse::<Address>().unwrap().as_str(), "https://127.0.0.1:7100");
         }
-        assert_eq!("http://[::1]:7100".parse::<Address>().unwrap().as_str(), "http://[::1]:7100");
-        assert_eq!("https://a:1".parse::<Address>(), Err(AddressError::Tls));
-        for text in ["", "a", "http://a", "a:b", "a:70000", "http://a/b:1", "user@a:1", ":1"] {
+        assert_eq!("https://[::1]:7100".parse::<Address>().unwrap().as_str(), "https://[::1]:7100");
+        assert_eq!("http://a:1".parse::<Address>(), Err(AddressError::Plain));
+        for text in ["", "a", "https://a", "a:b", "a:70000", "https://a/b:1", "user@a:1", ":1"] {
             assert_eq!(text.parse::<Address>(), Err(AddressError::Form), "{text:?}");
         }
     }

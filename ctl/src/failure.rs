@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::client::CallError;
+use crate::credentials::CredentialsError;
 use crate::exit::Exit;
 use crate::terminal::Terminal;
 
@@ -141,6 +142,7 @@ impl From<CallError> for Failure {
                     "repeat with `--request-id {request}`: it is applied at most once; or look with `ctl events`"
                 ),
             },
+            CallError::Credentials(error) => Self::refused(error.to_string()).help(CredentialsError::help()),
             CallError::Answer(error) => {
                 Self::refused(format!("the control plane's answer cannot be read: {error}"))
                     .help("ctl and the control plane are of different versions")

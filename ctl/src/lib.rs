@@ -1,12 +1,13 @@
 //! `ctl`: YAML in, status out.
 //!
 //! A command reads its arguments, asks the control plane through [`client`], and writes through [`terminal`]; nothing
-//! else reads the environment, a clock or a socket.
+//! else reads a clock or a socket, and nothing but [`credentials`] the environment.
 
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod command;
+pub mod credentials;
 pub mod exit;
 pub mod failure;
 pub mod follow;

@@ -31,7 +31,7 @@ impl<'a> Session<'a> {
     pub fn new(terminal: Terminal<'a>, flags: &GlobalFlags) -> Self {
         Self {
             terminal,
-            client: Client::new(flags.address.clone(), flags.deadline),
+            client: Client::new(flags.address.clone(), flags.credentials.clone(), flags.deadline),
             namespace: flags.namespace.clone().unwrap_or_else(NamespaceName::default_namespace),
             format: flags.format(),
             deadline: flags.deadline,

@@ -1,6 +1,6 @@
 //! Desired: all that one node should run, as one value with a generation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +21,20 @@ pub struct Assignment {
     pub generation: Generation,
     /// What to run, sorted by key.
     pub graphs: Vec<AssignedGraph>,
-    /// Where the agents of the nodes listen that have a part in one of the graphs, `host:port`; without this node.
-    pub peers: BTreeMap<NodeName, String>,
+    /// The other nodes that have a part in one of the graphs.
+    pub peers: BTreeMap<NodeName, Peer>,
+    /// The identities that nobody must believe in any more.
+    #[serde(default)]
+    pub revoked: BTreeSet<Uid>,
+}
+
+/// Another node, as links need it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Where its agent's API listens, `host:port`.
+    pub address: String,
+    /// Its identity.
+    pub uid: Uid,
 }
 
 /// One graph that a node should run.

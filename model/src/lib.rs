@@ -21,4 +21,5 @@ pub mod policy;
 pub mod report;
 pub mod route;
 pub mod status;
+pub mod trace;
 pub mod unit;

@@ -9,6 +9,7 @@ use crate::digest::Digest;
 use crate::id::{Generation, GraphKey, Uid};
 use crate::interface::InterfaceName;
 use crate::name::ComponentName;
+use crate::trace::{TraceContext, TraceState};
 
 /// The most bytes of the arguments or the result of one call.
 pub const MESSAGE_MAX_BYTES: usize = 4 << 20;
@@ -43,21 +44,30 @@ pub enum Body {
     Closed,
 }
 
+/// Which graph a consumer is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GraphVersion {
+    /// Its full name.
+    pub graph: GraphKey,
+    /// Its identity.
+    pub uid: Uid,
+    /// Its generation.
+    pub generation: Generation,
+}
+
 /// Who wants to call what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Open {
     /// The graph that both are of.
-    pub graph: GraphKey,
-    /// Its identity.
-    pub uid: Uid,
-    /// The generation that the consumer is of.
-    pub generation: Generation,
+    pub version: GraphVersion,
     /// The consumer.
     pub from: ComponentName,
     /// The provider: a component or a capability.
     pub to: ComponentName,
     /// The request that this is done for, as the log has it.
     pub request: String,
+    /// What others keep in the trace that its calls are of.
+    pub trace_state: Option<TraceState>,
     /// The functions that may be called; calls name them by their place in this list.
     pub functions: Vec<Binding>,
 }
@@ -82,6 +92,8 @@ pub struct Call {
     pub arguments: Vec<u8>,
     /// How long it may take, in microseconds.
     pub deadline_us: u64,
+    /// The consumer's span, if the trace is recorded.
+    pub trace: Option<TraceContext>,
 }
 
 /// Why a call over a link has no result.

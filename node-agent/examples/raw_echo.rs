@@ -1,10 +1,10 @@
 //! The measure for links between nodes: what a call over gRPC costs with tonic and no component.
 //!
-//! `raw_echo serve` echoes messages on a free port of loopback, as a unary method and as a stream in both directions.
-//! `raw_echo call ADDRESS` takes the place of the consumer's agent: `GET /unary?n=1000` makes so many calls one after
+//! `raw_echo serve FILE` echoes messages on a free port of loopback, as a unary method and as a stream in both
+//! directions, and writes to the file who may connect. `raw_echo call ADDRESS FILE` takes the place of the consumer's agent: `GET /unary?n=1000` makes so many calls one after
 //! another and answers their number, `GET /bidi?n=1000` sends as many messages on a stream that it opens for it, each
-//! when the one before has come back. Both print where they listen. Connections and their settings are those of the
-//! agent, and the message has the bytes of a call of `add: func(u32, u32) -> u32`.
+//! when the one before has come back. Both print where they listen. Connections, their TLS and their settings are those
+//! of the agent, and the message has the bytes of a call of `add: func(u32, u32) -> u32`.
 
 use std::convert::Infallible;
 use std::io::Write as _;
@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -23,6 +24,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use model::id::{ClusterId, Uid};
 use proto::weft::link::v1::{Call, Frame, Frames, frame};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -31,10 +33,10 @@ use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::codegen::Service;
 use tonic::server::{NamedService, StreamingService, UnaryService};
-use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
+use trust::{Authority, Clients, Expect, Identity, Key, Keyring, Role, SpiffeId};
 
 /// As the agent's carrier.
 const CONNECTIONS: usize = 2;
@@ -48,9 +50,9 @@ const BIDI: &str = "/raw.Echo/Bidi";
 async fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve"] => serve().await,
-        ["call", address] => call(address).await,
-        _ => anyhow::bail!("usage: raw_echo serve | raw_echo call ADDRESS"),
+        ["serve", file] => serve(file).await,
+        ["call", address, file] => call(address, file).await,
+        _ => anyhow::bail!("usage: raw_echo serve FILE | raw_echo call ADDRESS FILE"),
     }
 }
 
@@ -60,8 +62,20 @@ async fn listen() -> anyhow::Result<TcpListener> {
     Ok(listener)
 }
 
-async fn serve() -> anyhow::Result<()> {
-    let incoming = TcpIncoming::from(listen().await?).with_nodelay(Some(true));
+/// An identity of a cluster that is made for this run.
+fn issue(authority: &Authority, role: Role) -> anyhow::Result<Identity> {
+    let (key, now) = (Key::generate()?, SystemTime::now());
+    let id = SpiffeId::new(authority.cluster().clone(), role, Uid::new("1")?)?;
+    let day = Duration::from_hours(24);
+    let certificate = authority.issue(&key.request()?, &id, now..now + day)?;
+    Ok(Identity::new(key, certificate, vec![authority.certificate_der().to_vec()])?)
+}
+
+async fn serve(file: &str) -> anyhow::Result<()> {
+    let authority = Authority::generate(&ClusterId::new("raw-echo")?, SystemTime::now())?;
+    std::fs::write(file, issue(&authority, Role::Node)?.to_pem().as_bytes())?;
+    let keyring = Keyring::new(issue(&authority, Role::Member)?);
+    let incoming = trust::incoming(listen().await?, keyring, Clients::Required);
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -120,15 +134,16 @@ impl StreamingService<Frames> for Echo {
     }
 }
 
-async fn call(address: &str) -> anyhow::Result<()> {
+async fn call(address: &str, file: &str) -> anyhow::Result<()> {
     let address: SocketAddr = address.parse()?;
+    let keyring = Keyring::new(Identity::from_pem(&std::fs::read_to_string(file)?)?);
+    let connector = trust::connector(keyring, Expect::Member);
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))?
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        channels.push(endpoint.connect().await?);
+        channels.push(endpoint.connect_with_connector(connector.clone()).await?);
     }
     let caller = Arc::new(Caller { channels, next: AtomicUsize::new(0) });
     let listener = listen().await?;
@@ -221,7 +236,7 @@ fn message(number: u32) -> Frames {
         left >>= 7;
     }
     arguments.extend([left.to_le_bytes()[0], 0x10, 1]);
-    let call = Call { function: 0, arguments, deadline_us: LEFT_US };
+    let call = Call { function: 0, arguments, deadline_us: LEFT_US, trace: Vec::new() };
     Frames { frames: vec![Frame { session: u64::from(number), body: Some(frame::Body::Call(call)) }] }
 }
 

@@ -8,23 +8,28 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::assignment::AssignedGraph;
+use model::id::Uid;
 use model::name::{ComponentName, NodeName};
 use model::node::{Capacity, NodeDescription};
 use model::report::{Failure, Progress};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use trust::{Expect, Keyring};
 
 use crate::artifacts::ArtifactStore;
 use crate::assigned::Assigned;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::control::{Control, ControlError, Parts};
 use crate::control_plane::ControlPlane;
+use crate::data_dir::{DataDir, DataDirError};
 use crate::durable;
+use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits, Reach};
-use crate::identity::{Identity, IdentityError};
 use crate::ingress::{Ingress, IngressLimits, RouteTableHandle};
 use crate::logs::LogBook;
 use crate::runner::{Call, InvokeError, PrepareError, Runner, Running};
+use crate::traces::{self, Traces};
 
 /// Says where the agent listens, for those who start it on port 0.
 const READY_FILE: &str = "agent.json";
@@ -36,7 +41,10 @@ const CAPABILITIES: [&str; 1] = ["sqlite"];
 pub enum AgentError {
     /// The data directory.
     #[error(transparent)]
-    Identity(#[from] IdentityError),
+    DataDir(#[from] DataDirError),
+    /// The node's identity.
+    #[error(transparent)]
+    Enrolment(#[from] EnrolmentError),
     /// The host.
     #[error("the host of components cannot start")]
     Host(#[from] host::OpenError),
@@ -56,6 +64,9 @@ pub enum AgentError {
         /// What the system said.
         source: io::Error,
     },
+    /// The way to a collector of traces.
+    #[error(transparent)]
+    Traces(#[from] traces::OpenError),
     /// The half that takes orders.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -66,16 +77,26 @@ pub enum AgentError {
 
 /// Runs the agent until `shutdown` resolves, then lets the requests under way end.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), AgentError> {
-    let identity = Identity::open(&config.data_dir, &config.name)?;
+    tokio::pin!(shutdown);
+    let file = |source| AgentError::File { path: config.data_dir.clone(), source };
+    let _data_dir = DataDir::open(&config.data_dir, &config.name)?;
+    let enrolment = Enrolment::new(config.name.clone(), config.data_dir.clone());
+    let identity = tokio::select! {
+        identity = enrolment.identity(&config.control_plane, config.join_token_file.as_deref()) => identity?,
+        () = &mut shutdown => return Ok(()),
+    };
+    let uid = identity.id().uid().clone();
+    let keyring = Keyring::new(identity);
+    let audit = Audit::open(&config.data_dir).map_err(file)?;
     let logs = LogBook::new(config.name.clone());
-    let control_plane = ControlPlane::new(&config.control_plane);
-    let artifacts = ArtifactStore::open(&config.data_dir, control_plane.clone())
-        .map_err(|source| AgentError::File { path: config.data_dir.clone(), source })?;
-    let artifacts = Arc::new(artifacts);
+    let control_plane =
+        ControlPlane::new(&config.control_plane, &trust::connector(keyring.clone(), Expect::Member));
+    let artifacts = Arc::new(ArtifactStore::open(&config.data_dir, control_plane.clone()).map_err(file)?);
 
     let limits = IngressLimits { drain: config.drain_deadline, ..IngressLimits::default() };
     let assigned = Assigned::default();
-    let ingress = Ingress::bind(config.ingress_listen, limits, assigned.clone())
+    let traces = Traces::open(config.traces.as_ref(), &config.name)?;
+    let ingress = Ingress::bind(config.ingress_listen, limits, assigned.clone(), traces.clone())
         .await
         .map_err(|source| AgentError::Listen { address: config.ingress_listen, source })?;
     let listen = |source| AgentError::Listen { address: config.api_listen, source };
@@ -93,12 +114,23 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     }
     let egress = EgressLimits { allow_private: config.allow_private_egress, refused };
     let known = assigned.clone();
-    let addresses = move |node: &NodeName| known.now()?.peers.get(node).cloned();
-    let host = HostConfig { data_dir: config.data_dir.clone(), pool, egress, addresses: Box::new(addresses) };
+    let known_to = keyring.clone();
+    let roads = move |node: &NodeName| {
+        let peer = known.now()?.peers.get(node)?.clone();
+        let connector = trust::connector(known_to.clone(), Expect::Node(peer.uid));
+        Some(host::Road { address: peer.address, connector })
+    };
+    let host = HostConfig {
+        data_dir: config.data_dir.clone(),
+        pool,
+        egress,
+        roads: Box::new(roads),
+        traces: traces.clone(),
+    };
     let host = Host::open(host, logs.clone())?;
 
-    let description = describe(&config, &identity, api_address, ingress_address, pool);
-    let reach = Reach::default();
+    let description = describe(&config, uid, api_address, ingress_address, pool);
+    let reach = Reach::new(assigned.clone(), audit);
     let runner = Wasm {
         host,
         artifacts: artifacts.clone(),
@@ -109,22 +141,24 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let mut control = Control::start(Parts {
         runner: Arc::new(runner),
         artifacts,
-        control_plane,
+        control_plane: control_plane.clone(),
         description,
         data_dir: config.data_dir.clone(),
         reach,
         logs,
         listener: api,
+        keyring: keyring.clone(),
+        assigned,
     })?;
-    assigned.follow(control.desired.clone());
     write_ready(&config.data_dir, api_address, ingress_address)?;
     tracing::info!(node = %config.name, api = %api_address, ingress = %ingress_address, "the agent is ready");
 
     let stop = CancellationToken::new();
+    tokio::spawn(enrolment.keep(keyring, control_plane, stop.clone()));
     let stopped = stop.clone();
     let serving = tokio::spawn(ingress.serve(async move { stopped.cancelled().await }));
     let broken = tokio::select! {
-        () = shutdown => None,
+        () = &mut shutdown => None,
         what = control.broken() => Some(what),
     };
     // Requests under way end first, and with them what they need.
@@ -132,26 +166,25 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     if let Err(error) = serving.await {
         tracing::error!(%error, "the ingress failed");
     }
-    match broken {
-        Some(what) => Err(AgentError::Broken(what)),
-        None => {
-            control.stop().await;
-            Ok(())
-        }
+    if broken.is_none() {
+        control.stop().await;
     }
+    // The last, so that nothing that is told comes after it.
+    traces.stop().await;
+    broken.map_or(Ok(()), |what| Err(AgentError::Broken(what)))
 }
 
 fn describe(
     config: &Config,
-    identity: &Identity,
+    uid: Uid,
     api_address: SocketAddr,
     ingress_address: SocketAddr,
     pool: PoolLimits,
 ) -> NodeDescription {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     NodeDescription {
-        name: identity.node.clone(),
-        uid: identity.uid.clone(),
+        name: config.name.clone(),
+        uid,
         api_address: config.advertised(api_address),
         ingress_address: config.advertised(ingress_address),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -214,7 +247,14 @@ impl Runner for Wasm {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<RunningWasm, PrepareError> {
         self.meets_requirements(graph)?;
-        self.host.prepare(graph, &*self.artifacts, progress).await.map(RunningWasm).map_err(classify)
+        let prepared = self.host.prepare(graph, &*self.artifacts, progress).await.map_err(classify)?;
+        // Others may wait for it to take over themselves.
+        self.reach.offer(prepared.clone());
+        Ok(RunningWasm(prepared))
+    }
+
+    async fn can_take_over(&self, graph: &RunningWasm) -> Result<(), PrepareError> {
+        graph.0.is_complete().await.map_err(PrepareError::MayHeal)
     }
 
     fn serve(&self, graphs: Vec<RunningWasm>) {

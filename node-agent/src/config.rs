@@ -16,8 +16,10 @@ use http::Uri;
 use model::name::NodeName;
 use model::unit::{ByteSize, parse_duration};
 
+use crate::traces;
+
 /// Where the control plane listens unless told otherwise.
-const CONTROL_PLANE_DEFAULT: &str = "http://127.0.0.1:7100";
+const CONTROL_PLANE_DEFAULT: &str = "https://127.0.0.1:7100";
 /// Where the agent's API listens unless told otherwise.
 const API_LISTEN_DEFAULT: &str = "127.0.0.1:7200";
 /// Where the ingress listens unless told otherwise.
@@ -30,9 +32,11 @@ const DRAIN_DEADLINE_MAX: Duration = model::graph::DEADLINE_MAX;
 const LABEL_MAX_BYTES: usize = 128;
 /// The most labels of a node.
 const LABELS_MAX: usize = 64;
+/// Which part of the traces that begin here is recorded unless told otherwise: a collector has been asked for.
+const TRACE_RATIO_DEFAULT: &str = "1";
 
 /// Everything the agent is told, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The node's name, unique in the cluster.
     pub name: NodeName,
@@ -40,6 +44,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The members of the control plane, in the order they are tried.
     pub control_plane: Vec<Uri>,
+    /// The file of the join token, for a node that has no identity yet.
+    pub join_token_file: Option<PathBuf>,
     /// Where the agent's gRPC API listens; port 0 takes a free one.
     pub api_listen: SocketAddr,
     /// Where the HTTP ingress listens; port 0 takes a free one.
@@ -58,6 +64,8 @@ pub struct Config {
     pub drain_deadline: Duration,
     /// Whether guests may reach addresses that are not public, where their graph lists them.
     pub allow_private_egress: bool,
+    /// Where traces go; `None` makes none.
+    pub traces: Option<traces::Settings>,
 }
 
 /// The form of the log on standard error.
@@ -112,9 +120,12 @@ struct Arguments {
     /// Where everything that survives a restart is kept; one agent at a time can use it.
     #[arg(long, env = "WEFT_DATA_DIR", value_name = "FOLDER")]
     data_dir: Option<String>,
-    /// A member of the control plane; repeat it for several [default: http://127.0.0.1:7100].
+    /// A member of the control plane; repeat it for several [default: https://127.0.0.1:7100].
     #[arg(long, env = "WEFT_CONTROL_PLANE", value_name = "URL", value_delimiter = ',', action = ArgAction::Append)]
     control_plane: Vec<String>,
+    /// The file of the join token, with which a node that has no identity yet joins the cluster: `ctl node token NAME`.
+    #[arg(long, env = "WEFT_JOIN_TOKEN_FILE", value_name = "FILE")]
+    join_token_file: Option<String>,
     /// Where the agent's gRPC API listens; port 0 takes a free one [default: 127.0.0.1:7200].
     #[arg(long, env = "WEFT_API_LISTEN", value_name = "ADDRESS")]
     api_listen: Option<String>,
@@ -139,7 +150,15 @@ struct Arguments {
     /// How long requests under way are waited for at the end [default: 20s].
     #[arg(long, env = "WEFT_DRAIN_DEADLINE", value_name = "DURATION")]
     drain_deadline: Option<String>,
-    /// Listen on addresses that are not loopback, without encryption.
+    /// The collector that traces are sent to by OTLP over gRPC, `http://127.0.0.1:4317`; else OTEL_EXPORTER_OTLP_ENDPOINT
+    /// [default: no traces].
+    #[arg(long, env = "WEFT_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
+    /// The part of the traces that is recorded where the client does not say, from 0 to 1; else OTEL_TRACES_SAMPLER_ARG
+    /// [default: 1].
+    #[arg(long, env = "WEFT_TRACE_RATIO", value_name = "PART")]
+    trace_ratio: Option<String>,
+    /// Let the ingress listen on an address that is not loopback, without encryption.
     #[arg(long)]
     insecure_listen: bool,
     /// Let guests reach loopback, private and link-local addresses, where their graph's `egress` lists them.
@@ -163,6 +182,8 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Con
     reader.over("data-dir", place("data_dir", "--data-dir", "WEFT_DATA_DIR"), arguments.data_dir);
     let listed = place("control_plane", "--control-plane", "WEFT_CONTROL_PLANE");
     reader.over("control-plane", listed, arguments.control_plane);
+    let token = place("join_token_file", "--join-token-file", "WEFT_JOIN_TOKEN_FILE");
+    reader.over("join-token-file", token, arguments.join_token_file);
     reader.over("api-listen", place("api_listen", "--api-listen", "WEFT_API_LISTEN"), arguments.api_listen);
     let ingress = place("ingress_listen", "--ingress-listen", "WEFT_INGRESS_LISTEN");
     reader.over("ingress-listen", ingress, arguments.ingress_listen);
@@ -173,9 +194,29 @@ pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Config, Con
     reader.over("log-filter", place("log_filter", "--log-filter", "WEFT_LOG"), arguments.log_filter);
     let drain = place("drain_deadline", "--drain-deadline", "WEFT_DRAIN_DEADLINE");
     reader.over("drain-deadline", drain, arguments.drain_deadline);
+    for (id, key, names, text) in [
+        ("otlp_endpoint", "otlp-endpoint", OTLP_ENDPOINT_NAMES, arguments.otlp_endpoint),
+        ("trace_ratio", "trace-ratio", TRACE_RATIO_NAMES, arguments.trace_ratio),
+    ] {
+        let [flag, variable, standard] = names;
+        // What all programs on a machine may be told in common counts where this one is told nothing.
+        match text {
+            Some(text) => reader.over(key, place(id, flag, variable), Some(text)),
+            None => reader.over(key, standard.to_owned(), standard_variable(standard)),
+        }
+    }
     reader.insecure_listen |= arguments.insecure_listen;
     reader.allow_private_egress |= arguments.allow_private_egress;
     reader.finish().map_err(ConfigError::Mistakes)
+}
+
+/// A flag, its variable, and the one that OpenTelemetry has for all programs.
+const OTLP_ENDPOINT_NAMES: [&str; 3] = ["--otlp-endpoint", "WEFT_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+const TRACE_RATIO_NAMES: [&str; 3] = ["--trace-ratio", "WEFT_TRACE_RATIO", "OTEL_TRACES_SAMPLER_ARG"];
+
+/// An empty one is none, as OpenTelemetry has it.
+fn standard_variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
 }
 
 /// Texts of one setting, and where they were written.
@@ -203,10 +244,11 @@ enum Form {
 }
 
 /// Every key of the file.
-const KEYS: [(&str, Form); 13] = [
+const KEYS: [(&str, Form); 16] = [
     ("name", Form::Text),
     ("data-dir", Form::Text),
     ("control-plane", Form::List),
+    ("join-token-file", Form::Text),
     ("api-listen", Form::Text),
     ("ingress-listen", Form::Text),
     ("advertise", Form::Text),
@@ -215,6 +257,8 @@ const KEYS: [(&str, Form); 13] = [
     ("log-format", Form::Text),
     ("log-filter", Form::Text),
     ("drain-deadline", Form::Text),
+    ("otlp-endpoint", Form::Text),
+    ("trace-ratio", Form::Text),
     ("insecure-listen", Form::Flag),
     ("allow-private-egress", Form::Flag),
 ];
@@ -348,13 +392,14 @@ impl Reader {
     }
 
     fn listen(&mut self, key: &'static str, default: &str, advertised: bool) -> Option<SocketAddr> {
-        let insecure = self.insecure_listen;
+        // The API speaks TLS with those it knows.
+        let insecure = self.insecure_listen || key == "api-listen";
         self.one(key, Some(default), |text| {
             let address: SocketAddr =
                 text.parse().map_err(|_| format!("`{text}` is not an address: write 127.0.0.1:7200 or [::1]:0"))?;
             if !address.ip().is_loopback() && !insecure {
                 return Err(format!(
-                    "{address} is not a loopback address, and this version does not encrypt what it serves: listen \
+                    "{address} is not a loopback address, and the ingress does not encrypt what it serves: listen \
                      on 127.0.0.1 or [::1], or add --insecure-listen if the network itself is trusted"
                 ));
             }
@@ -376,6 +421,7 @@ impl Reader {
             path => Ok(PathBuf::from(path)),
         });
         let control_plane = self.control_plane();
+        let join_token_file = self.one("join-token-file", None, |text| Ok::<_, String>(PathBuf::from(text)));
         let advertise = self.one("advertise", None, host);
         let api_listen = self.listen("api-listen", API_LISTEN_DEFAULT, advertise.is_some());
         let ingress_listen = self.listen("ingress-listen", INGRESS_LISTEN_DEFAULT, advertise.is_some());
@@ -410,6 +456,9 @@ impl Reader {
             }
             Ok(deadline)
         });
+        let endpoint = self.one("otlp-endpoint", None, traces::read_endpoint);
+        let ratio = self.one("trace-ratio", Some(TRACE_RATIO_DEFAULT), traces::read_ratio);
+        let traces = endpoint.zip(ratio).map(|(endpoint, ratio)| traces::Settings { endpoint, ratio });
         let read = (name, data_dir, api_listen, ingress_listen, log_format, log_filter, drain_deadline);
         match read {
             (Some(name), Some(data_dir), Some(api), Some(ingress), Some(format), Some(filter), Some(drain))
@@ -419,6 +468,7 @@ impl Reader {
                     name,
                     data_dir,
                     control_plane,
+                    join_token_file,
                     api_listen: api,
                     ingress_listen: ingress,
                     advertise,
@@ -428,6 +478,7 @@ impl Reader {
                     log_filter: filter,
                     drain_deadline: drain,
                     allow_private_egress: self.allow_private_egress,
+                    traces,
                 })
             }
             _ => Err(self.mistakes),
@@ -436,11 +487,13 @@ impl Reader {
 }
 
 fn member(text: &str) -> Result<Uri, String> {
-    let wrong = || format!("`{text}` is not the address of a control plane: write http://host:port");
+    let wrong = || format!("`{text}` is not the address of a control plane: write https://host:port");
     let uri: Uri = text.trim().parse().map_err(|_| wrong())?;
     match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(format!("`{text}`: https is not supported yet: write http://host:port")),
+        Some("https") => {}
+        Some("http") => {
+            return Err(format!("`{text}`: a control plane speaks TLS only: write https://host:port"));
+        }
         _ => return Err(wrong()),
     }
     if uri.port().is_none() || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
@@ -494,7 +547,7 @@ mod tests {
     #[test]
     fn defaults_are_filled_in() {
         let config = check("--name n1 --data-dir d").unwrap();
-        assert_eq!(config.control_plane, ["http://127.0.0.1:7100".parse::<Uri>().unwrap()]);
+        assert_eq!(config.control_plane, ["https://127.0.0.1:7100".parse::<Uri>().unwrap()]);
         assert_eq!(config.api_listen, "127.0.0.1:7200".parse().unwrap());
         assert_eq!(config.drain_deadline, Duration::from_secs(20));
         assert_eq!(config.memory, None);
@@ -504,23 +557,26 @@ mod tests {
     #[test]
     fn all_mistakes_are_reported_together() {
         let text = check(
-            "--name N1 --control-plane https://cp:1 --control-plane cp --api-listen 10.0.0.1:1 --label zone \
-             --label a=b --label a=c --memory 2G --log-format xml --drain-deadline 2h",
+            "--name N1 --control-plane http://cp:1 --control-plane cp --ingress-listen 10.0.0.1:1 --label zone \
+             --label a=b --label a=c --memory 2G --log-format xml --drain-deadline 2h \
+             --otlp-endpoint https://otlp:4317 --trace-ratio 1.5",
         )
         .unwrap_err();
         for expected in [
-            "10 settings are wrong:",
+            "12 settings are wrong:",
             "--name: `N1`: `N` cannot be in a name",
             "--data-dir: is missing",
-            "--control-plane: `https://cp:1`: https is not supported yet",
+            "--control-plane: `http://cp:1`: a control plane speaks TLS only",
             "--control-plane: `cp` is not the address",
-            "--api-listen: 10.0.0.1:1 is not a loopback address",
+            "--ingress-listen: 10.0.0.1:1 is not a loopback address",
             "--insecure-listen",
             "--label: `zone` is not a label",
             "--label: `a` is given twice",
             "--memory: `2G` is not a size",
             "--log-format: `xml`",
             "--drain-deadline: `2h` is more than the 600 s",
+            "--otlp-endpoint: `https://otlp:4317`: https to a collector",
+            "--trace-ratio: `1.5` is not a part",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
         }
@@ -532,7 +588,7 @@ mod tests {
         let path = folder.path().join("agent.toml");
         std::fs::write(
             &path,
-            "name = \"from-file\"\ndata-dir = \"d\"\ncontrol-plane = [\"http://a:1\", \"http://b:2\"]\n\
+            "name = \"from-file\"\ndata-dir = \"d\"\ncontrol-plane = [\"https://a:1\", \"https://b:2\"]\n\
              memory = \"1Gi\"\n[labels]\nzone = \"a\"\n",
         )
         .unwrap();
@@ -542,12 +598,25 @@ mod tests {
         assert_eq!(config.memory, Some(ByteSize(1 << 30)));
         assert_eq!(config.labels["zone"], "a");
 
-        std::fs::write(&path, "nmae = \"x\"\nmemory = 5\ncontrol-plane = \"http://a:1\"\ninsecure-listen = 1")
+        std::fs::write(&path, "nmae = \"x\"\nmemory = 5\ncontrol-plane = \"https://a:1\"\ninsecure-listen = 1")
             .unwrap();
         let text = check(&format!("--config {} --name n --data-dir d", path.display())).unwrap_err();
         assert!(text.starts_with("4 settings are wrong:"), "{text}");
         assert!(text.contains("nmae in") && text.contains("is no setting; there are: name,"), "{text}");
         assert!(text.contains("must be a list of texts"), "{text}");
+    }
+
+    #[test]
+    fn there_are_traces_only_with_a_collector() {
+        let line = "--name n --data-dir d --trace-ratio 0.25";
+        assert_eq!(check(line).unwrap().traces, None);
+        let config = check(&format!("{line} --otlp-endpoint http://127.0.0.1:4317/")).unwrap();
+        let expected = "http://127.0.0.1:4317/".parse().unwrap();
+        assert_eq!(config.traces, Some(traces::Settings { endpoint: expected, ratio: 0.25 }));
+        for wrong in ["127.0.0.1:4317", "http://a:4317/v1/traces", "grpc://a:4317"] {
+            let text = check(&format!("{line} --otlp-endpoint {wrong}")).unwrap_err();
+            assert!(text.contains("is not the address of a collector"), "{text}");
+        }
     }
 
     #[test]

@@ -14,9 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use trust::Keyring;
 
 use crate::api::{self, ApiError};
 use crate::artifacts::ArtifactStore;
+use crate::assigned::Assigned;
 use crate::control_plane::ControlPlane;
 use crate::host::Reach;
 use crate::ledger::{Ledger, LedgerError};
@@ -44,6 +46,10 @@ pub struct Parts<R> {
     pub logs: LogBook,
     /// Where the API listens.
     pub listener: TcpListener,
+    /// Who this node is, and who others are.
+    pub keyring: Keyring,
+    /// Told what should run, before anybody can ask for it.
+    pub assigned: Assigned,
 }
 
 /// The running part.
@@ -59,6 +65,7 @@ pub struct Control {
     api: JoinHandle<Result<(), ApiError>>,
     session: JoinHandle<()>,
     reconciler: JoinHandle<()>,
+    disowner: JoinHandle<()>,
     stop_api: CancellationToken,
     stop_orders: CancellationToken,
 }
@@ -80,14 +87,15 @@ impl Control {
         let ledger = open_ledger(&parts)?;
         let api_address = parts.listener.local_addr().map_err(ControlError::Listener)?;
         let (desired_sender, desired) = watch::channel(ledger.accepted().cloned());
+        parts.assigned.follow(desired.clone());
         let (report_sender, report) = watch::channel(Arc::new(report::empty(parts.description.name.clone())));
         let (connected_sender, connected) = watch::channel(false);
         let (stop_api, stop_orders) = (CancellationToken::new(), CancellationToken::new());
 
         let reconciler =
             Reconciler::new(parts.runner, parts.artifacts, parts.logs.clone(), desired.clone(), report_sender);
-        let api =
-            api::serve::<R>(parts.listener, reconciler.table(), parts.reach, parts.logs, stop_api.clone());
+        let doors = api::Doors { listener: parts.listener, keyring: parts.keyring.clone() };
+        let api = api::serve::<R>(doors, reconciler.table(), parts.reach, parts.logs, stop_api.clone());
         let session = Session {
             control_plane: parts.control_plane,
             description: parts.description,
@@ -98,12 +106,13 @@ impl Control {
         };
         Ok(Self {
             api_address,
-            desired,
+            desired: desired.clone(),
             report,
             connected,
             api: tokio::spawn(api),
             session: tokio::spawn(session.run(stop_orders.clone())),
             reconciler: tokio::spawn(reconciler.run(stop_orders.clone())),
+            disowner: tokio::spawn(disown(parts.keyring, desired, stop_orders.clone())),
             stop_api,
             stop_orders,
         })
@@ -119,6 +128,7 @@ impl Control {
             },
             ended = &mut self.session => format!("the session ended: {ended:?}"),
             ended = &mut self.reconciler => format!("the loop ended: {ended:?}"),
+            ended = &mut self.disowner => format!("revocations ended: {ended:?}"),
         }
     }
 
@@ -127,7 +137,25 @@ impl Control {
         self.stop_orders.cancel();
         self.stop_api.cancel();
         // How they end is of no use any more: the agent ends with them.
-        let _ = tokio::join!(self.api, self.session, self.reconciler);
+        let _ = tokio::join!(self.api, self.session, self.reconciler, self.disowner);
+    }
+}
+
+/// Believes in nobody that the control plane has revoked, until `stop`.
+async fn disown(
+    keyring: Keyring,
+    mut desired: watch::Receiver<Option<Arc<Assignment>>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let revoked = desired.borrow_and_update().as_ref().map(|assignment| assignment.revoked.clone());
+        if let Some(revoked) = revoked.filter(|revoked| *keyring.revoked() != *revoked) {
+            keyring.revoke(revoked);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = desired.changed() => if changed.is_err() { return },
+        }
     }
 }
 

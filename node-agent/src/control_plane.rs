@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Uri;
+use http::uri::Scheme;
 use tonic::transport::{Channel, Endpoint};
+use trust::Connector;
 
 /// A member that does not take a connection for so long is given up for this round.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,16 +45,27 @@ impl Member {
 }
 
 impl ControlPlane {
-    /// The members at these addresses; nothing is connected yet. Must be called on a tokio runtime.
-    pub fn new(addresses: &[Uri]) -> Self {
+    /// The members at these addresses, reached through `connector`; nothing is connected yet. Must be called on a tokio
+    /// runtime.
+    pub fn new(addresses: &[Uri], connector: &Connector) -> Self {
+        Self::over(addresses, |endpoint| endpoint.connect_with_connector_lazy(connector.clone()))
+    }
+
+    /// The members at these addresses without any encryption, for what tests put there.
+    #[cfg(test)]
+    pub(crate) fn unencrypted(addresses: &[Uri]) -> Self {
+        Self::over(addresses, |endpoint| endpoint.connect_lazy())
+    }
+
+    fn over(addresses: &[Uri], connect: impl Fn(Endpoint) -> Channel) -> Self {
         let member = |uri: &Uri| {
-            let endpoint = Endpoint::from(uri.clone())
+            let endpoint = Endpoint::from(plain(uri))
                 .connect_timeout(CONNECT_TIMEOUT)
                 .tcp_nodelay(true)
                 .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
                 .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
                 .keep_alive_while_idle(true);
-            Member { uri: uri.clone(), channel: endpoint.connect_lazy() }
+            Member { uri: uri.clone(), channel: connect(endpoint) }
         };
         Self { members: addresses.iter().map(member).collect(), preferred: Arc::default() }
     }
@@ -69,14 +82,22 @@ impl ControlPlane {
     }
 }
 
+/// The same address as tonic wants it where the connector brings the encryption: behind `https` it looks for its own.
+fn plain(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    // Only the scheme has changed.
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test]
     async fn the_member_that_answered_is_tried_first() {
-        let addresses = ["http://a:1", "http://b:2", "http://c:3"].map(Uri::from_static);
-        let control_plane = ControlPlane::new(&addresses);
+        let addresses = ["https://a:1", "https://b:2", "https://c:3"].map(Uri::from_static);
+        let control_plane = ControlPlane::unencrypted(&addresses);
         let order = || control_plane.members().map(|(index, _)| index).collect::<Vec<_>>();
         assert_eq!(order(), [0, 1, 2]);
         control_plane.prefer(1);

@@ -223,6 +223,7 @@ mod tests {
                 placement: model::placement::Placement::whole(node.parse().unwrap()),
             }],
             peers: std::collections::BTreeMap::new(),
+            revoked: std::collections::BTreeSet::new(),
         }
     }
 

@@ -1,20 +1,24 @@
 //! The node agent: makes one node match its assignment, and runs the components of its graphs.
 //!
-//! [`agent`] joins the parts. [`control`] is the half that takes orders: [`session`] brings assignments, [`ledger`]
+//! [`agent`] joins the parts. [`enrolment`] gives the node its identity, and [`audit`] keeps
+//! what was refused. [`control`] is the half that takes orders: [`session`] brings assignments, [`ledger`]
 //! keeps them, [`artifacts`] pulls what they need, [`reconciler`] works towards them with [`reconcile`]'s plans.
 //! [`host`] is the half that runs components, [`ingress`] brings their requests.
+//! [`traces`] tells a collector of both.
 
 pub mod agent;
 pub mod api;
 pub mod artifacts;
 pub mod assigned;
+pub mod audit;
 pub mod backoff;
 pub mod config;
 pub mod control;
 pub mod control_plane;
+pub mod data_dir;
 mod durable;
+pub mod enrolment;
 pub mod host;
-pub mod identity;
 pub mod ingress;
 pub mod ledger;
 mod link;
@@ -24,3 +28,4 @@ pub mod reconciler;
 pub mod report;
 pub mod runner;
 pub mod session;
+pub mod traces;

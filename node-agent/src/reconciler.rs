@@ -226,6 +226,7 @@ impl<R: Runner> Reconciler<R> {
             node,
             graph: assigned,
             trust,
+            takes_over: graph.serving.is_some(),
             progress: Arc::clone(&progress),
             progressed: Arc::clone(&self.progressed),
         };
@@ -343,6 +344,8 @@ struct Preparation<R> {
     node: NodeName,
     graph: AssignedGraph,
     trust: Trust,
+    /// Whether another generation serves until this one does.
+    takes_over: bool,
     progress: Arc<Mutex<Progress>>,
     progressed: Arc<Notify>,
 }
@@ -358,7 +361,12 @@ impl<R: Runner> Preparation<R> {
             self.progressed.notify_one();
         };
         progress(Progress::Compiling);
-        self.runner.prepare(&self.graph, &progress).await
+        let prepared = self.runner.prepare(&self.graph, &progress).await?;
+        // Without one before it, a graph that serves in part is better than one that does not serve.
+        if self.takes_over {
+            self.runner.can_take_over(&prepared).await?;
+        }
+        Ok(prepared)
     }
 }
 

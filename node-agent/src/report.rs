@@ -78,6 +78,7 @@ mod tests {
             generation: Generation(9),
             graphs: ["waits", "serves", "replaces", "foreign"].map(graph).into(),
             peers: BTreeMap::new(),
+            revoked: std::collections::BTreeSet::new(),
         };
         let version = |generation| Version { uid: uid.clone(), generation: Generation(generation) };
         let failure = Progress::Failed(Failure { reason: "start_failed".into(), message: "trap".into() });

@@ -23,6 +23,10 @@ pub trait Runner: Send + Sync + 'static {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> impl Future<Output = Result<Self::Running, PrepareError>> + Send;
 
+    /// Waits a moment until a prepared graph can take over from the generation before it: what it calls on other
+    /// nodes can be called there. An error says what is missing, and may heal.
+    fn can_take_over(&self, graph: &Self::Running) -> impl Future<Output = Result<(), PrepareError>> + Send;
+
     /// From now on these graphs, and no others, get new requests.
     fn serve(&self, graphs: Vec<Self::Running>);
 }

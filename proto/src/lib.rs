@@ -57,6 +57,13 @@ pub mod weft {
             tonic::include_proto!("weft.log.v1");
         }
     }
+    /// `weft.trust`
+    pub mod trust {
+        /// `weft.trust.v1`
+        pub mod v1 {
+            tonic::include_proto!("weft.trust.v1");
+        }
+    }
     /// `weft.agent`
     pub mod agent {
         /// `weft.agent.v1`

@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::num::{NonZeroU64, NonZeroU128};
 use std::time::Duration;
 
-use model::assignment::{AssignedGraph, Assignment};
+use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::digest::Digest;
 use model::event::Event;
 use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
 use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
-use model::link::{Binding, Body, Call as LinkCall, Frame, LinkFailure, LinkReason, Open};
+use model::link::{Binding, Body, Call as LinkCall, Frame, GraphVersion, LinkFailure, LinkReason, Open};
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
@@ -21,8 +22,9 @@ use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
+use model::trace::{TraceContext, TraceFlags};
 use model::unit::ByteSize;
-use proptest::collection::{btree_map, vec};
+use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use prost::Message;
@@ -195,14 +197,16 @@ fn assignment() -> impl Strategy<Value = Assignment> {
             placement,
         },
     );
-    let peers = btree_map(node_name(), text(), 0..3);
-    (some_text(), node_name(), any::<u64>(), vec(graph, 0..3), peers).prop_map(
-        |(cluster, node, generation, graphs, peers)| Assignment {
+    let peer = (text(), uid()).prop_map(|(address, uid)| Peer { address, uid });
+    let peers = btree_map(node_name(), peer, 0..3);
+    (some_text(), node_name(), any::<u64>(), vec(graph, 0..3), peers, btree_set(uid(), 0..3)).prop_map(
+        |(cluster, node, generation, graphs, peers, revoked)| Assignment {
             cluster: ClusterId::new(cluster).unwrap(),
             node,
             generation: Generation(generation),
             graphs,
             peers,
+            revoked,
         },
     )
 }
@@ -214,23 +218,27 @@ fn frame() -> impl Strategy<Value = Frame> {
         function,
         digest,
     });
-    let open = (key(), uid(), any::<u64>(), component(), component(), text(), vec(binding, 0..3)).prop_map(
-        |(graph, uid, generation, from, to, request, functions)| Open {
-            graph,
-            uid,
-            generation: Generation(generation),
+    let state = option::of(Just("a=1,b=2".parse().unwrap()));
+    let members = (component(), component());
+    let open = (key(), uid(), any::<u64>(), members, text(), vec(binding, 0..3), state).prop_map(
+        |(graph, uid, generation, (from, to), request, functions, trace_state)| Open {
+            version: GraphVersion { graph, uid, generation: Generation(generation) },
             from,
             to,
             request,
             functions,
+            trace_state,
         },
     );
     let bytes = || vec(any::<u8>(), 0..32);
-    let call = (any::<u32>(), bytes(), any::<u64>()).prop_map(|(function, arguments, deadline_us)| LinkCall {
-        function,
-        arguments,
-        deadline_us,
+    let trace = (1_u128.., 1_u64.., any::<u8>()).prop_map(|(trace, span, flags)| TraceContext {
+        trace: NonZeroU128::new(trace).unwrap(),
+        span: NonZeroU64::new(span).unwrap(),
+        flags: TraceFlags::new(flags),
     });
+    let call = (any::<u32>(), bytes(), any::<u64>(), option::of(trace)).prop_map(
+        |(function, arguments, deadline_us, trace)| LinkCall { function, arguments, deadline_us, trace },
+    );
     let reason = prop_oneof![
         Just(LinkReason::Unavailable),
         Just(LinkReason::Busy),

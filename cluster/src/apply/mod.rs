@@ -2,6 +2,7 @@
 //!
 //! A refused command changes nothing but the clock, so that it can be decided again.
 
+mod enrolment;
 mod graph;
 mod node;
 mod policy;
@@ -60,6 +61,9 @@ impl State {
                 self.artifacts.insert(artifact.digest, *artifact);
                 Ok(self.done())
             }
+            Body::CreateToken(create) => enrolment::create_token(self, create),
+            Body::Enrol(enrol) => enrolment::enrol(self, enrol),
+            Body::RevokeNode { node, until_ms } => enrolment::revoke(self, node, *until_ms),
             Body::RegisterNode(description) => node::register(self, description),
             Body::SetNodeState { node, state, why } => node::set_state(self, node, *state, why),
             Body::Place(places) => graph::place(self, places),

@@ -11,12 +11,19 @@ use super::graph;
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{NODES_MAX, NodeRecord, State};
 
-fn subject(name: &NodeName) -> String {
+pub(super) fn subject(name: &NodeName) -> String {
     format!("node/{name}")
 }
 
 pub(super) fn register(state: &mut State, description: &NodeDescription) -> Result<Outcome, Refusal> {
     let name = &description.name;
+    if state.revoked.contains_key(&description.uid) {
+        return Err(Refusal::NodeRevoked { name: name.to_string() });
+    }
+    let identity = state.enrolled.get(name).map(|record| &record.uid);
+    if let Some(known) = identity.filter(|known| **known != description.uid) {
+        return Err(Refusal::NodeIdentity { name: name.to_string(), known: known.to_string() });
+    }
     let known = state.nodes.get(name);
     if let Some(record) = known {
         if record.description.uid != description.uid {

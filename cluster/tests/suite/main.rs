@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_types, reason = "a seed comes from the clock")]
 
 mod bounds;
+mod enrolment;
 mod graphs;
 mod nodes;
 mod policies;

@@ -1,7 +1,8 @@
 //! Sequences of commands, sensible and not: the state stays sound, members agree, and refusals change nothing.
 
 use cluster::command::{
-    Body, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Place, PutPolicy, Relink, RequestTag,
+    Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, Place, PutPolicy, Relink,
+    RequestTag,
 };
 use cluster::state::REQUEST_KEPT_MS;
 use cluster::{Command, State};
@@ -77,7 +78,7 @@ impl Asked {
             Some(record) if self.is_fresh => record.uid.clone(),
             _ => format!("uid-{}", state.revision).try_into().unwrap(),
         };
-        match self.what % 14 {
+        match self.what % 17 {
             0..4 => Body::Deploy(Box::new(Deploy {
                 uid,
                 manifest: format!("graph: {}", self.other),
@@ -136,6 +137,22 @@ impl Asked {
                 Body::Place(places)
             }
             12 => Body::RecordReport(self.report(state)),
+            13 => Body::CreateToken(CreateToken {
+                digest: format!("token-{}", self.other),
+                node: name(&format!("n{}", self.which)),
+                expires_ms: state.now_ms + if self.is_fresh { 50_000_000 } else { 0 },
+            }),
+            14 => Body::Enrol(Enrol {
+                token: format!("token-{}", self.other),
+                node: name(&format!("n{}", self.which)),
+                uid: if self.is_fresh { uid } else { "another".to_owned().try_into().unwrap() },
+                key: format!("key-{}", self.request.unwrap_or_default()),
+                revoked_until_ms: state.now_ms + 50_000_000,
+            }),
+            15 => Body::RevokeNode {
+                node: name(&format!("n{}", self.which)),
+                until_ms: state.now_ms + if self.is_fresh { 50_000_000 } else { 0 },
+            },
             _ => Body::InitCluster { cluster: format!("c{}", self.which).try_into().unwrap() },
         }
     }

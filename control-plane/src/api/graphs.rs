@@ -396,7 +396,7 @@ impl wire::graphs_server::Graphs for Graphs {
         let key: GraphKey = parse("graph", &request.graph)?;
         let component = read("component", request.component.clone())?;
         let state = self.state().await?;
-        let (node, channel) = logs::agent_of(&state, &key, &component).await?;
+        let (node, channel) = logs::agent_of(&self.context, &state, &key, &component).await?;
         let start = Instant::now();
         let asked = proto::weft::agent::v1::InvokeRequest {
             graph: key.to_string(),

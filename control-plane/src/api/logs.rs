@@ -13,6 +13,7 @@ use proto::status::refuse;
 use proto::weft::log::v1 as wire;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
+use trust::Expect;
 
 use super::{Answers, Context, graphs, refusal, until_stopped};
 
@@ -56,23 +57,27 @@ fn nodes_of<'a>(
 
 /// A connection to the agent of the node that runs a member of a graph.
 pub(super) async fn agent_of(
+    context: &Context,
     state: &State,
     key: &GraphKey,
     member: &ComponentName,
 ) -> Result<(NodeName, Channel), Status> {
     let nodes = nodes_of(state, key, Some(member))?;
     let Some(node) = nodes.first() else { return Err(graphs::not_found(state, key)) };
-    Ok((node.name.clone(), dial(node).await?))
+    Ok((node.name.clone(), dial(context, node).await?))
 }
 
-async fn dial(node: &NodeDescription) -> Result<Channel, Status> {
-    let unreachable = |error: tonic::transport::Error| unreachable(&node.name, &error);
+async fn dial(context: &Context, node: &NodeDescription) -> Result<Channel, Status> {
+    let unreachable =
+        |error: tonic::transport::Error| unreachable(&node.name, &format!("{:#}", anyhow::Error::new(error)));
     let endpoint = Endpoint::from_shared(format!("http://{}", node.api_address))
         .map_err(unreachable)?
         .connect_timeout(CONNECT_PATIENCE)
         .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
         .keep_alive_timeout(KEEPALIVE_PATIENCE);
-    endpoint.connect().await.map_err(unreachable)
+    // Whoever answers there must be the node itself.
+    let connector = trust::connector(context.credentials.keyring(), Expect::Node(node.uid.clone()));
+    endpoint.connect_with_connector(connector).await.map_err(unreachable)
 }
 
 fn unreachable(node: &NodeName, error: &dyn std::fmt::Display) -> Status {
@@ -91,9 +96,9 @@ pub(super) fn from_agent(node: &NodeName, status: Status) -> Status {
 /// The lines of one node.
 type Lines = BoxStream<'static, Result<wire::LogLine, Status>>;
 
-async fn tail(node: &NodeDescription, request: wire::TailRequest) -> Result<Lines, Status> {
+async fn tail(context: &Context, node: &NodeDescription, request: wire::TailRequest) -> Result<Lines, Status> {
     let name = node.name.clone();
-    let tailed = wire::logs_client::LogsClient::new(dial(node).await?).tail(request).await;
+    let tailed = wire::logs_client::LogsClient::new(dial(context, node).await?).tail(request).await;
     let lines = tailed.map_err(|status| from_agent(&name, status))?.into_inner();
     Ok(lines.map_err(move |status| from_agent(&name, status)).boxed())
 }
@@ -101,6 +106,7 @@ async fn tail(node: &NodeDescription, request: wire::TailRequest) -> Result<Line
 /// The lines of several nodes as one: in the order of their times, or, where they are followed, as they come. A node
 /// that cannot be reached is told of in a line of its own, and the others are shown.
 async fn merged(
+    context: &Context,
     nodes: Vec<&NodeDescription>,
     request: &wire::TailRequest,
     now_ms: u64,
@@ -109,7 +115,7 @@ async fn merged(
     let mut missing = Vec::new();
     let count = nodes.len();
     for node in nodes {
-        match tail(node, request.clone()).await {
+        match tail(context, node, request.clone()).await {
             Ok(lines) => streams.push(lines),
             Err(status) if count == 1 => return Err(status),
             Err(status) => missing.push(wire::LogLine {
@@ -145,7 +151,8 @@ impl wire::logs_server::Logs for Logs {
         let request = request.into_inner();
         let key: GraphKey = parse("graph", &request.graph)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let lines = merged(nodes_of(&state, &key, None)?, &request, crate::clock::now_ms()).await?;
+        let lines =
+            merged(&self.context, nodes_of(&state, &key, None)?, &request, crate::clock::now_ms()).await?;
         Ok(Response::new(until_stopped(lines, &self.context.stop)))
     }
 }

@@ -1,6 +1,7 @@
 //! The gRPC API. Handlers decode, propose or read, and encode; what is decided is decided elsewhere.
 
 pub mod artifacts;
+pub mod enrolment;
 pub mod events;
 pub mod graphs;
 pub mod logs;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::artifacts::ArtifactStore;
+use crate::credentials::Credentials;
 use crate::leader::liveness::Liveness;
 use crate::leader::relink::Relinker;
 use crate::linking::Linker;
@@ -32,6 +34,8 @@ const CHECKS_AT_ONCE: usize = 4;
 /// What handlers work with; a cheap handle.
 #[derive(Debug, Clone)]
 pub struct Context {
+    /// Who everybody is.
+    pub credentials: Credentials,
     /// Consensus.
     pub raft: Handle,
     /// Stored artifacts.

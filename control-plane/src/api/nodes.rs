@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::mutation::propose;
-use super::{Answers, Context, refusal, stopping, transport_errors};
+use super::{Answers, Context, enrolment, refusal, stopping, transport_errors};
 
 /// The largest report: ten thousand graphs of which each has failed with a long reason.
 pub const REPORT_MAX_BYTES: usize = 32 << 20;
@@ -81,6 +81,7 @@ impl wire::nodes_server::Nodes for Nodes {
         &self,
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
+        let caller = enrolment::caller(&request)?;
         let mut incoming = request.into_inner();
         let first = within(incoming.message(), "no hello came").await?;
         let first = first.map_err(transport_errors::in_stream)?.and_then(|message| message.message);
@@ -94,6 +95,11 @@ impl wire::nodes_server::Nodes for Nodes {
         let node = NodeDescription::try_from(hello)?;
         let name = node.name.clone();
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
+        // A node speaks for itself alone, whatever it says it is.
+        if node.uid != caller || enrolment::node_of(&state, &caller) != Some(&name) {
+            let message = format!("this identity, {caller}, is not that of a node {name} that has joined");
+            return Err(refuse(Code::PermissionDenied, "node_identity", message));
+        }
         let is_known = |record: &NodeRecord| record.description == node && record.state == NodeState::Ready;
         // After a restart of the control plane every agent comes back, and there is nothing to write down.
         if !state.nodes.get(&name).is_some_and(is_known) {

@@ -35,6 +35,8 @@ pub(super) fn outcome(refusal: &Refusal) -> Status {
         Refusal::Exhausted { .. } => (Code::ResourceExhausted, "quota"),
         Refusal::RouteTaken { .. } => (Code::FailedPrecondition, "route_taken"),
         Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),
+        Refusal::TokenRefused { .. } => (Code::PermissionDenied, "token_refused"),
+        Refusal::NodeRevoked { .. } => (Code::PermissionDenied, "node_revoked"),
         Refusal::NodeIdentity { .. } => (Code::FailedPrecondition, "identity_mismatch"),
     };
     refuse(code, reason, refusal.to_string())

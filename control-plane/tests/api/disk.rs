@@ -95,7 +95,7 @@ async fn a_full_disk_stops_the_member_and_loses_nothing() {
             assert!(Instant::now() < deadline, "the member is not ready");
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        let mut client = Client::new(address_in(&ready).await);
+        let mut client = Client::new(address_in(&ready).await, ready.parent().unwrap());
         client.upload_parts().await;
         let (last, status) = fill(&mut client).await;
         assert!(last > 3, "some were answered before: {status:?}");
@@ -111,7 +111,7 @@ async fn a_full_disk_stops_the_member_and_loses_nothing() {
 
         // On a larger disk all of it is there.
         let running = crate::process::Running::start(&kept, &[&flag]).await;
-        let mut client = Client::new(running.address);
+        let mut client = running.client();
         let found = client.status("default/shop").await.unwrap().revision;
         assert!(found == last || found == last + 1, "{storage}: {last} were acknowledged, {found} are there");
         client.deploy(&parts::shop("shop", "goes on")).await.unwrap();

@@ -84,7 +84,7 @@ async fn events_that_are_gone_are_said_to_be_gone() {
     client.upload_parts().await;
     let first = client.deploy(&parts::shop("shop-0", "first")).await.unwrap();
     // It reads the first event and then no more, while more come than are kept and than the way to it holds.
-    let mut slow = watch(&mut Client::slow(member.address), "", 0, true).await.unwrap();
+    let mut slow = watch(&mut member.slow_client(), "", 0, true).await.unwrap();
     assert_eq!(next(&mut slow).await.unwrap().unwrap().revision, first.generation);
     make_events(&client, 4 * KEPT).await;
 

@@ -100,7 +100,7 @@ async fn survives(folder: &Path, storage: &str, seed: u64, kills: usize) {
         let running = Running::start(folder, &flags).await;
         longest = longest.max(running.took);
         assert!(running.took < START_MAX, "a start took {:?}", running.took);
-        let mut client = Client::new(running.address);
+        let mut client = running.client();
         if kill == 0 {
             client.upload_parts().await;
         }
@@ -111,7 +111,7 @@ async fn survives(folder: &Path, storage: &str, seed: u64, kills: usize) {
         let workers: Vec<_> = made
             .iter()
             .enumerate()
-            .map(|(number, made)| tokio::spawn(work(Client::new(running.address), number, made.clone())))
+            .map(|(number, made)| tokio::spawn(work(running.client(), number, made.clone())))
             .collect();
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         tokio::time::sleep(Duration::from_millis((random >> 33) % LIFE_MAX_MS)).await;

@@ -88,7 +88,7 @@ async fn messages_that_are_none_are_refused() {
     refused(answer, Code::InvalidArgument, "malformed");
     refused(raw(&client, GET, Request::new(vec![])).await, Code::InvalidArgument, "malformed");
     let unknown = raw(&client, "/weft.graph.v1.Graphs/Explode", Request::new(vec![])).await.unwrap_err();
-    assert_eq!(unknown.code(), Code::Unimplemented);
+    assert_eq!(unknown.code(), Code::PermissionDenied, "no role may call what is not in the table");
     member.stop().await;
 }
 
@@ -158,8 +158,10 @@ async fn health_and_reflection_answer() {
     let client = member.client();
     let mut health = HealthClient::new(client.channel.clone());
     let services = ["graph.v1.Graphs", "policy.v1.Policies", "artifact.v1.Artifacts", "node.v1.Nodes"];
-    let services =
-        services.iter().chain(&["event.v1.Events", "log.v1.Logs"]).map(|name| format!("weft.{name}"));
+    let services = services
+        .iter()
+        .chain(&["event.v1.Events", "log.v1.Logs", "trust.v1.Enrolment"])
+        .map(|name| format!("weft.{name}"));
     for service in services.chain([String::new()]) {
         let request = HealthCheckRequest { service: service.clone() };
         let answer = health.check(request).await.unwrap().into_inner();

@@ -4,6 +4,7 @@
 mod artifacts;
 mod deploys;
 mod disk;
+mod enrolment;
 mod events;
 mod kills;
 mod limits;

@@ -19,11 +19,14 @@ use proto::weft::graph::v1::graphs_client::GraphsClient;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::policy::v1 as policy;
 use proto::weft::policy::v1::policies_client::PoliciesClient;
+use proto::weft::trust::v1 as trust_wire;
+use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use trust::{Expect, Fingerprint, Identity, JoinToken, Key, Keyring};
 
 use crate::parts;
 
@@ -77,9 +80,88 @@ impl Member {
         tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").unwrap().unwrap();
     }
 
-    pub(crate) fn client(&self) -> Client {
-        Client::new(self.address)
+    /// Where its data is.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.as_ref().unwrap().path()
     }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address, self.folder())
+    }
+
+    /// A client of an operator that takes little ahead of what it has read.
+    pub(crate) fn slow_client(&self) -> Client {
+        let windows = |endpoint: Endpoint| {
+            endpoint.initial_stream_window_size(16 << 10).initial_connection_window_size(64 << 10)
+        };
+        Client::over(channel(self.address, operator(self.folder()), windows))
+    }
+
+    /// A node that has just joined.
+    pub(crate) async fn enrol(&self, name: &str) -> Enrolled {
+        let operator = operator(self.folder());
+        let authority = Fingerprint::of(operator.identity().authorities().next().unwrap());
+        let token = JoinToken::generate(authority).unwrap();
+        let request = trust_wire::CreateTokenRequest {
+            request_id: fresh_id(),
+            node: name.to_owned(),
+            digest: token.digest(),
+            lifetime_ms: 60_000,
+        };
+        let channel_of = |keyring| channel(self.address, keyring, |endpoint| endpoint);
+        EnrolmentClient::new(channel_of(operator)).create_token(request).await.unwrap();
+        let key = Key::generate().unwrap();
+        let answer = self.join(name, &token, &key).await.unwrap();
+        let identity = Identity::new(key, answer.certificate, answer.authorities).unwrap();
+        let keyring = Keyring::new(identity);
+        Enrolled {
+            uid: keyring.identity().id().uid().to_string(),
+            channel: channel_of(keyring.clone()),
+            keyring,
+            token,
+        }
+    }
+
+    /// Asks to join, as somebody who has nothing but a token and a key.
+    pub(crate) async fn join(
+        &self,
+        name: &str,
+        token: &JoinToken,
+        key: &Key,
+    ) -> Result<trust_wire::JoinResponse, Status> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        let connector = trust::pinned_connector(token.authority());
+        let mut client = EnrolmentClient::new(endpoint.connect_with_connector_lazy(connector));
+        let request = trust_wire::JoinRequest {
+            token: token.reveal().to_string(),
+            node: name.to_owned(),
+            certificate_request: key.request().unwrap(),
+        };
+        Ok(client.join(request).await?.into_inner())
+    }
+}
+
+/// A node that has joined: who it is, and its way to the member.
+pub(crate) struct Enrolled {
+    pub(crate) uid: String,
+    pub(crate) channel: Channel,
+    pub(crate) keyring: Keyring,
+    pub(crate) token: JoinToken,
+}
+
+/// What a member has made for its operators.
+pub(crate) fn operator(folder: &Path) -> Keyring {
+    let text = std::fs::read_to_string(folder.join("operator.pem")).unwrap();
+    Keyring::new(Identity::from_pem(&text).unwrap())
+}
+
+pub(crate) fn channel(
+    address: SocketAddr,
+    keyring: Keyring,
+    tune: impl FnOnce(Endpoint) -> Endpoint,
+) -> Channel {
+    let endpoint = tune(Endpoint::from_shared(format!("http://{address}")).unwrap());
+    endpoint.connect_with_connector_lazy(trust::connector(keyring, Expect::Member))
 }
 
 /// What a member says of itself once it is ready.
@@ -108,15 +190,9 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    pub(crate) fn new(address: SocketAddr) -> Self {
-        Self::over(Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy())
-    }
-
-    /// Takes little ahead of what it has read.
-    pub(crate) fn slow(address: SocketAddr) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
-        let endpoint = endpoint.initial_stream_window_size(16 << 10).initial_connection_window_size(64 << 10);
-        Self::over(endpoint.connect_lazy())
+    /// Of an operator, whose credentials are in the data directory.
+    pub(crate) fn new(address: SocketAddr, folder: &Path) -> Self {
+        Self::over(channel(address, operator(folder), |endpoint| endpoint))
     }
 
     fn over(channel: Channel) -> Self {

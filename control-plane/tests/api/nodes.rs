@@ -8,12 +8,13 @@ use proto::weft::log::v1::TailRequest;
 use proto::weft::log::v1::logs_client::LogsClient;
 use proto::weft::node::v1 as wire;
 use proto::weft::node::v1::from_agent::Message as Up;
+use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::node::v1::to_agent::Message as Down;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::member::{Client, Member, PATIENCE, refused};
+use crate::member::{Client, Enrolled, Member, PATIENCE, refused};
 use crate::parts;
 
 /// How soon these members give up a silent node.
@@ -34,7 +35,7 @@ fn description(name: &str, uid: &str) -> wire::NodeDescription {
     }
 }
 
-struct Agent {
+pub(crate) struct Agent {
     up: mpsc::Sender<wire::FromAgent>,
     down: Streaming<wire::ToAgent>,
     name: String,
@@ -42,10 +43,11 @@ struct Agent {
 
 impl Agent {
     /// Sends a first message and takes the welcome.
-    async fn connect(client: &mut Client, first: Up, name: &str) -> Result<(Self, wire::Welcome), Status> {
+    async fn connect(node: &Enrolled, first: Up, name: &str) -> Result<(Self, wire::Welcome), Status> {
         let (up, messages) = mpsc::channel(16);
         up.send(wire::FromAgent { message: Some(first) }).await.unwrap();
-        let down = client.nodes.session(ReceiverStream::new(messages)).await?.into_inner();
+        let mut nodes = NodesClient::new(node.channel.clone());
+        let down = nodes.session(ReceiverStream::new(messages)).await?.into_inner();
         let mut agent = Self { up, down, name: name.to_owned() };
         match agent.next().await? {
             Some(Down::Welcome(welcome)) => Ok((agent, welcome)),
@@ -53,8 +55,8 @@ impl Agent {
         }
     }
 
-    async fn join(client: &mut Client, name: &str, uid: &str) -> Result<Self, Status> {
-        let joined = Self::connect(client, Up::Hello(description(name, uid)), name).await?;
+    pub(crate) async fn join(node: &Enrolled, name: &str) -> Result<Self, Status> {
+        let joined = Self::connect(node, Up::Hello(description(name, &node.uid)), name).await?;
         Ok(joined.0)
     }
 
@@ -63,7 +65,7 @@ impl Agent {
         Ok(message?.map(|message| message.message.unwrap()))
     }
 
-    async fn assignment(&mut self) -> wire::Assignment {
+    pub(crate) async fn assignment(&mut self) -> wire::Assignment {
         match self.next().await.unwrap() {
             Some(Down::Assignment(assignment)) => assignment,
             other => panic!("no assignment: {other:?}"),
@@ -90,7 +92,7 @@ impl Agent {
     }
 
     /// How the session ends.
-    async fn end(&mut self) -> Result<(), Status> {
+    pub(crate) async fn end(&mut self) -> Result<(), Status> {
         while self.next().await?.is_some() {}
         Ok(())
     }
@@ -122,7 +124,7 @@ async fn until(client: &mut Client, name: &str, is: impl Fn(&State) -> bool) -> 
     }
 }
 
-async fn node(client: &mut Client, name: &str) -> wire::Node {
+pub(crate) async fn node(client: &mut Client, name: &str) -> wire::Node {
     client.nodes.get(wire::GetRequest { name: name.to_owned() }).await.unwrap().into_inner()
 }
 
@@ -131,8 +133,9 @@ async fn a_graph_goes_to_a_node_and_serves() {
     let member = Member::start().await;
     let mut client = member.client();
     client.upload_parts().await;
-    let hello = Up::Hello(description("n1", "uid-1"));
-    let (mut agent, welcome) = Agent::connect(&mut client, hello, "n1").await.unwrap();
+    let n1 = member.enrol("n1").await;
+    let hello = Up::Hello(description("n1", &n1.uid));
+    let (mut agent, welcome) = Agent::connect(&n1, hello, "n1").await.unwrap();
     assert!(!welcome.cluster.is_empty());
     assert_eq!(welcome.heartbeat_interval_ms, 1_000);
     let empty = agent.assignment().await;
@@ -185,7 +188,8 @@ async fn a_silent_node_is_given_up_and_heard_again() {
     let member = Member::start_with(&[NODE_TIMEOUT]).await;
     let mut client = member.client();
     client.upload_parts().await;
-    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let n1 = member.enrol("n1").await;
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
     client.deploy(&parts::shop("shop", "one")).await.unwrap();
     let assignment = agent.assigned(1).await;
     let serving = vec![graph_report(&assignment.graphs[0], wire::Phase::Serving)];
@@ -206,7 +210,8 @@ async fn a_stale_report_changes_nothing() {
     let member = Member::start().await;
     let mut client = member.client();
     client.upload_parts().await;
-    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let n1 = member.enrol("n1").await;
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
     client.deploy(&parts::shop("shop", "one")).await.unwrap();
     let first = agent.assigned(1).await;
     client.deploy(&parts::shop("shop", "two")).await.unwrap();
@@ -241,34 +246,38 @@ async fn a_stale_report_changes_nothing() {
 async fn a_node_is_who_it_says_or_is_refused() {
     let member = Member::start_with(&[NODE_TIMEOUT]).await;
     let mut client = member.client();
-    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let (n1, n2) = (member.enrol("n1").await, member.enrol("n2").await);
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
     agent.assignment().await;
 
-    let other = Agent::join(&mut client, "n1", "uid-2").await.map(drop);
-    refused(other, Code::FailedPrecondition, "identity_mismatch");
-    let nameless = Agent::join(&mut client, "", "uid-1").await.map(drop);
+    let other = Agent::join(&n2, "n1").await.map(drop);
+    refused(other, Code::PermissionDenied, "node_identity");
+    let hello = Up::Hello(description("n1", &n1.uid));
+    let other = Agent::connect(&n2, hello, "n1").await.map(drop);
+    refused(other, Code::PermissionDenied, "node_identity");
+    let nameless = Agent::join(&n1, "").await.map(drop);
     refused(nameless, Code::InvalidArgument, "malformed");
     let first = Up::Report(wire::Report { node: "n1".to_owned(), ..wire::Report::default() });
-    let hasty = Agent::connect(&mut client, first, "n1").await.map(drop);
+    let hasty = Agent::connect(&n1, first, "n1").await.map(drop);
     refused(hasty, Code::InvalidArgument, "missing_field");
 
     // Refused hellos of another do not keep a silent node alive.
     let deadline = std::time::Instant::now() + PATIENCE;
     while node(&mut client, "n1").await.state != "down" {
         assert!(std::time::Instant::now() < deadline);
-        Agent::join(&mut client, "n1", "uid-2").await.map(drop).unwrap_err();
+        Agent::join(&n2, "n1").await.map(drop).unwrap_err();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     agent.report_for("n2", 1, Vec::new()).await;
     refused(agent.end().await, Code::PermissionDenied, "node_identity");
-    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
-    agent.up.send(wire::FromAgent { message: Some(Up::Hello(description("n1", "uid-1"))) }).await.unwrap();
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
+    agent.up.send(wire::FromAgent { message: Some(Up::Hello(description("n1", &n1.uid))) }).await.unwrap();
     refused(agent.end().await, Code::InvalidArgument, "unexpected");
-    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
     agent.up.send(wire::FromAgent { message: None }).await.unwrap();
     refused(agent.end().await, Code::InvalidArgument, "missing_field");
-    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
     let strange = wire::GraphReport {
         graph: "default/shop".to_owned(),
         uid: "u".to_owned(),
@@ -279,8 +288,8 @@ async fn a_node_is_who_it_says_or_is_refused() {
     refused(agent.end().await, Code::InvalidArgument, "unknown_enum");
 
     // Two agents on one data directory: the later one is the node.
-    let mut before = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
-    let mut after = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let mut before = Agent::join(&n1, "n1").await.unwrap();
+    let mut after = Agent::join(&n1, "n1").await.unwrap();
     refused(before.end().await, Code::Aborted, "session_superseded");
     after.assignment().await;
     assert_eq!(node(&mut client, "n1").await.state, "ready");
@@ -308,7 +317,8 @@ async fn what_only_an_agent_knows_is_asked_of_it_or_said_to_be_out_of_reach() {
     refused(client.graphs.invoke(invoke()).await, Code::FailedPrecondition, "not_placed");
 
     // An agent whose own API answers nothing.
-    let mut agent = Agent::join(&mut client, "n1", "uid-1").await.unwrap();
+    let n1 = member.enrol("n1").await;
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
     agent.assigned(1).await;
     refused(logs.tail(tail()).await, Code::Unavailable, "agent_unreachable");
     refused(client.graphs.invoke(invoke()).await, Code::Unavailable, "agent_unreachable");

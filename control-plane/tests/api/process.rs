@@ -2,11 +2,12 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::member::{PATIENCE, address_in};
+use crate::member::{Client, PATIENCE, address_in};
 
 /// Says a line that the test harness does not keep for itself when a test passes.
 pub(crate) fn say(line: &str) {
@@ -29,6 +30,7 @@ pub(crate) fn program(folder: &Path, flags: &[&str]) -> Command {
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: SocketAddr,
+    folder: PathBuf,
     /// How long it took to be ready.
     pub(crate) took: Duration,
 }
@@ -42,7 +44,12 @@ impl Running {
         command.stderr(Stdio::null());
         let child = command.spawn().unwrap();
         let address = address_in(&folder.join("ready.json")).await;
-        Self { child, address, took: start.elapsed() }
+        Self { child, address, folder: folder.to_owned(), took: start.elapsed() }
+    }
+
+    /// An operator's client of it.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address, &self.folder)
     }
 
     /// As `kill -9` does.
@@ -109,8 +116,8 @@ async fn what_keeps_a_member_from_starting_is_said() {
         assert!(mixed.contains("was made with") && mixed.contains(&flag.replace('=', " ")), "{mixed}");
     }
 
-    let public = failure(program(path, &["--init", "--listen=0.0.0.0:0"]));
-    assert!(public.contains("--insecure-listen"), "{public}");
+    let brief = failure(program(path, &["--init", "--certificate-lifetime=1s"]));
+    assert!(brief.contains("it must be from 10s to 2160h"), "{brief}");
     let mut strange = program(path, &["--init"]);
     strange.env("WEFT_LOG", "=nonsense=");
     let strange = failure(strange);
@@ -118,6 +125,37 @@ async fn what_keeps_a_member_from_starting_is_said() {
     std::fs::write(path.join("file"), "").unwrap();
     let file = failure(program(&path.join("file"), &["--init"]));
     assert!(file.contains("file"), "{file}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_the_authority_of_its_cluster_does_not_make_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("one");
+    let (authority, flags) = (path.join("authority.pem"), ["--init"]);
+    Running::start(&path, &flags).await.kill();
+    for secret in ["authority.pem", "operator.pem"] {
+        let mode = path.join(secret).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{secret}");
+    }
+    let right = std::fs::read(&authority).unwrap();
+    std::fs::remove_file(&authority).unwrap();
+    let lost = failure(program(&path, &flags));
+    assert!(lost.contains("is missing, which holds the authority of cluster"), "{lost}");
+    assert!(!authority.exists(), "none is made in its place");
+
+    let other = folder.path().join("two");
+    Running::start(&other, &flags).await.kill();
+    std::fs::copy(other.join("authority.pem"), &authority).unwrap();
+    let foreign = failure(program(&path, &flags));
+    assert!(foreign.contains("is the authority of cluster"), "{foreign}");
+    std::fs::write(&authority, &right[..right.len() / 2]).unwrap();
+    let damaged = failure(program(&path, &flags));
+    assert!(damaged.contains("is damaged: restore it from a backup"), "{damaged}");
+
+    std::fs::write(&authority, right).unwrap();
+    let running = Running::start(&path, &flags).await;
+    running.client().state_revision().await;
+    running.kill();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@ use proto::convert::DecodeError;
 use proto::weft::graph::v1 as wire;
 use tonic::{Code, Status};
 
+use crate::credentials::CredentialsError;
+
 /// Why a call has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -41,6 +43,9 @@ pub enum CallError {
         /// Under which id it can be repeated.
         request: RequestId,
     },
+    /// There is nothing to show the control plane.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// The answer cannot be read.
     #[error("the answer cannot be read: {0}")]
     Answer(#[from] DecodeError),

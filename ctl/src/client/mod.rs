@@ -7,6 +7,7 @@ mod error;
 mod upload;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -17,10 +18,15 @@ use proto::weft::graph::v1::graphs_client::GraphsClient;
 use proto::weft::log::v1::logs_client::LogsClient;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::policy::v1::policies_client::PoliciesClient;
+use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status, Streaming};
+use trust::{Expect, Keyring};
 
 use crate::cli::Address;
+use crate::credentials;
 pub use error::CallError;
 use error::{Kind, kind};
 pub use upload::Uploaded;
@@ -42,6 +48,7 @@ const ANSWER_MAX_BYTES: usize = 32 << 20;
 #[derive(Debug)]
 pub struct Client {
     address: Address,
+    credentials: Option<PathBuf>,
     patience: Duration,
     channel: OnceLock<Channel>,
 }
@@ -78,6 +85,11 @@ impl Services {
         EventsClient::new(self.channel.clone())
     }
 
+    /// Who is a node.
+    pub fn enrolment(&self) -> EnrolmentClient<Channel> {
+        EnrolmentClient::new(self.channel.clone())
+    }
+
     /// Logs.
     pub fn logs(&self) -> LogsClient<Channel> {
         LogsClient::new(self.channel.clone())
@@ -85,10 +97,11 @@ impl Services {
 }
 
 impl Client {
-    /// The control plane at `address`; one call takes at most `deadline`, if that is shorter than the usual patience.
-    pub fn new(address: Address, deadline: Option<Duration>) -> Self {
+    /// The control plane at `address`, to which the credentials in this file are shown, or those that are usually; one
+    /// call takes at most `deadline`, if that is shorter than the usual patience.
+    pub fn new(address: Address, credentials: Option<PathBuf>, deadline: Option<Duration>) -> Self {
         let patience = deadline.map_or(CALL_PATIENCE, |deadline| deadline.min(CALL_PATIENCE));
-        Self { address, patience, channel: OnceLock::new() }
+        Self { address, credentials, patience, channel: OnceLock::new() }
     }
 
     /// Where it is.
@@ -204,8 +217,8 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let services = self.services()?;
-        Ok(match tokio::time::timeout(patience, call(services)).await {
+        let services = self.services().await?;
+        Ok(match timeout(patience, call(services)).await {
             Ok(answered) => answered.map(Response::into_inner),
             Err(_) => {
                 let took = model::unit::format_duration(patience);
@@ -214,22 +227,40 @@ impl Client {
         })
     }
 
-    fn services(&self) -> Result<Services, CallError> {
+    /// Who this is to the control plane.
+    pub fn credentials(&self) -> Result<Keyring, CallError> {
+        Ok(credentials::read(&self.address, self.credentials.as_deref())?)
+    }
+
+    async fn services(&self) -> Result<Services, CallError> {
         if let Some(channel) = self.channel.get() {
             return Ok(Services { channel: channel.clone() });
         }
-        let endpoint =
-            Endpoint::from_shared(self.address.to_string()).map_err(|error| CallError::Unreachable {
-                address: self.address.to_string(),
-                message: error.to_string(),
-                request: None,
-            })?;
+        let unreachable = |message: String| CallError::Unreachable {
+            address: self.address.to_string(),
+            message,
+            request: None,
+        };
+        let keyring = match self.credentials() {
+            Ok(keyring) => keyring,
+            // Where nobody listens there are no credentials either, and they are not what is missing.
+            Err(error) => {
+                let reached = timeout(CONNECT_PATIENCE, TcpStream::connect(self.address.authority())).await;
+                return Err(match reached {
+                    Ok(Err(refused)) => unreachable(refused.to_string()),
+                    Ok(Ok(_)) | Err(_) => error,
+                });
+            }
+        };
+        // tonic looks for its own TLS behind `https`; the connector brings ours.
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address.authority()))
+            .map_err(|error| unreachable(error.to_string()))?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_PATIENCE)
-            .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_PATIENCE);
-        let channel = self.channel.get_or_init(|| endpoint.connect_lazy()).clone();
+        let connector = trust::connector(keyring, Expect::Member);
+        let channel = self.channel.get_or_init(|| endpoint.connect_with_connector_lazy(connector)).clone();
         Ok(Services { channel })
     }
 

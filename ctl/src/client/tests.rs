@@ -3,17 +3,20 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use futures::Stream;
 use model::digest::Digest;
 use model::graph::Artifact;
+use model::id::{ClusterId, Uid};
 use proto::CHUNK_MAX_BYTES;
 use proto::status::refuse;
 use proto::weft::artifact::v1 as wire;
 use proto::weft::artifact::v1::artifacts_server::{Artifacts, ArtifactsServer};
+use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, Request, Response, Status, Streaming};
+use trust::{Authority, Clients, Identity, Key, Role, SpiffeId};
 
 use super::*;
 use crate::exit::Exit;
@@ -32,6 +35,7 @@ struct Script {
     breaks: VecDeque<usize>,
     /// Where each upload began.
     offsets: Vec<u64>,
+    credentials: Option<TempDir>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -86,14 +90,35 @@ impl Artifacts for Fake {
     }
 }
 
+/// An authority, the identity of a member, and the operators' in a file.
+fn credentials() -> (Keyring, TempDir) {
+    let cluster = ClusterId::new("c").unwrap();
+    let now = SystemTime::now();
+    let authority = Authority::generate(&cluster, now).unwrap();
+    let issue = |role| {
+        let key = Key::generate().unwrap();
+        let id = SpiffeId::new(cluster.clone(), role, Uid::new("1").unwrap()).unwrap();
+        let hour = Duration::from_secs(3600);
+        let certificate = authority.issue(&key.request().unwrap(), &id, now..now + hour).unwrap();
+        Identity::new(key, certificate, vec![authority.certificate_der().to_vec()]).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("operator.pem"), issue(Role::Operator).to_pem().as_bytes()).unwrap();
+    (Keyring::new(issue(Role::Member)), folder)
+}
+
 async fn start(stats: impl IntoIterator<Item = Status>) -> (Fake, Client) {
+    let (keyring, folder) = credentials();
     let fake = Fake::default();
     fake.script().stats.extend(stats);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
     let server = tonic::transport::Server::builder().add_service(ArtifactsServer::new(fake.clone()));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    (fake, Client::new(address, None))
+    tokio::spawn(server.serve_with_incoming(trust::incoming(listener, keyring, Clients::Required)));
+    let client = Client::new(address, Some(folder.path().join("operator.pem")), None);
+    // Read when the first call is made.
+    fake.script().credentials = Some(folder);
+    (fake, client)
 }
 
 /// A mutation as far as the client can tell: its id travels where the fake can see it.
@@ -148,7 +173,7 @@ async fn where_nobody_listens_nothing_was_applied() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
     drop(listener);
-    let client = Client::new(address, None);
+    let client = Client::new(address, None, None);
     let Err(CallError::Unreachable { request, message, .. }) = mutate(&client, None).await else {
         panic!("nobody listens");
     };

@@ -95,7 +95,7 @@ fn is_passing(error: &CallError) -> bool {
             *code == Code::Aborted || matches!(reason.as_deref(), Some("upload_offset" | "upload_busy"))
         }
         CallError::Unreachable { .. } => true,
-        CallError::Unknown { .. } | CallError::Answer(_) => false,
+        CallError::Unknown { .. } | CallError::Answer(_) | CallError::Credentials(_) => false,
     }
 }
 

@@ -222,7 +222,7 @@ fn is_passing(error: &CallError) -> bool {
                 // The agent went away in the middle, and the control plane passes on how it noticed.
                 || matches!(code, Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled)
         }
-        CallError::Unknown { .. } | CallError::Answer(_) => false,
+        CallError::Unknown { .. } | CallError::Answer(_) | CallError::Credentials(_) => false,
     }
 }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use model::link::{Body, Frame, LinkFailure, LinkReason, STREAM};
+use model::id::Uid;
+use model::link::{Body, Frame, GraphVersion, LinkFailure, LinkReason, STREAM};
 use proto::weft::link::v1 as wire;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use trust::{Peer, Role};
 
 use crate::host::{Inbound, Reach};
 use crate::link::carrier::messages;
@@ -49,16 +51,35 @@ impl wire::links_server::Links for Links {
         &self,
         request: Request<Streaming<wire::Frames>>,
     ) -> Result<Response<Self::CarryStream>, Status> {
+        let caller = caller(&request)?;
         let (answers, ready) = mpsc::channel(ANSWERS_WAITING_MAX);
-        let stream =
-            Stream { reach: self.reach.clone(), stop: self.stop.clone(), answers, sessions: HashMap::new() };
+        let (reach, stop) = (self.reach.clone(), self.stop.clone());
+        let stream = Stream { caller, reach, stop, answers, sessions: HashMap::new() };
         tokio::spawn(stream.run(request.into_inner()));
         Ok(Response::new(messages(ready).map(Ok).boxed()))
     }
+
+    async fn arrived(
+        &self,
+        request: Request<wire::ArrivedRequest>,
+    ) -> Result<Response<wire::ArrivedResponse>, Status> {
+        let caller = caller(&request)?;
+        let version = GraphVersion::try_from(request.into_inner())?;
+        let arrived = self.reach.has_arrived(&version, &caller).await;
+        Ok(Response::new(wire::ArrivedResponse { arrived }))
+    }
+}
+
+/// The identity of the node at the other end. The gate in front lets no one else through.
+fn caller<T>(request: &Request<T>) -> Result<Uid, Status> {
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.id.as_ref());
+    let node = peer.filter(|id| id.role() == Role::Node);
+    node.map(|id| id.uid().clone()).ok_or_else(|| Status::unauthenticated("links are for nodes"))
 }
 
 /// One stream. Its sessions end with it: they find their frames at an end.
 struct Stream {
+    caller: Uid,
     reach: Reach,
     stop: CancellationToken,
     answers: mpsc::Sender<Frame>,
@@ -117,8 +138,8 @@ impl Stream {
                 let (sender, frames) = mpsc::channel(FRAMES_WAITING_MAX);
                 self.sessions.insert(session, sender);
                 let inbound = Inbound { session, frames, answers: self.answers.clone() };
-                let reach = self.reach.clone();
-                tokio::spawn(async move { reach.session(*open, inbound).await });
+                let (reach, caller) = (self.reach.clone(), self.caller.clone());
+                tokio::spawn(async move { reach.session(&caller, *open, inbound).await });
             }
             Body::Closed => {
                 // Its frames end, and with them the session.

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use trust::{Clients, Gate, Keyring, access};
 
 use crate::host::Reach;
 use crate::link::carrier;
@@ -41,9 +41,17 @@ pub enum ApiError {
     Serve(#[from] tonic::transport::Error),
 }
 
+/// Where others come in, and who they must be.
+pub struct Doors {
+    /// Where it listens.
+    pub listener: TcpListener,
+    /// Who this node is, and who others are.
+    pub keyring: Keyring,
+}
+
 /// Serves until `stop`, then finishes the calls under way, within bounds.
 pub async fn serve<R: Runner>(
-    listener: TcpListener,
+    doors: Doors,
     table: watch::Receiver<std::sync::Arc<Table<R::Running>>>,
     reach: Reach,
     logs: LogBook,
@@ -66,14 +74,14 @@ pub async fn serve<R: Runner>(
         health.set_not_serving::<AgentServer<agent::Agent<R>>>().await;
         health.set_not_serving::<LogsServer<logs::Logs>>().await;
     };
-    // Set on the incoming connections: the builder's own setting reaches only listeners that it makes.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = trust::incoming(doors.listener, doors.keyring, Clients::Required);
     let serving = Server::builder()
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
         .initial_stream_window_size(carrier::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(carrier::CONNECTION_WINDOW_BYTES)
+        .layer(Gate::new(access::of_node))
         .add_service(agent)
         .add_service(links)
         .add_service(log)

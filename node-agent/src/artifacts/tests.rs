@@ -88,7 +88,8 @@ impl Scene {
     }
 
     fn store(&self) -> ArtifactStore {
-        ArtifactStore::open(self.folder.path(), ControlPlane::new(std::slice::from_ref(&self.address))).unwrap()
+        ArtifactStore::open(self.folder.path(), ControlPlane::unencrypted(std::slice::from_ref(&self.address)))
+            .unwrap()
     }
 
     fn manner(&self, manner: Manner) {
@@ -154,7 +155,7 @@ async fn no_control_plane_is_an_error_that_may_heal_unless_all_is_here() {
     let scene = Scene::new().await;
     let wanted = BTreeSet::from([scene.artifact]);
     scene.store().ensure(&wanted, Trust::Length).await.unwrap();
-    let nowhere = ControlPlane::new(&[Uri::from_static("http://127.0.0.1:1")]);
+    let nowhere = ControlPlane::unencrypted(&[Uri::from_static("http://127.0.0.1:1")]);
     let store = ArtifactStore::open(scene.folder.path(), nowhere).unwrap();
     store.ensure(&wanted, Trust::Bytes).await.unwrap();
     let other = BTreeSet::from([Artifact { digest: Digest::from_bytes([7; 32]), size: 1 }]);

@@ -10,9 +10,14 @@ use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::host::running::Pass;
+use crate::traces::Span;
 
 /// The body of a response.
-pub struct Body(Inner);
+pub struct Body {
+    inner: Inner,
+    /// Held, not used: it lasts until the last byte is sent, or nobody takes it.
+    _span: Span,
+}
 
 enum Inner {
     Text(Full<Bytes>),
@@ -56,11 +61,16 @@ impl Drop for Running {
 impl Body {
     /// A body that is known whole.
     pub fn text(text: impl Into<Bytes>) -> Self {
-        Self(Inner::Text(Full::new(text.into())))
+        Self { inner: Inner::Text(Full::new(text.into())), _span: Span::default() }
     }
 
     pub(crate) fn guest(body: GuestBody) -> Self {
-        Self(Inner::Guest(Box::new(body)))
+        Self { inner: Inner::Guest(Box::new(body)), _span: Span::default() }
+    }
+
+    /// The same, the last part of what `span` stands for.
+    pub(crate) fn within(self, span: Span) -> Self {
+        Self { _span: span, ..self }
     }
 }
 
@@ -90,7 +100,7 @@ impl hyper::body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
+        match &mut self.inner {
             Inner::Text(text) => Pin::new(text)
                 .poll_frame(context)
                 .map(|frame| frame.map(|frame| frame.map_err(|never| match never {}))),
@@ -110,14 +120,14 @@ impl hyper::body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
+        match &self.inner {
             Inner::Text(text) => text.is_end_stream(),
             Inner::Guest(guest) => guest.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::Text(text) => text.size_hint(),
             Inner::Guest(guest) => guest.body.size_hint(),
         }

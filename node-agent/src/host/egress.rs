@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use crate::traces::Trace;
+
 /// The longest a connection may take, whatever the guest allows.
 const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(10);
 /// The longest a guest waits for the head of a response; its own deadline usually ends it sooner.
@@ -52,8 +54,8 @@ pub(crate) struct Client {
 /// What one store's outgoing requests are checked against.
 pub(crate) struct EgressHooks {
     client: Arc<Client>,
-    /// The settings of the component whose call is under way.
-    granted: Option<Arc<Settings>>,
+    /// The settings of the component whose call is under way, and where that stands in its trace.
+    granted: Option<(Arc<Settings>, Trace)>,
 }
 
 type Worker = Box<dyn Future<Output = Result<(), Error>> + Send>;
@@ -64,20 +66,24 @@ impl EgressHooks {
         Self { client, granted: None }
     }
 
-    /// The component with these settings makes the next request.
-    pub(crate) fn allow(&mut self, settings: Arc<Settings>) {
-        self.granted = Some(settings);
+    /// The component with these settings makes the next request, as a part of `trace`.
+    pub(crate) fn allow(&mut self, settings: Arc<Settings>, trace: Trace) {
+        self.granted = Some((settings, trace));
     }
 }
 
 impl WasiHttpHooks for EgressHooks {
     fn send_request(
         &mut self,
-        request: http::Request<WasiBody>,
+        mut request: http::Request<WasiBody>,
         options: Option<RequestOptions>,
         _: Worker,
     ) -> Box<dyn Future<Output = Result<Response, Error>> + Send> {
         let (client, granted) = (self.client.clone(), self.granted.take());
+        let granted = granted.map(|(settings, trace)| {
+            trace.tell(request.headers_mut());
+            settings
+        });
         Box::new(async move { client.send(granted, request, options).await })
     }
 }

@@ -14,6 +14,7 @@ use wasmtime::component::{ComponentExportIndex, Type, Val};
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::Running;
 use crate::host::state::Call;
+use crate::traces::Trace;
 
 /// The longest text of arguments.
 const ARGUMENTS_MAX_BYTES: usize = 1 << 20;
@@ -113,7 +114,8 @@ impl Running {
             return Err(InvokeError::Busy);
         };
         let deadline = Instant::now() + prepared.deadline;
-        let call = Call { request: id.clone(), log: self.log.clone(), deadline };
+        let trace = Trace::default();
+        let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
         match call_function(&prepared, call, &found, &arguments).await {
             Ok(text) => Ok(text),
             Err(error) => {

@@ -174,7 +174,7 @@ fn offer_outgoing(linker: &mut Linker<State>, name: &str, settings: Arc<Settings
         "handle",
         move |mut store: StoreContextMut<'_, State>, (request, options): Question| {
             let state = store.data_mut();
-            state.egress.allow(settings.clone());
+            state.egress.allow(settings.clone(), state.call.trace.clone());
             let answer: Answer = match state.http().handle(request, options) {
                 Ok(future) => Ok(future),
                 Err(error) => Err(error.downcast()?),

@@ -21,6 +21,11 @@ impl GraphLog {
         Self { book, graph }
     }
 
+    /// The graph whose voice it is.
+    pub(crate) fn graph(&self) -> &GraphKey {
+        &self.graph
+    }
+
     /// A line of a guest.
     pub(crate) fn guest(
         &self,

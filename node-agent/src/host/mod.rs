@@ -12,6 +12,7 @@ mod compile;
 mod egress;
 mod engine;
 mod fuse;
+mod grant;
 mod instance;
 mod invoke;
 mod link;
@@ -55,8 +56,10 @@ use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
 use self::request_id::RequestIds;
-use crate::link::carrier::{Addresses, Carrier};
+pub use crate::link::carrier::Road;
+use crate::link::carrier::{Carrier, Roads};
 use crate::logs::LogBook;
+use crate::traces::Traces;
 
 /// Requests that wait for room in the pool at once; more are refused without waiting.
 const WAITING_MAX: usize = 1_024;
@@ -69,8 +72,10 @@ pub struct HostConfig {
     pub pool: PoolLimits,
     /// Where no guest's request may go, whatever its graph lists.
     pub egress: EgressLimits,
-    /// Where the agents of other nodes listen, `host:port`.
-    pub addresses: Box<Addresses>,
+    /// The ways to the agents of other nodes.
+    pub roads: Box<Roads>,
+    /// Told of calls over links.
+    pub traces: Traces,
 }
 
 /// Why a host cannot be opened.
@@ -115,6 +120,7 @@ struct Parts {
     pool: PoolLimits,
     waiting: Semaphore,
     ids: RequestIds,
+    traces: Traces,
 }
 
 /// The open databases, so that all generations of a graph share one.
@@ -155,12 +161,13 @@ impl Host {
             compiled,
             databases: Databases::default(),
             client: Arc::new(Client::new(config.egress)),
-            carrier: Arc::new(Carrier::new(config.addresses)),
+            carrier: Arc::new(Carrier::new(config.roads)),
             logs,
             room: Arc::new(Semaphore::new(config.pool.memories as usize)),
             pool: config.pool,
             waiting: Semaphore::new(WAITING_MAX),
             ids: RequestIds::new(),
+            traces: config.traces,
         };
         Ok(Self { parts: Arc::new(parts) })
     }
@@ -183,6 +190,11 @@ impl Host {
     /// What the next request is known by.
     fn request_id(&self) -> Arc<str> {
         self.parts.ids.next()
+    }
+
+    /// Where work stands that other nodes ask for.
+    fn traces(&self) -> &Traces {
+        &self.parts.traces
     }
 
     /// Room for one instance, if there is some soon enough.

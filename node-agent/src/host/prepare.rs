@@ -8,6 +8,7 @@ use std::time::Instant;
 use model::assignment::AssignedGraph;
 use model::digest::Digest;
 use model::graph::{CapabilitySpec, Settings};
+use model::link::GraphVersion;
 use model::linked::{LinkedComponent, LinkedGraph};
 use model::name::{ComponentName, NodeName};
 use model::report::{Failure, Progress};
@@ -26,7 +27,8 @@ use crate::host::remote::Site;
 use crate::host::running::{Running, Traffic};
 use crate::host::slice::{self, SliceError};
 use crate::host::state::Call;
-use crate::link::session::{Links, Origin};
+use crate::link::session::Links;
+use crate::traces::Trace;
 
 /// What the log calls the first instance, which no request made.
 const START_REQUEST: &str = "start";
@@ -34,7 +36,7 @@ const START_REQUEST: &str = "start";
 /// What a graph needs, gathered once.
 pub(crate) struct Plan {
     pub(crate) assigned: AssignedGraph,
-    node: NodeName,
+    pub(crate) node: NodeName,
     pub(crate) settings: BTreeMap<ComponentName, Arc<Settings>>,
     paths: BTreeMap<Digest, PathBuf>,
 }
@@ -65,6 +67,12 @@ pub(crate) enum PrepareError {
 }
 
 impl Plan {
+    /// Which graph it is for.
+    pub(crate) fn version(&self) -> GraphVersion {
+        let AssignedGraph { key, uid, generation, .. } = &self.assigned;
+        GraphVersion { graph: key.clone(), uid: uid.clone(), generation: *generation }
+    }
+
     pub(crate) fn new(node: NodeName, graph: &AssignedGraph, artifacts: &dyn Artifacts) -> Self {
         let linked = &graph.linked;
         let settings = linked
@@ -197,11 +205,8 @@ impl Host {
         }
         let offers = Offers { settings, databases: &databases };
         let (pre, remotes) = link::link(engine, root, &component, &fused.slots, &offers)?;
-        let links = (!remotes.is_empty()).then(|| {
-            let AssignedGraph { key, uid, generation, .. } = &plan.assigned;
-            let origin = Origin { graph: key.clone(), uid: uid.clone(), generation: *generation };
-            Arc::new(Links { origin, remotes, carrier: self.parts.carrier.clone() })
-        });
+        let links = (!remotes.is_empty())
+            .then(|| Arc::new(Links { version: plan.version(), remotes, carrier: self.parts.carrier.clone() }));
         let pool = self.parts.pool;
         let weight = component
             .resources_required()
@@ -257,7 +262,8 @@ fn roots(linked: &LinkedGraph, site: Site<'_>) -> Vec<ComponentName> {
 /// Makes one instance, to see that it can be made.
 async fn start(prepared: &Arc<Prepared>, log: &Arc<GraphLog>) -> Result<(), PrepareError> {
     let deadline = Instant::now() + prepared.deadline;
-    let call = Call { request: START_REQUEST.into(), log: log.clone(), deadline };
+    let trace = Trace::default();
+    let call = Call { request: START_REQUEST.into(), log: log.clone(), deadline, trace };
     let mut store = prepared.store(call);
     let made = until(deadline, prepared.instantiate(&mut store)).await;
     let failed = |message: String| PrepareError::Start { root: prepared.root.clone(), message };

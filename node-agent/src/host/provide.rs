@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use model::graph::DEADLINE_MAX;
 use model::interface::InterfaceName;
 use model::link::{
-    BINDINGS_MAX, Body, Call as LinkCall, Frame, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open,
+    BINDINGS_MAX, Binding, Body, Call as LinkCall, Frame, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open,
 };
 use model::linked::Target;
 use model::log::Level;
@@ -21,6 +21,7 @@ use crate::host::running::Running;
 use crate::host::state::{Call, State};
 use crate::link::encoding::{HandleError, Handles, Signature};
 use crate::link::interface::LinkInterface;
+use crate::traces::{CallSpan, Over, Trace};
 
 /// How long a session waits for room in the pool.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
@@ -157,9 +158,10 @@ impl Running {
     /// Lives one session to its end.
     pub(crate) async fn session(self: Arc<Self>, open: Open, mut inbound: Inbound) {
         let _pass = self.traffic.enter();
-        if let Err(failure) = self.converse(&open, &mut inbound).await {
+        let mut trace = Trace::default();
+        if let Err(failure) = self.converse(&open, &mut inbound, &mut trace).await {
             let level = if failure.reason == LinkReason::Trapped { Level::Error } else { Level::Warn };
-            let message = format!("the session of {} ended: {failure}", open.from);
+            let message = format!("the session of {} ended{trace}: {failure}", open.from);
             self.log.agent(Some(&open.to), Some(&open.request), level, &message);
             // A consumer that is gone needs no answer.
             let body = Body::Failed(failure);
@@ -167,7 +169,8 @@ impl Running {
         }
     }
 
-    async fn converse(&self, open: &Open, inbound: &mut Inbound) -> Result<(), LinkFailure> {
+    /// `trace` is that of the call that came last.
+    async fn converse(&self, open: &Open, inbound: &mut Inbound, trace: &mut Trace) -> Result<(), LinkFailure> {
         let provider = self.providers.get(&open.to).ok_or_else(|| {
             LinkFailure::new(LinkReason::Denied, format!("{} cannot be called from other nodes", open.to))
         })?;
@@ -178,29 +181,42 @@ impl Running {
             None | Some(Body::Closed) => return Ok(()),
             Some(_) => return Err(protocol("the consumer's agent opened a session without a call")),
         };
+        let mut span = self.answering(open, &first, inbound.session);
+        trace.clone_from(span.trace());
         let room = tokio::select! {
             room = self.host.room(prepared.weight, ROOM_TIMEOUT) => room,
             given_up = inbound.given_up() => return given_up,
         };
         let Some(_room) = room else {
-            return Err(LinkFailure::new(LinkReason::Busy, "the provider's node has no room for an instance"));
+            let message = "the provider's node has no room for an instance";
+            return span.ended(Err(LinkFailure::new(LinkReason::Busy, message)));
         };
         let deadline = self.deadline(prepared, &first);
-        let call = Call { request: open.request.as_str().into(), log: self.log.clone(), deadline };
+        let request = open.request.as_str().into();
+        let call = Call { request, log: self.log.clone(), deadline, trace: trace.clone() };
         let mut store = prepared.store(call);
         store.set_hostcall_fuel(LINK_FUEL_BYTES);
-        let instance = until(deadline, prepared.instantiate(&mut store)).await.map_err(failed)?;
+        let instance = match until(deadline, prepared.instantiate(&mut store)).await {
+            Ok(instance) => instance,
+            Err(error) => return span.ended(Err(failed(error))),
+        };
+        let mut begun = Some(span);
         let mut held = Held::default();
         let mut next = Some(Body::Call(first));
         while let Some(frame) = next {
             match frame {
                 Body::Call(call) => {
+                    let mut span = begun.take().unwrap_or_else(|| self.answering(open, &call, inbound.session));
+                    trace.clone_from(span.trace());
                     store.data_mut().call.deadline = self.deadline(prepared, &call);
+                    store.data_mut().call.trace.clone_from(trace);
                     let answer = tokio::select! {
                         biased;
-                        answer = answer(&mut store, &instance, &bound, &mut held, &call) => answer?,
+                        answer = answer(&mut store, &instance, &bound, &mut held, &call) => span.ended(answer)?,
                         given_up = inbound.given_up() => return given_up,
                     };
+                    span.returned(answer.len());
+                    drop(span);
                     let frame = Frame { session: inbound.session, body: Body::Returned(answer) };
                     // A peer that does not read its answers does not keep an instance longer than a call may.
                     let left = store.data().call.deadline.saturating_duration_since(Instant::now());
@@ -225,6 +241,20 @@ impl Running {
             next = inbound.next(NEXT_CALL_TIMEOUT).await?;
         }
         Ok(())
+    }
+
+    /// The span of a call, below that of its consumer.
+    fn answering(&self, open: &Open, call: &LinkCall, session: u64) -> CallSpan {
+        let trace = self.host.traces().at(call.trace, open.trace_state.clone());
+        let mut span = trace.answering(|| {
+            let Binding { interface, function, .. } =
+                open.functions.get(usize::try_from(call.function).ok()?)?;
+            let (graph, node) = (self.key(), self.plan.site().node);
+            Some(Over { graph, from: &open.from, to: &open.to, node, interface, function })
+        });
+        span.session(session);
+        span.sent(call.arguments.len());
+        span
     }
 
     /// A call ends when its consumer's time is up, or the provider's own.

@@ -1,19 +1,26 @@
 //! What can be reached from other nodes: the graphs that serve, and for a while those that served before.
 //!
 //! The nodes of a graph change to a new generation one after the other. A consumer of the old one must still find its
-//! provider, also on a node that has no part in the new one; and one of the new one waits for the node that is not
-//! there yet.
+//! provider, also on a node that has no part in the new one. One of the new one finds it before it serves requests:
+//! a generation can be reached from the moment it is prepared, and takes over where it is called from outside only
+//! once it can be reached on all nodes that it calls.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use model::link::{LinkFailure, LinkReason, Open};
+use model::id::Uid;
+use model::link::{GraphVersion, LinkFailure, LinkReason, Open};
+use model::name::NodeName;
 use tokio::sync::watch;
 
+use crate::assigned::Assigned;
+use crate::audit::Audit;
+use crate::host::grant::{self, Denial};
 use crate::host::provide::Inbound;
 use crate::host::running::Running;
 
-/// How long a graph can still be reached after it has stopped to serve here.
+/// How long a graph can be reached that does not serve here: no longer, or not yet.
 const LINGER: Duration = Duration::from_secs(30);
 /// How long a session waits for its generation to serve here.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -21,19 +28,54 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A graph, and until when it can be reached if it is no longer served.
 type Entry = (Arc<Running>, Option<Instant>);
 
-/// The graphs that can be reached; clones are the same.
+/// The graphs that can be reached, and who may reach them; clones are the same.
 #[derive(Clone)]
 pub struct Reach {
     graphs: watch::Sender<Arc<Vec<Entry>>>,
-}
-
-impl Default for Reach {
-    fn default() -> Self {
-        Self { graphs: watch::Sender::new(Arc::default()) }
-    }
+    assigned: Assigned,
+    /// The identities of other nodes: those of the assignment, and of those before it for graphs that linger. One that
+    /// a node has no more is revoked, and does not come as far as here.
+    nodes: Arc<Mutex<BTreeMap<Uid, NodeName>>>,
+    audit: Audit,
 }
 
 impl Reach {
+    /// Nothing is reached yet; what is refused is written down.
+    pub fn new(assigned: Assigned, audit: Audit) -> Self {
+        Self { graphs: watch::Sender::new(Arc::default()), assigned, nodes: Arc::default(), audit }
+    }
+
+    /// Which node the caller is.
+    fn node(&self, caller: &Uid) -> Option<NodeName> {
+        let assignment = self.assigned.now();
+        let mut peers = assignment.iter().flat_map(|assignment| &assignment.peers);
+        if let Some((node, _)) = peers.find(|(_, peer)| peer.uid == *caller) {
+            return Some(node.clone());
+        }
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner).get(caller).cloned()
+    }
+
+    /// Remembers who the nodes are that a graph is shared with.
+    fn remember(&self) {
+        let Some(assignment) = self.assigned.now() else { return };
+        let mut nodes = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        nodes.retain(|uid, _| !assignment.revoked.contains(uid));
+        nodes.extend(assignment.peers.iter().map(|(node, peer)| (peer.uid.clone(), node.clone())));
+    }
+
+    /// From now on this can be reached; it serves later, or never.
+    pub fn offer(&self, prepared: Arc<Running>) {
+        self.remember();
+        self.graphs.send_modify(|graphs| {
+            let version = prepared.version();
+            let mut next: Vec<Entry> =
+                graphs.iter().filter(|(running, _)| !running.is(&version)).cloned().collect();
+            next.push((prepared, Some(Instant::now() + LINGER)));
+            *graphs = Arc::new(next);
+        });
+        self.forget_later();
+    }
+
     /// From now on these serve; what served before can be reached for a while.
     pub fn replace(&self, serving: &[Arc<Running>]) {
         let now = Instant::now();
@@ -48,6 +90,10 @@ impl Reach {
             }
             *graphs = Arc::new(next);
         });
+        self.forget_later();
+    }
+
+    fn forget_later(&self) {
         if self.graphs.borrow().iter().any(|(_, until)| until.is_some()) {
             let reach = self.clone();
             tokio::spawn(async move {
@@ -68,29 +114,57 @@ impl Reach {
         });
     }
 
-    /// Lives one session to its end.
-    pub(crate) async fn session(&self, open: Open, inbound: Inbound) {
+    /// A graph at a generation, once it can be reached; none if that takes too long.
+    async fn arrival(&self, version: &GraphVersion) -> Option<Arc<Running>> {
         let mut graphs = self.graphs.subscribe();
         let find = |graphs: &Arc<Vec<Entry>>| {
-            let is_it = |running: &Running| {
-                *running.uid() == open.uid
-                    && running.generation() == open.generation
-                    && *running.key() == open.graph
-            };
-            graphs.iter().map(|(running, _)| running).find(|running| is_it(running)).cloned()
+            graphs.iter().map(|(running, _)| running).find(|running| running.is(version)).cloned()
         };
         let arrived = graphs.wait_for(|graphs| find(graphs).is_some());
-        let found = match tokio::time::timeout(ARRIVAL_TIMEOUT, arrived).await {
+        match tokio::time::timeout(ARRIVAL_TIMEOUT, arrived).await {
             Ok(Ok(graphs)) => find(&graphs),
             Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    /// Whether a graph at a generation can be reached by `caller`, which has a part in it; waits a moment for it.
+    pub(crate) async fn has_arrived(&self, version: &GraphVersion, caller: &Uid) -> bool {
+        let running = self.arrival(version).await;
+        let node = self.node(caller);
+        running.zip(node).is_some_and(|(running, node)| running.plan.assigned.placement.is_on(&node))
+    }
+
+    /// Lives one session to its end, if `caller` may have it.
+    pub(crate) async fn session(&self, caller: &Uid, open: Open, inbound: Inbound) {
+        let found = self.arrival(&open.version).await;
+        let granted = match (found, self.node(caller)) {
+            (_, None) => Err(Denial::UnknownNode),
+            (Some(running), Some(node)) => grant::check(&running.plan, &open, &node).map(|()| running),
+            (None, Some(node)) if self.may_wait(&open.version, &node) => {
+                let GraphVersion { graph, generation, .. } = open.version;
+                let message = format!("generation {generation} of {graph} does not serve on this node");
+                return inbound.refuse(LinkFailure::new(LinkReason::Unavailable, message)).await;
+            }
+            (None, Some(_)) => Err(Denial::UnknownGeneration),
         };
-        match found {
-            Some(running) => running.session(open, inbound).await,
-            None => {
-                let message =
-                    format!("generation {} of {} does not serve on this node", open.generation, open.graph);
-                inbound.refuse(LinkFailure::new(LinkReason::Unavailable, message)).await;
+        match granted {
+            Ok(running) => running.session(open, inbound).await,
+            Err(why) => {
+                let Open { version: GraphVersion { graph, generation, .. }, from, to, .. } = &open;
+                let asked = format!("{from} -> {to} of generation {generation} of {graph}");
+                self.audit.refused("link_denied", caller, &asked, why);
+                inbound.refuse(LinkFailure::new(LinkReason::Denied, grant::DENIED)).await;
             }
         }
+    }
+
+    /// Whether the caller's node has a part in an older generation of the graph, and so may be told that the newer one
+    /// is not here yet.
+    fn may_wait(&self, version: &GraphVersion, node: &NodeName) -> bool {
+        let graphs = self.graphs.borrow().clone();
+        let is_here = graphs.iter().any(|(running, _)| grant::may_wait(&running.plan.assigned, version, node));
+        let assignment = self.assigned.now();
+        let mut coming = assignment.iter().flat_map(|assignment| &assignment.graphs);
+        is_here || coming.any(|graph| grant::may_wait(graph, version, node))
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::id::GraphKey;
 use model::link::{Binding, LinkFailure, LinkReason};
 use model::linked::LinkedGraph;
 use model::log::Level;
@@ -16,7 +17,8 @@ use crate::host::fuse::Slot;
 use crate::host::state::State;
 use crate::link::encoding::{ErrorCase, HandleError, Handles, Signature};
 use crate::link::interface::LinkInterface;
-use crate::link::session::Remote;
+use crate::link::session::{Remote, Work};
+use crate::traces::{CallSpan, Over};
 
 /// The providers on other nodes that one slice calls, gathered while its imports are filled.
 #[derive(Default)]
@@ -129,7 +131,12 @@ async fn call(
     arguments: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
-    let failure = match attempt(&mut store, called, arguments).await {
+    let mut span = {
+        let State { call, sessions, .. } = store.data();
+        call.trace.calling(|| over(call.log.graph(), sessions.as_ref()?.remote(called.remote)?, called.place))
+    };
+    let outcome = attempt(&mut store, called, arguments, &mut span).await;
+    let failure = match span.ended(outcome) {
         Ok(value) => {
             if let (Some(result), Some(value)) = (results.first_mut(), value) {
                 *result = value;
@@ -144,13 +151,21 @@ async fn call(
         && !is_late
     {
         let state = store.data();
-        let message = format!("the link {} failed, which the guest is told: {failure}", called.label);
+        let Function { label, .. } = called;
+        let message = format!("the link {label} failed{}, which the guest is told: {failure}", span.trace());
         state.call.log.agent(None, Some(&state.call.request), Level::Warn, &message);
         // The word alone: names and addresses of nodes are none of a guest's business.
         *result = error.value(failure.reason.word());
         return Ok(());
     }
-    Err(wasmtime::Error::from(failure).context(format!("the link {} failed", called.label)))
+    Err(wasmtime::Error::from(failure).context(format!("the link {} failed{}", called.label, span.trace())))
+}
+
+/// What is called, for its span.
+fn over<'a>(graph: &'a GraphKey, remote: &'a Remote, place: u32) -> Option<Over<'a>> {
+    let Remote { from, to, node, functions } = remote;
+    let Binding { interface, function, .. } = functions.get(usize::try_from(place).ok()?)?;
+    Some(Over { graph, from, to, node, interface, function })
 }
 
 /// Makes the call, and says what came of it.
@@ -158,6 +173,7 @@ async fn attempt(
     store: &mut StoreContextMut<'_, State>,
     called: &Function,
     arguments: &[Val],
+    span: &mut CallSpan,
 ) -> Result<Option<Val>, LinkFailure> {
     let protocol = |message: String| LinkFailure::new(LinkReason::Protocol, message);
     let mut bytes = Vec::new();
@@ -169,13 +185,17 @@ async fn attempt(
             protocol(format!("the arguments cannot be sent: {error}"))
         });
     }
+    span.sent(bytes.len());
     let state = store.data_mut();
     let now = Instant::now();
     let deadline = called.timeout.map_or(state.call.deadline, |timeout| state.call.deadline.min(now + timeout));
     let request = state.call.request.clone();
     let sessions =
         state.sessions.as_mut().ok_or_else(|| protocol("the instance has no sessions".to_owned()))?;
-    let answer = sessions.call(called.remote, called.place, bytes, &request, deadline).await?;
+    let trace = span.trace();
+    let work = Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state() };
+    let answer = sessions.call(called.remote, called.place, bytes, work).await?;
+    span.returned(answer.len());
     let mut handles = Proxies { store, remote: called.remote, kinds: &called.kinds, is_stale: false };
     called
         .signature

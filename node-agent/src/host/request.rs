@@ -21,6 +21,7 @@ use crate::host::body::{self, Body, GuestBody};
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::{Pass, Running};
 use crate::host::state::Call;
+use crate::traces::Trace;
 
 /// Carries the request's id to the client; `ctl logs --request` takes it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("weft-request-id");
@@ -49,15 +50,16 @@ enum Refusal {
 }
 
 impl Running {
-    /// Answers a request that `route` brought here. Always answers; why a request failed is in the log only.
+    /// Answers a request that `route` brought here, as a part of `trace`. Always answers; why a request failed is in the log only.
     pub async fn handle(
         self: Arc<Self>,
         route: &HttpRoute,
         request: http::Request<Incoming>,
+        trace: Trace,
     ) -> http::Response<Body> {
         let id = self.host.request_id();
         let pass = self.traffic.enter();
-        let mut response = match self.answer(route, request, &id, pass).await {
+        let mut response = match self.answer(route, (request, trace), &id, pass).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(&id),
         };
@@ -70,7 +72,7 @@ impl Running {
     async fn answer(
         &self,
         route: &HttpRoute,
-        request: http::Request<Incoming>,
+        (request, trace): (http::Request<Incoming>, Trace),
         id: &Arc<str>,
         pass: Pass,
     ) -> Result<http::Response<Body>, Refusal> {
@@ -84,7 +86,7 @@ impl Running {
             return Err(Refusal::Busy);
         };
         let deadline = Instant::now() + prepared.deadline;
-        let call = Call { request: id.clone(), log: self.log.clone(), deadline };
+        let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
         let (sender, mut receiver) = oneshot::channel();
         let request = with_authority(request, route);
         let mut guest: Guest = Box::pin(run(prepared.clone(), call, request, sender, room));

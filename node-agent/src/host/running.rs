@@ -1,11 +1,14 @@
 //! One graph at one generation, as it runs here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use model::assignment::AssignedGraph;
 use model::id::{Generation, GraphKey, Uid};
-use model::name::ComponentName;
+use model::link::GraphVersion;
+use model::name::{ComponentName, NodeName};
+use model::report::Failure;
 use model::route::HttpRoute;
 use tokio::sync::{Mutex, Notify};
 
@@ -68,6 +71,37 @@ impl Running {
     /// The generation that this is.
     pub fn generation(&self) -> Generation {
         self.plan.assigned.generation
+    }
+
+    /// Whether it is this graph at this generation.
+    pub(crate) fn is(&self, version: &GraphVersion) -> bool {
+        let AssignedGraph { key, uid, generation, .. } = &self.plan.assigned;
+        *generation == version.generation && *uid == version.uid && *key == version.graph
+    }
+
+    /// Which graph at which generation this is.
+    pub fn version(&self) -> GraphVersion {
+        self.plan.version()
+    }
+
+    /// Fails unless all nodes that this one calls can be called at its generation, or says which cannot.
+    pub(crate) async fn is_complete(&self) -> Result<(), Failure> {
+        let version = self.version();
+        let (placement, here) = (&self.plan.assigned.placement, &self.plan.node);
+        let remote = self.plan.linked().links.iter().filter(|link| placement.is_remote(link));
+        let called = remote.filter_map(|link| link.to.member()).map(|to| placement.node_of(to));
+        let nodes: BTreeSet<&NodeName> = called.filter(|node| *node != here).collect();
+        let version = &version;
+        let asked = nodes.into_iter().map(|node| async move {
+            let why = match self.host.parts.carrier.has_arrived(node, version).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => "it is not there yet".to_owned(),
+                Err(failure) => failure.message,
+            };
+            let message = format!("generation {} cannot be called on node {node}: {why}", version.generation);
+            Err(Failure { reason: "peer_not_ready".to_owned(), message })
+        });
+        futures::future::try_join_all(asked).await.map(drop)
     }
 
     /// The routes that lead to this node's part.

@@ -11,6 +11,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::host::egress::EgressHooks;
 use crate::host::logs::GraphLog;
 use crate::link::session::Sessions;
+use crate::traces::Trace;
 
 /// The most random bytes of one call.
 const RANDOM_MAX_BYTES: u64 = 64 << 10;
@@ -46,6 +47,8 @@ pub(crate) struct Call {
     pub(crate) log: Arc<GraphLog>,
     /// When it must have ended.
     pub(crate) deadline: Instant,
+    /// Where it stands in its trace.
+    pub(crate) trace: Trace,
 }
 
 impl State {

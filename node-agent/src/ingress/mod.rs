@@ -24,6 +24,7 @@ pub use self::routes::RouteTableHandle;
 use self::routes::Unanswered;
 use crate::assigned::Assigned;
 use crate::host::Body;
+use crate::traces::{Answering, Traces};
 
 /// Headers of this prefix are Weft's own; a client's are taken off.
 const OWN_HEADER_PREFIX: &str = "weft-";
@@ -67,14 +68,20 @@ pub struct Ingress {
     address: SocketAddr,
     limits: IngressLimits,
     routes: RouteTableHandle,
+    traces: Traces,
 }
 
 impl Ingress {
     /// Binds `address`. Nothing is answered until [`Ingress::serve`] runs.
-    pub async fn bind(address: SocketAddr, limits: IngressLimits, assigned: Assigned) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        limits: IngressLimits,
+        assigned: Assigned,
+        traces: Traces,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, limits, routes: RouteTableHandle::new(assigned) })
+        Ok(Self { listener, address, limits, routes: RouteTableHandle::new(assigned), traces })
     }
 
     /// Where it listens.
@@ -141,14 +148,14 @@ impl Ingress {
         // Responses are written whole; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         // One count of each for the connection, so that requests of different connections touch no common memory.
-        let shared = Arc::new((self.routes.clone(), leaving));
+        let shared = Arc::new((self.routes.clone(), self.traces.clone(), leaving));
         let service = service_fn(move |request: Request<Incoming>| {
             let shared = shared.clone();
             async move {
-                let (routes, leaving) = &*shared;
+                let (routes, traces, leaving) = &*shared;
                 // HTTP/2 says it by itself, and has no such header.
                 let has_header = request.version() < Version::HTTP_2;
-                let mut response = answer(routes, request).await;
+                let mut response = answer(routes, traces, request).await;
                 if has_header && leaving.load(Ordering::Acquire) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -197,15 +204,20 @@ async fn accept(listener: &TcpListener, room: Arc<Semaphore>) -> io::Result<(Tcp
     Ok((stream, place))
 }
 
-async fn answer(routes: &RouteTableHandle, mut request: Request<Incoming>) -> Response<Body> {
+async fn answer(routes: &RouteTableHandle, traces: &Traces, mut request: Request<Incoming>) -> Response<Body> {
     strip_own_headers(&mut request);
-    match routes.find(host_of(&request), request.uri().path()) {
-        Some((running, route)) => running.handle(&route, request).await,
+    let found = routes.find(host_of(&request), request.uri().path());
+    let answering = found.as_ref().map(|(running, route)| Answering { graph: running.key(), route });
+    let (mut span, trace) = traces.request(&mut request, answering);
+    let response = match found {
+        Some((running, route)) => running.handle(&route, request, trace).await,
         None => match routes.unanswered(host_of(&request), request.uri().path()) {
             Some(unanswered) => not_yet(&unanswered),
             None => not_found(host_of(&request), request.uri().path()),
         },
-    }
+    };
+    span.answered(&response);
+    response.map(|body| body.within(span))
 }
 
 /// The host a request is for: of its target if that is absolute (RFC 9112 §3.2.2), else of its header; without port.

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use futures::Stream;
 use futures::stream::unfold;
-use model::link::{Body, Frame, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, STREAM};
+use model::link::{Body, Frame, GraphVersion, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, STREAM};
 use model::name::NodeName;
 use proto::weft::link::v1 as wire;
 use proto::weft::link::v1::links_client::LinksClient;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
+use trust::Connector;
 
 /// Streams to one agent: HTTP/2 shares one window among all that a stream carries, and one task drives it.
 const STREAMS_PER_NODE: usize = 2;
@@ -28,6 +29,8 @@ const FRAMES_PER_MESSAGE_MAX: usize = 64;
 pub(crate) const FRAMES_MAX_BYTES: usize = 32 << 20;
 /// How long dialling may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer may take to say whether it has a generation: it waits for it itself, and some.
+const ARRIVED_TIMEOUT: Duration = Duration::from_secs(4);
 /// A peer that says nothing at all for these two together is lost.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -35,12 +38,20 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Where another agent listens, `host:port`; none for a node that this one has no links to.
-pub(crate) type Addresses = dyn Fn(&NodeName) -> Option<String> + Send + Sync;
+/// The way to another agent.
+pub struct Road {
+    /// Where it listens, `host:port`.
+    pub address: String,
+    /// Sees to it that it is the one.
+    pub connector: Connector,
+}
+
+/// The ways to other agents; none to a node that this one has no links to.
+pub(crate) type Roads = dyn Fn(&NodeName) -> Option<Road> + Send + Sync;
 
 /// The streams of this agent.
 pub(crate) struct Carrier {
-    addresses: Box<Addresses>,
+    roads: Box<Roads>,
     next: AtomicUsize,
     streams: Mutex<HashMap<(NodeName, usize), Arc<Slot>>>,
 }
@@ -60,6 +71,8 @@ pub(crate) struct Line {
     outgoing: mpsc::Sender<Frame>,
     sessions: Arc<Sessions>,
     next: AtomicU64,
+    /// For what is no session.
+    client: LinksClient<Channel>,
 }
 
 /// What a call comes to.
@@ -76,8 +89,8 @@ struct Sessions {
 
 impl Carrier {
     /// No streams yet.
-    pub(crate) fn new(addresses: Box<Addresses>) -> Self {
-        Self { addresses, next: AtomicUsize::new(0), streams: Mutex::default() }
+    pub(crate) fn new(roads: Box<Roads>) -> Self {
+        Self { roads, next: AtomicUsize::new(0), streams: Mutex::default() }
     }
 
     /// A stream to `node`.
@@ -108,16 +121,31 @@ impl Carrier {
         }
     }
 
+    /// Whether a graph can be called on `node` at a generation; waits a moment for it.
+    pub(crate) async fn has_arrived(
+        &self,
+        node: &NodeName,
+        version: &GraphVersion,
+    ) -> Result<bool, LinkFailure> {
+        let mut client = self.line(node).await?.client.clone();
+        let request = wire::ArrivedRequest::from(version.clone());
+        let unavailable = |message: String| LinkFailure::new(LinkReason::Unavailable, message);
+        match tokio::time::timeout(ARRIVED_TIMEOUT, client.arrived(request)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner().arrived),
+            Ok(Err(status)) => Err(unavailable(status.message().to_owned())),
+            Err(_) => Err(unavailable(format!("no answer within {} s", ARRIVED_TIMEOUT.as_secs()))),
+        }
+    }
+
     async fn dial(&self, node: &NodeName) -> Result<Arc<Line>, LinkFailure> {
         let unavailable = |message: String| {
             LinkFailure::new(LinkReason::Unavailable, format!("node {node} cannot be reached: {message}"))
         };
-        let address =
-            (self.addresses)(node).ok_or_else(|| unavailable("its address is not known".to_owned()))?;
+        let Road { address, connector } =
+            (self.roads)(node).ok_or_else(|| unavailable("its address is not known".to_owned()))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| unavailable(error.to_string()))?
             .connect_timeout(DIAL_TIMEOUT)
-            .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
@@ -125,19 +153,19 @@ impl Carrier {
             .keep_alive_while_idle(true);
         let (outgoing, frames) = mpsc::channel(FRAMES_WAITING_MAX);
         let greet = async {
-            let channel =
-                endpoint.connect().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
+            let connected = endpoint.connect_with_connector(connector).await;
+            let channel = connected.map_err(|error| format!("{:#}", anyhow::Error::new(error)))?;
             let mut client = LinksClient::new(channel).max_decoding_message_size(FRAMES_MAX_BYTES);
             let answer = client.carry(messages(frames)).await.map_err(|status| status.message().to_owned())?;
-            Ok::<_, String>(answer.into_inner())
+            Ok::<_, String>((client, answer.into_inner()))
         };
-        let incoming = match tokio::time::timeout(DIAL_TIMEOUT, greet).await {
+        let (client, incoming) = match tokio::time::timeout(DIAL_TIMEOUT, greet).await {
             Ok(greeted) => greeted.map_err(unavailable)?,
             Err(_) => return Err(unavailable(format!("no answer within {} s", DIAL_TIMEOUT.as_secs()))),
         };
         let sessions = Arc::new(Sessions::default());
         tokio::spawn(deliver(incoming, sessions.clone(), node.clone()));
-        Ok(Arc::new(Line { outgoing, sessions, next: AtomicU64::new(1) }))
+        Ok(Arc::new(Line { outgoing, sessions, next: AtomicU64::new(1), client }))
     }
 }
 

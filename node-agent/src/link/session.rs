@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::id::{Generation, GraphKey, Uid};
-use model::link::{Binding, Body, Call, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open};
+use model::link::{Binding, Body, Call, GraphVersion, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open};
 use model::name::{ComponentName, NodeName};
+use model::trace::{TraceContext, TraceState};
 
 use crate::link::carrier::{Carrier, Line};
 
@@ -30,19 +30,24 @@ pub(crate) struct Remote {
     pub(crate) functions: Vec<Binding>,
 }
 
-/// Which graph an instance is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Origin {
-    pub(crate) graph: GraphKey,
-    pub(crate) uid: Uid,
-    pub(crate) generation: Generation,
-}
-
 /// What an instance needs to call providers on other nodes; the same for all instances of a slice.
 pub(crate) struct Links {
-    pub(crate) origin: Origin,
+    pub(crate) version: GraphVersion,
     pub(crate) remotes: Vec<Remote>,
     pub(crate) carrier: Arc<Carrier>,
+}
+
+/// What a call is done for, and by when.
+#[derive(Clone, Copy)]
+pub(crate) struct Work<'a> {
+    /// What the log calls it.
+    pub(crate) request: &'a str,
+    /// When it must have ended.
+    pub(crate) deadline: Instant,
+    /// The span that waits for it, if the trace is recorded.
+    pub(crate) trace: Option<TraceContext>,
+    /// What others keep in the trace.
+    pub(crate) trace_state: Option<&'a TraceState>,
 }
 
 /// The sessions of one instance. Dropped with it, which ends them.
@@ -122,7 +127,12 @@ impl Sessions {
         }
     }
 
-    /// Calls a function of the provider at this place. `request` is what the log calls the work.
+    /// The provider at this place.
+    pub(crate) fn remote(&self, remote: usize) -> Option<&Remote> {
+        self.links.remotes.get(remote)
+    }
+
+    /// Calls a function of the provider at this place.
     ///
     /// After a failure the provider's instance is gone, and its handles with it.
     pub(crate) async fn call(
@@ -130,8 +140,7 @@ impl Sessions {
         remote: usize,
         function: u32,
         arguments: Vec<u8>,
-        request: &str,
-        deadline: Instant,
+        work: Work<'_>,
     ) -> Result<Vec<u8>, LinkFailure> {
         if arguments.len() > MESSAGE_MAX_BYTES {
             let message = format!(
@@ -153,14 +162,14 @@ impl Sessions {
                     if !opened.dropped.is_empty() {
                         frames.push(Body::Dropped(std::mem::take(&mut opened.dropped)));
                     }
-                    frames.push(call(function, arguments, deadline));
+                    frames.push(call(function, arguments, work));
                     let answer = opened.line.call(opened.id, frames).await?;
                     Ok((opened, answer))
                 }
-                None => self.links.first_call(to, function, arguments, request, deadline).await,
+                None => self.links.first_call(to, function, arguments, work).await,
             }
         };
-        let (opened, answer) = match tokio::time::timeout_at(deadline.into(), calling).await {
+        let (opened, answer) = match tokio::time::timeout_at(work.deadline.into(), calling).await {
             Ok(called) => called?,
             Err(_) => {
                 let message = "no answer came in time; whether the call was done is not known";
@@ -187,9 +196,10 @@ impl Calls {
 }
 
 /// A call with the time that is left.
-fn call(function: u32, arguments: Vec<u8>, deadline: Instant) -> Body {
-    let left = deadline.saturating_duration_since(Instant::now()).as_micros();
-    Body::Call(Call { function, arguments, deadline_us: u64::try_from(left).unwrap_or(u64::MAX) })
+fn call(function: u32, arguments: Vec<u8>, work: Work<'_>) -> Body {
+    let left = work.deadline.saturating_duration_since(Instant::now()).as_micros();
+    let deadline_us = u64::try_from(left).unwrap_or(u64::MAX);
+    Body::Call(Call { function, arguments, deadline_us, trace: work.trace })
 }
 
 impl Links {
@@ -199,18 +209,17 @@ impl Links {
         to: &Remote,
         function: u32,
         arguments: Vec<u8>,
-        request: &str,
-        deadline: Instant,
+        work: Work<'_>,
     ) -> Result<(Opened, Vec<u8>), LinkFailure> {
         let mut wait = RETRY_LEAST;
         let mut tries = 1;
         loop {
-            match self.open(to, call(function, arguments.clone(), deadline), request).await {
+            match self.open(to, call(function, arguments.clone(), work), work).await {
                 // Nothing was done: it may be done now.
                 Err(failure)
                     if failure.reason.is_undelivered()
                         && tries < TRIES_MAX
-                        && Instant::now() + wait < deadline =>
+                        && Instant::now() + wait < work.deadline =>
                 {
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_MOST);
@@ -222,16 +231,15 @@ impl Links {
     }
 
     /// Opens a session with its first call.
-    async fn open(&self, to: &Remote, call: Body, request: &str) -> Result<(Opened, Vec<u8>), LinkFailure> {
+    async fn open(&self, to: &Remote, call: Body, work: Work<'_>) -> Result<(Opened, Vec<u8>), LinkFailure> {
         let opened = Opened::new(self.carrier.line(&to.node).await?);
         let open = Body::Open(Box::new(Open {
-            graph: self.origin.graph.clone(),
-            uid: self.origin.uid.clone(),
-            generation: self.origin.generation,
+            version: self.version.clone(),
             from: to.from.clone(),
             to: to.to.clone(),
-            request: request.to_owned(),
+            request: work.request.to_owned(),
             functions: to.functions.clone(),
+            trace_state: work.trace.and(work.trace_state).cloned(),
         }));
         let answer = opened.line.call(opened.id, vec![open, call]).await?;
         Ok((opened, answer))
@@ -241,6 +249,8 @@ impl Links {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use model::id::{Generation, Uid};
+
     use super::*;
 
     fn sessions() -> Sessions {
@@ -250,23 +260,27 @@ mod tests {
             node: "n2".parse().unwrap(),
             functions: Vec::new(),
         };
-        let origin = Origin {
+        let version = GraphVersion {
             graph: "default/g".parse().unwrap(),
             uid: Uid::new("u").unwrap(),
             generation: Generation(1),
         };
         let carrier = Arc::new(Carrier::new(Box::new(|_| None)));
-        Sessions::new(Arc::new(Links { origin, remotes: vec![remote], carrier }))
+        Sessions::new(Arc::new(Links { version, remotes: vec![remote], carrier }))
+    }
+
+    fn until(deadline: Instant) -> Work<'static> {
+        Work { request: "r", deadline, trace: None, trace_state: None }
     }
 
     #[tokio::test]
     async fn a_call_that_is_never_delivered_ends_with_that_before_its_deadline() {
         let mut sessions = sessions();
         let deadline = Instant::now() + Duration::from_millis(200);
-        let failure = sessions.call(0, 0, Vec::new(), "r", deadline).await.unwrap_err();
+        let failure = sessions.call(0, 0, Vec::new(), until(deadline)).await.unwrap_err();
         assert_eq!(failure.reason, LinkReason::Unavailable);
         let large = vec![0; MESSAGE_MAX_BYTES + 1];
-        let failure = sessions.call(0, 0, large, "r", deadline).await.unwrap_err();
+        let failure = sessions.call(0, 0, large, until(deadline)).await.unwrap_err();
         assert_eq!(failure.reason, LinkReason::Protocol);
     }
 
@@ -282,7 +296,7 @@ mod tests {
         assert_eq!(sessions.handle(0, 99, true), None);
         assert_eq!(sessions.handle(9, one, true), None);
         let deadline = Instant::now() + Duration::from_millis(50);
-        sessions.call(0, 0, Vec::new(), "r", deadline).await.unwrap_err();
+        sessions.call(0, 0, Vec::new(), until(deadline)).await.unwrap_err();
         let calls = &sessions.calls[0];
         assert_ne!(calls.get(two).unwrap().0, calls.epoch);
     }

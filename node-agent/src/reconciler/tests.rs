@@ -1,6 +1,6 @@
 //! The loop around a runner that does what a test says, without wasm, network or sleep.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::id::{ClusterId, Generation, RevisionNumber, Uid};
@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     Serves,
+    /// As [`Fate::Serves`], but what it calls elsewhere is not there.
+    Alone,
     Certain,
     MayHeal,
 }
@@ -28,6 +30,7 @@ enum Fate {
 #[derive(Clone)]
 struct Fake {
     name: String,
+    is_alone: bool,
     gate: Arc<Semaphore>,
 }
 
@@ -62,12 +65,19 @@ impl Runner for FakeRunner {
         let fate = self.fates.lock().await.recv().await.unwrap();
         let failure = Failure { reason: "told".to_owned(), message: "to fail".to_owned() };
         match fate {
-            Fate::Serves => {
-                Ok(Fake { name: format!("{}@{}", graph.key, graph.generation), gate: self.gate.clone() })
-            }
+            Fate::Serves | Fate::Alone => Ok(Fake {
+                name: format!("{}@{}", graph.key, graph.generation),
+                is_alone: fate == Fate::Alone,
+                gate: self.gate.clone(),
+            }),
             Fate::Certain => Err(PrepareError::Certain(failure)),
             Fate::MayHeal => Err(PrepareError::MayHeal(failure)),
         }
+    }
+
+    async fn can_take_over(&self, graph: &Fake) -> Result<(), PrepareError> {
+        let failure = Failure { reason: "peer_not_ready".to_owned(), message: graph.name.clone() };
+        if graph.is_alone { Err(PrepareError::MayHeal(failure)) } else { Ok(()) }
     }
 
     fn serve(&self, graphs: Vec<Fake>) {
@@ -97,7 +107,7 @@ impl Scene {
             serving: served,
             gate: Arc::new(Semaphore::new(0)),
         });
-        let artifacts = Arc::new(ArtifactStore::open(folder.path(), ControlPlane::new(&[])).unwrap());
+        let artifacts = Arc::new(ArtifactStore::open(folder.path(), ControlPlane::unencrypted(&[])).unwrap());
         let (desired, orders) = watch::channel(None);
         let node: model::name::NodeName = "n1".parse().unwrap();
         let (reports, report) = watch::channel(Arc::new(report::empty(node.clone())));
@@ -122,6 +132,7 @@ impl Scene {
             generation: Generation(generation),
             graphs: graphs.collect(),
             peers: BTreeMap::new(),
+            revoked: BTreeSet::new(),
         })));
     }
 
@@ -164,6 +175,23 @@ async fn a_new_generation_takes_over_and_the_old_one_serves_until_then() {
 
     scene.assign(3, &[]);
     scene.serves(&[]).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_generation_takes_over_once_what_it_calls_is_there_and_begins_without() {
+    let mut scene = Scene::new();
+    scene.assign(1, &[("a", 1)]);
+    scene.fate(Fate::Alone);
+    scene.serves(&["default/a@1"]).await;
+
+    scene.assign(2, &[("a", 2)]);
+    scene.fate(Fate::Alone);
+    let waits = |graph: &GraphReport| matches!(&graph.progress, Progress::Retrying(failure) if failure.reason == "peer_not_ready");
+    scene.reported("a", waits).await;
+    assert_eq!(*scene.serving.borrow(), ["default/a@1"], "the old one serves meanwhile");
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@2"]).await;
     scene.end().await;
 }
 

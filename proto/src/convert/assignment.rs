@@ -1,6 +1,6 @@
 //! Assignments.
 
-use model::assignment::{AssignedGraph, Assignment};
+use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::{Generation, RevisionNumber};
 
 use super::{DecodeError, each, parse, read, required};
@@ -13,7 +13,8 @@ impl From<Assignment> for wire::Assignment {
             node: assignment.node.into(),
             generation: assignment.generation.0,
             graphs: assignment.graphs.into_iter().map(Into::into).collect(),
-            peers: assignment.peers.into_iter().map(|(node, address)| (node.into(), address)).collect(),
+            peers: assignment.peers.into_iter().map(|(node, peer)| (node.into(), peer.into())).collect(),
+            revoked: assignment.revoked.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -30,9 +31,29 @@ impl TryFrom<wire::Assignment> for Assignment {
             peers: assignment
                 .peers
                 .into_iter()
-                .map(|(node, address)| Ok((read("peers", node)?, address)))
+                .map(|(node, peer)| Ok((read("name", node)?, peer.try_into()?)))
+                .collect::<Result<_, DecodeError>>()
+                .map_err(|error| error.under("peers"))?,
+            revoked: assignment
+                .revoked
+                .into_iter()
+                .map(|uid| read("revoked", uid))
                 .collect::<Result<_, DecodeError>>()?,
         })
+    }
+}
+
+impl From<Peer> for wire::Peer {
+    fn from(peer: Peer) -> Self {
+        Self { address: peer.address, uid: peer.uid.into() }
+    }
+}
+
+impl TryFrom<wire::Peer> for Peer {
+    type Error = DecodeError;
+
+    fn try_from(peer: wire::Peer) -> Result<Self, DecodeError> {
+        Ok(Self { address: peer.address, uid: read("uid", peer.uid)? })
     }
 }
 

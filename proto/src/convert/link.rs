@@ -1,7 +1,8 @@
 //! Frames of links.
 
 use model::id::Generation;
-use model::link::{Binding, Body, Call, Frame, LinkFailure, LinkReason, Open};
+use model::link::{Binding, Body, Call, Frame, GraphVersion, LinkFailure, LinkReason, Open};
+use model::trace::TraceContext;
 
 use super::{DecodeError, each, parse, read, required};
 use crate::weft::link::v1 as wire;
@@ -15,6 +16,7 @@ impl From<Frame> for wire::Frame {
                 function: call.function,
                 arguments: call.arguments,
                 deadline_us: call.deadline_us,
+                trace: call.trace.map(|trace| trace.to_bytes().to_vec()).unwrap_or_default(),
             }),
             Body::Returned(result) => frame::Body::Returned(wire::Returned { result }),
             Body::Failed(LinkFailure { reason, message }) => {
@@ -39,6 +41,7 @@ impl TryFrom<wire::Frame> for Frame {
                 function: call.function,
                 arguments: call.arguments,
                 deadline_us: call.deadline_us,
+                trace: trace(&call.trace).map_err(|error| error.under("call"))?,
             }),
             frame::Body::Returned(returned) => Body::Returned(returned.result),
             frame::Body::Failed(failed) => {
@@ -52,16 +55,24 @@ impl TryFrom<wire::Frame> for Frame {
     }
 }
 
+fn trace(bytes: &[u8]) -> Result<Option<TraceContext>, DecodeError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    TraceContext::from_bytes(bytes).map(Some).map_err(|error| DecodeError::malformed("trace", error))
+}
+
 impl From<Open> for wire::Open {
     fn from(open: Open) -> Self {
         Self {
-            graph: open.graph.into(),
-            uid: open.uid.into(),
-            generation: open.generation.0,
+            graph: open.version.graph.into(),
+            uid: open.version.uid.into(),
+            generation: open.version.generation.0,
             from: open.from.into(),
             to: open.to.into(),
             request: open.request,
             functions: open.functions.into_iter().map(Into::into).collect(),
+            trace_state: open.trace_state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
         }
     }
 }
@@ -71,14 +82,38 @@ impl TryFrom<wire::Open> for Open {
 
     fn try_from(open: wire::Open) -> Result<Self, DecodeError> {
         Ok(Self {
-            graph: parse("graph", &open.graph)?,
-            uid: read("uid", open.uid)?,
-            generation: Generation(open.generation),
+            version: version(&open.graph, open.uid, open.generation)?,
             from: read("from", open.from)?,
             to: read("to", open.to)?,
             request: open.request,
             functions: each("functions", open.functions)?,
+            trace_state: match open.trace_state.as_str() {
+                "" => None,
+                state => Some(parse("trace_state", state)?),
+            },
         })
+    }
+}
+
+fn version(graph: &str, uid: String, generation: u64) -> Result<GraphVersion, DecodeError> {
+    Ok(GraphVersion {
+        graph: parse("graph", graph)?,
+        uid: read("uid", uid)?,
+        generation: Generation(generation),
+    })
+}
+
+impl From<GraphVersion> for wire::ArrivedRequest {
+    fn from(version: GraphVersion) -> Self {
+        Self { graph: version.graph.into(), uid: version.uid.into(), generation: version.generation.0 }
+    }
+}
+
+impl TryFrom<wire::ArrivedRequest> for GraphVersion {
+    type Error = DecodeError;
+
+    fn try_from(asked: wire::ArrivedRequest) -> Result<Self, DecodeError> {
+        version(&asked.graph, asked.uid, asked.generation)
     }
 }
 

@@ -28,9 +28,33 @@ pub struct Cluster {
     pub others: Vec<Process>,
     /// Where the ingress of `n1` listens.
     pub ingress: SocketAddr,
-    api: String,
-    ctl: PathBuf,
+    ctl: Ctl,
     folder: PathBuf,
+}
+
+/// `ctl` for one cluster.
+struct Ctl {
+    program: PathBuf,
+    api: String,
+    credentials: PathBuf,
+}
+
+impl Ctl {
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = clean(&self.program);
+        command.env("CTL_ADDR", format!("https://{}", self.api)).env("CTL_CREDENTIALS", &self.credentials);
+        command.args(arguments);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = self.command(arguments).output().context("run ctl")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            bail!("ctl {} failed ({}):\n{said}", arguments.join(" "), output.status);
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
 }
 
 impl Cluster {
@@ -48,29 +72,23 @@ impl Cluster {
         let mut control_plane = Process::start("control-plane", &mut command, &folder)?;
         let api = text(&control_plane.ready(&data.join("ready.json"))?, "api_address")?;
 
-        let (agent, ingress) = start_agent(bench, &folder, &api, 1)?;
+        let ctl = Ctl { program: bench.binary("ctl"), api, credentials: data.join("operator.pem") };
+        let (agent, ingress) = start_agent(bench, &folder, &ctl, 1)?;
         let mut others = Vec::new();
         for number in 2..=nodes {
-            others.push(start_agent(bench, &folder, &api, number)?.0);
+            others.push(start_agent(bench, &folder, &ctl, number)?.0);
         }
-        Ok(Self { control_plane, agent, others, ingress, api, ctl: bench.binary("ctl"), folder })
+        Ok(Self { control_plane, agent, others, ingress, ctl, folder })
     }
 
     /// Runs `ctl` to its end.
     pub fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let output = self.ctl_command(arguments).output().context("run ctl")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            bail!("ctl {} failed ({}):\n{said}", arguments.join(" "), output.status);
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        self.ctl.run(arguments)
     }
 
     /// `ctl`, told where the cluster is, and nothing of its user's settings.
     pub fn ctl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = clean(&self.ctl);
-        command.env("CTL_ADDR", format!("http://{}", self.api)).env("HOME", &self.folder).args(arguments);
-        command
+        self.ctl.command(arguments)
     }
 
     /// A folder of the cluster for manifests.
@@ -107,14 +125,17 @@ impl Cluster {
 fn start_agent(
     bench: &Bench,
     folder: &Path,
-    api: &str,
+    ctl: &Ctl,
     number: usize,
 ) -> anyhow::Result<(Process, SocketAddr)> {
     let node = format!("n{number}");
     let data = folder.join(format!("agent-{node}"));
+    let token = folder.join(format!("token-{node}"));
+    fs::write(&token, ctl.run(&["node", "token", &node])?)?;
     let mut command = clean(&bench.binary("node-agent"));
     command.args(["--name", &node, "--api-listen", "127.0.0.1:0", "--ingress-listen", "127.0.0.1:0"]);
-    command.args(["--control-plane", &format!("http://{api}"), "--data-dir"]).arg(&data);
+    command.args(["--control-plane", &format!("https://{}", ctl.api), "--data-dir"]).arg(&data);
+    command.arg("--join-token-file").arg(&token);
     let mut agent = Process::start(&format!("node-agent-{node}"), &mut command, folder)?;
     let ingress = text(&agent.ready(&data.join("agent.json"))?, "ingress_address")?.parse()?;
     Ok((agent, ingress))

@@ -14,7 +14,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::command;
 
 /// What would send `ctl` or its children elsewhere than their flags say.
-pub const FOREIGN_SETTINGS: [&str; 4] = ["CTL_NAMESPACE", "WEFT_ADVERTISE", "WEFT_CONFIG", "WEFT_DATA_DIR"];
+const FOREIGN_SETTINGS: [&str; 5] =
+    ["CTL_CREDENTIALS", "CTL_NAMESPACE", "WEFT_ADVERTISE", "WEFT_CONFIG", "WEFT_DATA_DIR"];
 /// How long a start may take: two starts of `ctl dev`, each with its own patience of 60 s.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 /// How long the end may take: `ctl dev` gives the agents 25 s and the control plane 10 s.
@@ -41,6 +42,16 @@ struct Node {
     ingress_address: SocketAddr,
 }
 
+/// Takes out of the environment of `ctl` what is meant for another, and gives it a folder of settings of its own.
+pub fn surround(command: &mut Command, settings: Option<&Path>) {
+    for variable in FOREIGN_SETTINGS {
+        command.env_remove(variable);
+    }
+    if let Some(settings) = settings {
+        command.env("XDG_CONFIG_HOME", settings);
+    }
+}
+
 impl Dev {
     /// Starts it and waits until the cluster is ready; how many nodes it has is its own choice if nobody says.
     pub fn start(
@@ -50,6 +61,7 @@ impl Dev {
         listen: SocketAddr,
         ingress: SocketAddr,
         nodes: Option<u16>,
+        settings: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(ctl);
         command.current_dir(root).arg("dev").arg("--data-dir").arg(data_dir);
@@ -57,9 +69,7 @@ impl Dev {
         if let Some(nodes) = nodes {
             command.args(["--nodes", &nodes.to_string()]);
         }
-        for variable in FOREIGN_SETTINGS {
-            command.env_remove(variable);
-        }
+        surround(&mut command, settings);
         let line = command::line(&command);
         command::say(&format!("$ {line} &"));
         let child = command

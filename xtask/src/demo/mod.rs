@@ -80,6 +80,7 @@ struct Demo<'a> {
     is_apart: bool,
     ctl: PathBuf,
     dev: Dev,
+    settings: Option<PathBuf>,
 }
 
 /// Runs the demo.
@@ -96,10 +97,12 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
     let ctl = programs.join("ctl");
     let listen = arguments.address(arguments.listen, API);
     let ingress = arguments.address(arguments.ingress, INGRESS);
-    let dev = Dev::start(&ctl, root, &data_dir, listen, ingress, arguments.nodes)?;
+    // A run that ends at once leaves nothing with its user.
+    let settings = arguments.once.then(|| data_dir.join("settings"));
+    let dev = Dev::start(&ctl, root, &data_dir, listen, ingress, arguments.nodes, settings.as_deref())?;
     let is_apart = arguments.is_apart();
     let [graph, policy] = if is_apart { APART } else { WHOLE };
-    let demo = Demo { root, graph, policy, is_apart, ctl, dev };
+    let demo = Demo { root, graph, policy, is_apart, ctl, dev, settings };
 
     let whole = demo.without_policy(is_new)?;
     let hidden = demo.with_policy(&whole)?;
@@ -179,10 +182,8 @@ impl Demo<'_> {
 
     fn ctl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.ctl);
-        command.current_dir(self.root).args(arguments).env("CTL_ADDR", format!("http://{}", self.dev.api()));
-        for variable in dev::FOREIGN_SETTINGS {
-            command.env_remove(variable);
-        }
+        command.current_dir(self.root).args(arguments).env("CTL_ADDR", format!("https://{}", self.dev.api()));
+        dev::surround(&mut command, self.settings.as_deref());
         command
     }
 
@@ -196,7 +197,7 @@ impl Demo<'_> {
             format!("  export PATH=\"{folder}:$PATH\""),
         ];
         if self.dev.api() != API {
-            lines.push(format!("  export CTL_ADDR=http://{}", self.dev.api()));
+            lines.push(format!("  export CTL_ADDR=https://{}", self.dev.api()));
         }
         let change =
             format!("curl -d '{{\"email\": \"countess@lovelace.example\"}}' {}", self.url("/customers/1"));

@@ -15,10 +15,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::Args;
+use model::name::NodeName;
 use proto::weft::node::v1 as wire;
 use tokio::time::{Instant, sleep};
 
+use crate::cli::Address;
 use crate::client::Client;
+use crate::command::node;
+use crate::credentials;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::session::Session;
@@ -33,6 +37,10 @@ const MEMBER: &str = "control-plane";
 const NODES_MAX: u16 = 16;
 /// How long an agent that is ready may take to be known to the control plane.
 const JOIN_PATIENCE: Duration = Duration::from_secs(30);
+/// How long an agent has to join: it is started at once.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
+/// What the control plane makes for its operators.
+const OPERATOR_FILE: &str = "operator.pem";
 /// How often the control plane is asked for it.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
@@ -144,12 +152,20 @@ async fn serve(
         let role = Role::Agent { api, ingress: *address, allow_private_egress };
         Recipe::new(&node_name(number), role, &binaries.node_agent, &binaries.ctl, cluster.folder())
     };
-    let agents = (1..).zip(ingress).map(agent).collect();
+    let agents: Vec<_> = (1..).zip(ingress).map(agent).collect();
+    let address: Address =
+        format!("https://{api}").parse().map_err(|error| Failure::refused(format!("{error}")))?;
+    let operator = cluster.folder().data_of(MEMBER).join(OPERATOR_FILE);
+    credentials::keep(&address, &operator)?;
+    let client = Client::new(address, Some(operator), None);
+    let enrolled = tokio::select! {
+        enrolled = enrol(&agents, &client) => enrolled,
+        () = stop.asked() => return Ok(()),
+    };
+    enrolled?;
     if cluster.bring_up(agents, stop).await? == Step::Stop {
         return Ok(());
     }
-    let address = format!("http://{api}").parse().map_err(|error| Failure::refused(format!("{error}")))?;
-    let client = Client::new(address, None);
     let absent = tokio::select! {
         joined = joined(cluster, &client) => joined?,
         () = stop.asked() => return Ok(()),
@@ -164,6 +180,17 @@ async fn serve(
         tokio::spawn(async move { deploying.wait().await });
     }
     cluster.keep(stop, &mut session.terminal).await
+}
+
+/// Gives every agent that has no identity a token to join with.
+async fn enrol(agents: &[Recipe], client: &Client) -> Result<(), Failure> {
+    for agent in agents.iter().filter(|agent| !agent.has_identity()) {
+        let name: NodeName =
+            agent.name.parse().map_err(|error| Failure::refused(format!("{}: {error}", agent.name)))?;
+        let (token, _) = node::create_token(client, &name, TOKEN_LIFETIME).await?;
+        credentials::write_secret(&agent.token_file(), token.reveal().as_bytes())?;
+    }
+    Ok(())
 }
 
 /// Waits until the control plane knows every agent where it is now; the nodes of earlier runs that are down.
@@ -198,8 +225,8 @@ async fn joined(cluster: &Cluster, client: &Client) -> Result<Vec<wire::Node>, F
 
 fn say_more(cluster: &Cluster, api: SocketAddr, session: &mut Session<'_>) -> Result<(), Failure> {
     session.terminal.note(&format!("data and logs: {}", cluster.folder().path().display()))?;
-    if session.client.address().to_string().trim_end_matches('/') != format!("http://{api}") {
-        session.terminal.note(&format!("next: export CTL_ADDR=http://{api}"))?;
+    if session.client.address().to_string().trim_end_matches('/') != format!("https://{api}") {
+        session.terminal.note(&format!("next: export CTL_ADDR=https://{api}"))?;
     }
     Ok(())
 }
@@ -235,7 +262,7 @@ fn deploy(
     session: &Session<'_>,
 ) -> Result<tokio::process::Child, Failure> {
     let mut command = tokio::process::Command::new(&binaries.ctl);
-    command.args(["--addr", &format!("http://{api}"), "--namespace", session.namespace.as_str(), "deploy"]);
+    command.args(["--addr", &format!("https://{api}"), "--namespace", session.namespace.as_str(), "deploy"]);
     command.arg(graph).stdin(Stdio::null()).kill_on_drop(true);
     if session.terminal.look().quiet {
         command.arg("--quiet");

@@ -10,16 +10,21 @@ use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::time::SystemTime;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::process::{Child, Command};
+use trust::Identity;
+use zeroize::Zeroizing;
 
 use super::folder::{self, Folder};
 use crate::failure::Failure;
 
 /// Settings of the environment that would send a child elsewhere than its flags say.
 const FOREIGN_SETTINGS: [&str; 2] = ["WEFT_CONFIG", "WEFT_ADVERTISE"];
+/// A development cluster is left alone for days, and must start again then.
+const CERTIFICATE_LIFETIME: &str = "720h";
 
 /// What to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,18 +110,32 @@ impl Recipe {
         match &self.role {
             Role::Member { listen } => {
                 words.extend(["--init".into(), "--listen".into(), listen.to_string().into()]);
+                words.extend(["--certificate-lifetime".into(), CERTIFICATE_LIFETIME.into()]);
             }
             Role::Agent { api, ingress, allow_private_egress } => {
                 // Only the control plane asks for it, and learns the port from the agent.
                 let own = SocketAddr::new(ingress.ip(), 0);
                 words.extend(["--name".into(), self.name.clone().into()]);
-                words.extend(["--control-plane".into(), format!("http://{api}").into()]);
+                words.extend(["--control-plane".into(), format!("https://{api}").into()]);
+                words.extend(["--join-token-file".into(), self.token_file().into()]);
                 words.extend(["--api-listen".into(), own.to_string().into()]);
                 words.extend(["--ingress-listen".into(), ingress.to_string().into()]);
                 words.extend(allow_private_egress.then(|| "--allow-private-egress".into()));
             }
         }
         words
+    }
+
+    /// Where an agent finds its join token.
+    pub(super) fn token_file(&self) -> PathBuf {
+        self.data.join("join-token")
+    }
+
+    /// Whether its process has an identity that is still good.
+    pub(super) fn has_identity(&self) -> bool {
+        let text = fs::read_to_string(self.data.join("identity.pem")).map(Zeroizing::new);
+        let identity = text.ok().and_then(|text| Identity::from_pem(&text).ok());
+        identity.is_some_and(|identity| identity.expires() > SystemTime::now())
     }
 
     fn ready_file(&self) -> PathBuf {
@@ -322,8 +341,12 @@ mod tests {
         recipe.keep_addresses(&serde_json::from_slice(text).unwrap());
         let words: Vec<String> =
             recipe.arguments().iter().skip(2).map(|word| word.to_string_lossy().into_owned()).collect();
-        let expected = "--name n1 --control-plane http://127.0.0.1:7100 --api-listen 127.0.0.1:0 --ingress-listen \
-                        127.0.0.1:8000 --allow-private-egress";
+        let expected = format!(
+            "--name n1 --control-plane https://127.0.0.1:7100 --join-token-file {} --api-listen 127.0.0.1:0 \
+             --ingress-listen 127.0.0.1:8000 --allow-private-egress",
+            recipe.token_file().display()
+        );
         assert_eq!(words.join(" "), expected);
+        assert!(!recipe.has_identity());
     }
 }

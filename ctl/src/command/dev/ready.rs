@@ -9,14 +9,14 @@ use crate::render::table::Table;
 /// Where everything listens: one line for one node, below it one for each of several.
 pub(super) fn addresses(nodes: &[RunningNode], api: SocketAddr) -> String {
     if let [node] = nodes {
-        return format!("ready http://{} (ingress)  http://{api} (API)\n", node.ingress_address);
+        return format!("ready http://{} (ingress)  https://{api} (API)\n", node.ingress_address);
     }
     let mut table = Table::new(["NODE", "INGRESS", "AGENT"]);
     for node in nodes {
         let ingress = format!("http://{}", node.ingress_address);
         table.row(vec![node.name.clone(), ingress, node.api_address.to_string()]);
     }
-    format!("ready http://{api} (API)\n{}", table.render(None))
+    format!("ready https://{api} (API)\n{}", table.render(None))
 }
 
 /// That nodes are not started whose data is there, if there are any.
@@ -53,10 +53,10 @@ mod tests {
         let api = "127.0.0.1:7100".parse().unwrap();
         assert_eq!(
             addresses(&[node(1)], api),
-            "ready http://127.0.0.1:8000 (ingress)  http://127.0.0.1:7100 (API)\n"
+            "ready http://127.0.0.1:8000 (ingress)  https://127.0.0.1:7100 (API)\n"
         );
         insta::assert_snapshot!(addresses(&[node(1), node(2), node(10)], api), @"
-        ready http://127.0.0.1:7100 (API)
+        ready https://127.0.0.1:7100 (API)
         NODE  INGRESS                AGENT
         n1    http://127.0.0.1:8000  127.0.0.1:40001
         n2    http://127.0.0.1:8001  127.0.0.1:40002

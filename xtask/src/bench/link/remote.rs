@@ -62,11 +62,12 @@ struct Rates {
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     let folder = bench.folder("remote-link")?;
     let echo = bench.baseline("raw_echo");
+    let identity = folder.join("raw-echo.pem");
     let (server, server_at) =
-        Process::start_baseline("raw-echo-server", Command::new(&echo).arg("serve"), &folder)?;
+        Process::start_baseline("raw-echo-server", Command::new(&echo).arg("serve").arg(&identity), &folder)?;
     let (caller, caller_at) = Process::start_baseline(
         "raw-echo-caller",
-        Command::new(&echo).arg("call").arg(server_at.to_string()),
+        Command::new(&echo).arg("call").arg(server_at.to_string()).arg(&identity),
         &folder,
     )?;
     let cluster = Cluster::start_nodes(bench, "remote-link", 2)?;

@@ -102,8 +102,15 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "node_identity",
-        means: "An agent reported for another node than the one its session was opened for.",
-        remedy: "This is a fault of the agent: report it, and restart that agent.",
+        means: "An agent spoke for another node than the one that its certificate is of.",
+        remedy: "Start each agent on a data directory of its own; copies of one are refused. If it is none, somebody \
+                 tries: `ctl node revoke NODE` takes the identity away.",
+    },
+    Page {
+        reason: "node_revoked",
+        means: "The node's identity was taken away, or another machine has joined under its name.",
+        remedy: "Make a token (`ctl node token NODE`), remove `identity.pem` from the agent's data directory, and start \
+                 it with `--join-token-file`.",
     },
     Page {
         reason: "not_found",
@@ -155,6 +162,12 @@ pub(super) const PAGES: &[Page] = &[
         reason: "strict_warnings",
         means: "A deploy with `--strict` whose plan has warnings.",
         remedy: "`ctl plan FILE` shows them; deploy without `--strict` if they are meant.",
+    },
+    Page {
+        reason: "token_refused",
+        means: "No join token that is still good lets this node in: it was used, its time is over, it is for another \
+                node, or it never was one. Which of them, whoever tries is not told.",
+        remedy: "Make another: `ctl node token NODE`. `ctl events node/NODE` shows which were made and used.",
     },
     Page {
         reason: "unexpected",

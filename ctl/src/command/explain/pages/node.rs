@@ -132,6 +132,12 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Call another function, or call it through a component that can.",
     },
     Page {
+        reason: "peer_not_ready",
+        means: "The new generation is prepared, but what it calls on another node is not there yet. The generation before it \
+                serves until then.",
+        remedy: "Wait; if it stays, `ctl node list` shows whether that node is ready, and `ctl status GRAPH` what it says.",
+    },
+    Page {
         reason: "prepare_failed",
         means: "Preparing the graph ended early on the node, in a way that may pass. It is tried again by itself.",
         remedy: "Wait; if it stays, report it with the log of the agent.",

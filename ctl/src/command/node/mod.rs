@@ -1,4 +1,6 @@
-//! `ctl node`: the nodes there are, and what each has and runs.
+//! `ctl node`: the nodes there are, what each has and runs, and who may be one.
+
+mod token;
 
 use clap::{Args, Subcommand};
 use proto::convert::required;
@@ -13,6 +15,7 @@ use crate::failure::Failure;
 use crate::render::table::Table;
 use crate::render::time;
 use crate::session::Session;
+pub use token::{RevokeArguments, TokenArguments, create as create_token};
 
 /// Events shown of a node.
 const EVENTS_SHOWN: usize = 10;
@@ -32,6 +35,10 @@ pub enum NodeCommand {
     List,
     /// Shows one node: what it has, what it runs, what happened to it.
     Show(ShowArguments),
+    /// Makes a token by which a node joins the cluster, once.
+    Token(TokenArguments),
+    /// Takes a node's identity away: it is out of the cluster until it joins again by a new token.
+    Revoke(RevokeArguments),
 }
 
 /// Arguments of `node show`.
@@ -46,6 +53,8 @@ pub async fn run(arguments: NodeArguments, session: &mut Session<'_>) -> Result<
     match arguments.command {
         NodeCommand::List => list(session).await?,
         NodeCommand::Show(arguments) => show(&arguments.name, session).await?,
+        NodeCommand::Token(arguments) => token::token(arguments, session).await?,
+        NodeCommand::Revoke(arguments) => token::revoke(arguments, session).await?,
     }
     Ok(Exit::Done)
 }

@@ -1,4 +1,4 @@
-//! Who this node is: a uid made once and kept in the data directory, and a lock so that two agents never share one.
+//! The data directory: whose it is, and a lock so that two agents never share one.
 //!
 //! Knows nothing of what else is kept there.
 
@@ -6,29 +6,24 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use model::id::Uid;
 use model::name::NodeName;
 use serde::{Deserialize, Serialize};
 
 use crate::durable;
 
 const LOCK_FILE: &str = "lock";
-const IDENTITY_FILE: &str = "node.json";
+const NODE_FILE: &str = "node.json";
 
 /// A data directory that belongs to this agent alone for as long as this value lives.
 #[derive(Debug)]
-pub struct Identity {
-    /// The node's name.
-    pub node: NodeName,
-    /// The node's identity.
-    pub uid: Uid,
+pub struct DataDir {
     /// Held, not used: the system frees the lock when the process ends, however it ends.
     _lock: File,
 }
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum IdentityError {
+pub enum DataDirError {
     /// Another agent runs on it.
     #[error("{} is in use by another agent: stop it, or give this one its own --data-dir", .folder.display())]
     InUse {
@@ -48,7 +43,7 @@ pub enum IdentityError {
         /// The node that was to be started.
         expected: NodeName,
     },
-    /// The file that holds the identity cannot be understood.
+    /// The file that says whose it is cannot be understood.
     #[error(
         "{} is damaged: restore it, or remove the whole data directory to join as a new node", .path.display()
     )]
@@ -72,15 +67,14 @@ pub enum IdentityError {
 #[serde(deny_unknown_fields)]
 struct Stored {
     node: NodeName,
-    uid: Uid,
 }
 
-impl Identity {
-    /// Takes `folder` for `node`; makes both the folder and the identity if there are none.
-    pub fn open(folder: &Path, node: &NodeName) -> Result<Self, IdentityError> {
+impl DataDir {
+    /// Takes `folder` for `node`; makes it if there is none.
+    pub fn open(folder: &Path, node: &NodeName) -> Result<Self, DataDirError> {
         let at = |path: &Path| {
             let path = path.to_owned();
-            move |source| IdentityError::Io { path, source }
+            move |source| DataDirError::Io { path, source }
         };
         durable::create_folder(folder).map_err(at(folder))?;
         let lock_path = folder.join(LOCK_FILE);
@@ -91,35 +85,31 @@ impl Identity {
             .open(&lock_path)
             .map_err(at(&lock_path))?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => IdentityError::InUse { folder: folder.to_owned() },
-            TryLockError::Error(source) => IdentityError::Io { path: lock_path.clone(), source },
+            TryLockError::WouldBlock => DataDirError::InUse { folder: folder.to_owned() },
+            TryLockError::Error(source) => DataDirError::Io { path: lock_path.clone(), source },
         })?;
 
-        let path = folder.join(IDENTITY_FILE);
+        let path = folder.join(NODE_FILE);
         let stored = match std::fs::read(&path) {
             Ok(bytes) => serde_json::from_slice::<Stored>(&bytes)
-                .map_err(|source| IdentityError::Damaged { path: path.clone(), source })?,
+                .map_err(|source| DataDirError::Damaged { path: path.clone(), source })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let drawn = Uid::new(uuid::Uuid::new_v4().to_string()).map_err(|_| IdentityError::Io {
-                    path: path.clone(),
-                    source: io::Error::other("no uid could be made"),
-                })?;
-                let stored = Stored { node: node.clone(), uid: drawn };
+                let stored = Stored { node: node.clone() };
                 let bytes = serde_json::to_vec(&stored)
-                    .map_err(|source| IdentityError::Damaged { path: path.clone(), source })?;
+                    .map_err(|source| DataDirError::Damaged { path: path.clone(), source })?;
                 durable::replace(&path, &bytes).map_err(at(&path))?;
                 stored
             }
-            Err(source) => return Err(IdentityError::Io { path, source }),
+            Err(source) => return Err(DataDirError::Io { path, source }),
         };
         if stored.node != *node {
-            return Err(IdentityError::OtherNode {
+            return Err(DataDirError::OtherNode {
                 folder: folder.to_owned(),
                 found: stored.node,
                 expected: node.clone(),
             });
         }
-        Ok(Self { node: stored.node, uid: stored.uid, _lock: lock })
+        Ok(Self { _lock: lock })
     }
 }
 
@@ -134,16 +124,15 @@ mod tests {
         let path = folder.path().join("data");
         let (one, two): (NodeName, NodeName) = ("one".parse().unwrap(), "two".parse().unwrap());
 
-        let first = Identity::open(&path, &one).unwrap();
-        let uid = first.uid.clone();
-        assert!(matches!(Identity::open(&path, &one), Err(IdentityError::InUse { .. })));
+        let first = DataDir::open(&path, &one).unwrap();
+        assert!(matches!(DataDir::open(&path, &one), Err(DataDirError::InUse { .. })));
         drop(first);
 
-        let Err(error) = Identity::open(&path, &two) else { panic!("another node took the folder") };
+        let Err(error) = DataDir::open(&path, &two) else { panic!("another node took the folder") };
         assert!(error.to_string().contains("belongs to node `one`"), "{error}");
-        assert_eq!(Identity::open(&path, &one).unwrap().uid, uid);
+        drop(DataDir::open(&path, &one).unwrap());
 
-        std::fs::write(path.join(IDENTITY_FILE), "{").unwrap();
-        assert!(matches!(Identity::open(&path, &one), Err(IdentityError::Damaged { .. })));
+        std::fs::write(path.join(NODE_FILE), "{").unwrap();
+        assert!(matches!(DataDir::open(&path, &one), Err(DataDirError::Damaged { .. })));
     }
 }

@@ -1,0 +1,112 @@
+//! Who may join: tokens, the nodes that joined by them, and those whose identity is worth nothing any more.
+
+use model::id::Uid;
+use model::name::NodeName;
+use model::node::NodeState;
+
+use super::node::subject;
+use crate::command::{CreateToken, Enrol};
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{
+    EnrolmentRecord, NODES_MAX, REVOKED_MAX, RevokedRecord, State, TOKENS_MAX, TokenRecord, TokenUse,
+};
+
+pub(super) fn create_token(state: &mut State, create: &CreateToken) -> Result<Outcome, Refusal> {
+    if state.tokens.values().filter(|token| token.expires_ms > state.now_ms).count() >= TOKENS_MAX {
+        return Err(Refusal::Exhausted { what: "join tokens".to_owned(), bound: TOKENS_MAX as u64 });
+    }
+    if !state.enrolled.contains_key(&create.node) && state.enrolled.len() >= NODES_MAX {
+        return Err(Refusal::Exhausted { what: "nodes".to_owned(), bound: NODES_MAX as u64 });
+    }
+    forget(state);
+    state.advance();
+    let record = TokenRecord { node: create.node.clone(), expires_ms: create.expires_ms, used: None };
+    state.tokens.insert(create.digest.clone(), record);
+    let message = format!("a join token was made, good until {} ms since 1970", create.expires_ms);
+    state.event(subject(&create.node), "token", message);
+    Ok(state.done())
+}
+
+pub(super) fn enrol(state: &mut State, enrol: &Enrol) -> Result<Outcome, Refusal> {
+    let refused = Refusal::TokenRefused { node: enrol.node.to_string() };
+    let Some(token) = state.tokens.get(&enrol.token).cloned() else { return Err(refused) };
+    if token.node != enrol.node || token.expires_ms <= state.now_ms {
+        return Err(refused);
+    }
+    if let Some(used) = &token.used {
+        // The answer to whoever used it may have been lost: the same key is told again, and nobody else.
+        return if used.key == enrol.key { Ok(state.done()) } else { Err(refused) };
+    }
+    let is_taken = |record: &EnrolmentRecord| record.uid == enrol.uid;
+    if state.revoked.contains_key(&enrol.uid) || state.enrolled.values().any(is_taken) {
+        return Err(Refusal::NodeIdentity { name: enrol.node.to_string(), known: enrol.uid.to_string() });
+    }
+    if state.enrolled.contains_key(&enrol.node) {
+        room_for_revoked(state)?;
+    }
+    forget(state);
+    state.advance();
+    let used = TokenUse { key: enrol.key.clone(), uid: enrol.uid.clone() };
+    let used = TokenRecord { used: Some(used), ..token };
+    state.tokens.insert(enrol.token.clone(), used);
+    let record = EnrolmentRecord { uid: enrol.uid.clone(), enrolled_at_ms: state.now_ms };
+    // Whoever joined under the name before is another machine, or this one without its data: it is not both.
+    if let Some(before) = state.enrolled.insert(enrol.node.clone(), record) {
+        disown(state, &enrol.node, before.uid, enrol.revoked_until_ms);
+    }
+    if let Some(node) = state.nodes.get_mut(&enrol.node) {
+        node.description.uid = enrol.uid.clone();
+        node.state = NodeState::Down;
+        node.changed_at_ms = state.now_ms;
+    }
+    state.event(subject(&enrol.node), "enrolled", format!("with the identity {}", enrol.uid));
+    Ok(state.done())
+}
+
+pub(super) fn revoke(state: &mut State, node: &NodeName, until_ms: u64) -> Result<Outcome, Refusal> {
+    if !state.enrolled.contains_key(node) {
+        return Err(Refusal::NotFound { what: format!("node {node} that has joined") });
+    }
+    room_for_revoked(state)?;
+    forget(state);
+    state.advance();
+    if let Some(before) = state.enrolled.remove(node) {
+        disown(state, node, before.uid, until_ms);
+    }
+    if let Some(record) = state.nodes.get_mut(node) {
+        record.state = NodeState::Down;
+        record.changed_at_ms = state.now_ms;
+    }
+    let message = "its identity was revoked: it joins again only by a new token".to_owned();
+    state.event(subject(node), "revoked", message);
+    Ok(state.done())
+}
+
+/// From now on nobody believes in `uid`; all agents are told.
+fn disown(state: &mut State, node: &NodeName, uid: Uid, until_ms: u64) {
+    state.revoked.insert(uid, RevokedRecord { node: node.clone(), until_ms });
+    let nodes: Vec<NodeName> = state.nodes.keys().cloned().collect();
+    for node in &nodes {
+        state.touch_node(node);
+    }
+}
+
+fn room_for_revoked(state: &State) -> Result<(), Refusal> {
+    if state.revoked.values().filter(|record| record.until_ms > state.now_ms).count() >= REVOKED_MAX {
+        return Err(Refusal::Exhausted { what: "revoked identities".to_owned(), bound: REVOKED_MAX as u64 });
+    }
+    Ok(())
+}
+
+/// Lets go of tokens that nobody can use, and of identities that no certificate is good for any more.
+fn forget(state: &mut State) {
+    let now_ms = state.now_ms;
+    let tokens = state.tokens.iter().filter(|(_, token)| token.expires_ms <= now_ms);
+    for digest in tokens.map(|(digest, _)| digest.clone()).collect::<Vec<_>>() {
+        state.tokens.remove(&digest);
+    }
+    let revoked = state.revoked.iter().filter(|(_, record)| record.until_ms <= now_ms);
+    for uid in revoked.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+        state.revoked.remove(&uid);
+    }
+}

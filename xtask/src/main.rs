@@ -4,8 +4,10 @@ mod bench;
 mod binaries;
 mod ci;
 mod command;
+mod debian;
 mod demo;
 mod guests;
+mod python;
 mod test;
 mod tidy;
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 
+use crate::python::{Environment, PROTOBUF};
 use crate::{binaries, command, guests};
 
 /// What to run.
@@ -18,6 +19,7 @@ pub struct Arguments {
 pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     guests::run(root, target_dir)?;
     binaries::build(root, target_dir)?;
+    Environment::open(target_dir, &PROTOBUF)?;
     let passed_on: Vec<&str> = arguments.passed_on.iter().map(String::as_str).collect();
     // What is pure in the guests is tested as code of this machine.
     let mut guests = command::cargo(&root.join("examples"), &["test", "--package", "pii-proxy", "--locked"]);

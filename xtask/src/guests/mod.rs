@@ -1,6 +1,5 @@
 //! Builds the example guests to components, and keeps them by content.
 
-mod debian;
 mod python;
 mod rust;
 
@@ -11,6 +10,7 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::command;
+use crate::python::Environment;
 
 /// A guest: its name, its folder below `examples/`, and where its component goes, there too.
 struct Guest {
@@ -95,11 +95,12 @@ fn build(root: &Path, target_dir: &Path, languages: &[Language]) -> anyhow::Resu
         }
     }
     if !python.is_empty() {
-        let environment = python::Environment::open(target_dir)?;
+        let componentize_py = Environment::open(target_dir, &python::COMPONENTIZE_PY)?;
         let wit = examples.join("wit");
         for stale in python {
             let sources = examples.join(stale.guest.folder);
-            stale.keep(&examples, || environment.component(&sources, &wit, stale.guest.name, &build_dir))?;
+            let name = stale.guest.name;
+            stale.keep(&examples, || python::component(&componentize_py, &sources, &wit, name, &build_dir))?;
         }
     }
     Ok(())
@@ -128,7 +129,7 @@ fn key(examples: &Path, guest: &Guest) -> anyhow::Result<String> {
     let mut files = Vec::new();
     match guest.language {
         Language::Rust => files.extend([examples.join("Cargo.toml"), examples.join("Cargo.lock")]),
-        Language::Python => hash.update(python::VERSION),
+        Language::Python => hash.update(python::COMPONENTIZE_PY.version),
     }
     collect(&examples.join("wit"), &mut files)?;
     collect(&examples.join(guest.folder), &mut files)?;

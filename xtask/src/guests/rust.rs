@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::debian;
+use crate::debian;
 
 const TARGET: &str = "wasm32-unknown-unknown";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";

@@ -4,6 +4,8 @@ mod accepted;
 mod bytes;
 mod components;
 mod hostile;
+mod json;
+mod python;
 mod random;
 mod refused;
 mod strategies;

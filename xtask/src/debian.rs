@@ -1,4 +1,4 @@
-//! What Debian has of the tools that build guests.
+//! What Debian has of the tools that guests and tests need.
 
 use std::path::Path;
 use std::process::Command;

@@ -46,8 +46,10 @@ pub fn run(root: &Path, target_dir: &Path) -> anyhow::Result<()> {
 }
 
 fn format(root: &Path) -> anyhow::Result<()> {
-    command::run(command::cargo(root, &["fmt", "--all", "--check"]))?;
-    command::run(command::cargo(&root.join("examples"), &["fmt", "--all", "--check"]))
+    for folder in [root, &root.join("examples"), &root.join("fuzz")] {
+        command::run(command::cargo(folder, &["fmt", "--all", "--check"]))?;
+    }
+    Ok(())
 }
 
 fn clippy(root: &Path) -> Command {

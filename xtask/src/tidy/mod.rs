@@ -49,13 +49,14 @@ impl fmt::Display for Finding {
 pub fn run(root: &Path, target_dir: &Path) -> anyhow::Result<()> {
     let workspace = metadata(root)?;
     let guests = metadata(&root.join("examples"))?;
+    let fuzz = metadata(&root.join("fuzz"))?;
     let files = tree::read(root, target_dir).context("read the tree")?;
 
     let mut findings = arrows::check(&workspace);
     findings.extend(arrows::check_owned_names(&files));
     findings.extend(manifests::check(root, &workspace)?);
     findings.extend(manifests::check_bans(&files));
-    findings.extend(modules::check(&files, root, &[&workspace, &guests]));
+    findings.extend(modules::check(&files, root, &[&workspace, &guests, &fuzz]));
     findings.extend(files.iter().flat_map(code::check));
     findings.extend(files.iter().flat_map(text::check));
     findings.extend(documents::check(root, &files, &workspace));

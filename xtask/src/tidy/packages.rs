@@ -59,15 +59,16 @@ struct Package {
     elsewhere: Option<String>,
 }
 
-/// Both workspaces against `deny.toml`.
+/// Every workspace against `deny.toml`.
 pub fn check(root: &Path) -> anyhow::Result<Vec<Finding>> {
     let text = fs::read_to_string(root.join("deny.toml")).context("read deny.toml")?;
     let deny: Deny = toml::from_str(&text).context("read deny.toml")?;
     let ours = packages(root, "x86_64-unknown-linux-gnu")?;
     let guests = packages(&root.join("examples"), "wasm32-unknown-unknown")?;
+    let fuzz = packages(&root.join("fuzz"), "x86_64-unknown-linux-gnu")?;
 
     let mut findings = duplicates(&ours, &deny.bans.skip);
-    for package in ours.union(&guests) {
+    for package in &(&(&ours | &guests) | &fuzz) {
         findings.extend(check_package(package, &deny, root));
     }
     Ok(findings)

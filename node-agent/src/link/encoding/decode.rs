@@ -34,7 +34,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// How much memory was asked for.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn spent(&self) -> usize {
         DECODED_MAX_BYTES - self.left
     }
@@ -269,8 +269,7 @@ impl<'a> Decoder<'a> {
         if is_ordered {
             return Ok(Cow::Borrowed(bytes));
         }
-        // The entries, half as many again to sort them, and the copy.
-        self.spend(count, size_of::<(u32, &[u8])>() * 3 / 2)?;
+        self.spend(count, size_of::<(u32, &[u8])>())?;
         self.spend(bytes.len(), 1)?;
         let mut entries = Vec::with_capacity(count);
         let mut reader = Reader::new(bytes);
@@ -279,8 +278,9 @@ impl<'a> Decoder<'a> {
             let (number, _) = reader.entry()?;
             entries.push((number, reader.since(start)));
         }
-        // Stable: the elements of a list keep their order.
-        entries.sort_by_key(|(number, _)| *number);
+        // Elements of a list keep their order, which is that of their places: to keep that of equals, a sort would take
+        // memory of its own.
+        entries.sort_unstable_by_key(|(number, entry)| (*number, entry.as_ptr()));
         for pair in entries.windows(2) {
             if let [(number, _), (next, _)] = pair
                 && number == next

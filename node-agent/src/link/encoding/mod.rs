@@ -11,6 +11,9 @@ mod decode;
 mod descriptor;
 mod encode;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) mod fuzz;
 mod resources;
 mod shape;
 mod signature;

@@ -1,12 +1,14 @@
 //! Bytes that were a message once. A reader refuses them, or reads a value of the type; it never panics, and never
 //! takes more memory than it counted.
 
+use std::cell::Cell;
+use std::fs;
+use std::path::PathBuf;
+
 use proptest::prelude::{Strategy, any, prop};
 use proptest::prop_oneof;
 use proptest::sample::Index;
-use wasmtime::component::Val;
 
-use super::super::decode::Decoder;
 use super::strategies::{calls, random};
 use super::*;
 
@@ -60,40 +62,6 @@ fn apply(change: &Change, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Reads bytes as arguments. If they are some, they are written and read as the same.
-fn read(signature: &Signature, bytes: &[u8], session: &mut Session) {
-    let mut decoder = Decoder::new(session);
-    let read = decoder.arguments(&signature.parameters, bytes);
-    let spent = decoder.spent();
-    let Ok(values) = read else { return };
-    let held = size_of_val(values.as_slice()) + values.iter().map(held).sum::<usize>();
-    assert!(held <= spent, "{held} bytes are held, {spent} were counted: {}", signature.text());
-    let mut again = Vec::new();
-    signature.encode_arguments(&values, session, &mut again).unwrap();
-    assert_eq!(signature.decode_arguments(&again, session).unwrap(), values);
-}
-
-/// What a value holds beside itself.
-fn held(value: &Val) -> usize {
-    let boxed = |value: &Option<Box<Val>>| value.as_ref().map_or(0, |value| size_of::<Val>() + held(value));
-    match value {
-        Val::String(text) | Val::Enum(text) => text.capacity(),
-        Val::List(values) | Val::Tuple(values) => {
-            values.capacity() * size_of::<Val>() + values.iter().map(held).sum::<usize>()
-        }
-        Val::Record(fields) => {
-            let inner = fields.iter().map(|(name, value)| name.capacity() + held(value));
-            fields.capacity() * size_of::<(String, Val)>() + inner.sum::<usize>()
-        }
-        Val::Variant(name, payload) => name.capacity() + boxed(payload),
-        Val::Option(inner) | Val::Result(Ok(inner) | Err(inner)) => boxed(inner),
-        Val::Flags(names) => {
-            names.capacity() * size_of::<String>() + names.iter().map(String::capacity).sum::<usize>()
-        }
-        _ => 0,
-    }
-}
-
 #[test]
 fn a_cut_message_is_refused_or_is_another() {
     let session = Session::new();
@@ -102,7 +70,7 @@ fn a_cut_message_is_refused_or_is_another() {
         let mut whole = Vec::new();
         call.signature.encode_arguments(&call.arguments, &mut session, &mut whole).unwrap();
         for end in 0..whole.len().min(CUTS_MAX) {
-            read(&call.signature, &whole[..end], &mut session);
+            fuzz::arguments(&call.signature, &whole[..end], &mut session);
         }
         Ok(())
     });
@@ -120,7 +88,7 @@ fn a_changed_message_is_refused_or_is_another() {
         for changes in changes {
             let mut bytes = whole.clone();
             changes.iter().for_each(|change| apply(change, &mut bytes));
-            read(&call.signature, &bytes, &mut session);
+            fuzz::arguments(&call.signature, &bytes, &mut session);
         }
         Ok(())
     });
@@ -132,7 +100,43 @@ fn noise_is_refused_or_is_a_message() {
     let session = Session::new();
     let noise = (calls(&session), prop::collection::vec(any::<u8>(), 0..300));
     let checked = random(400).run(&noise, |(call, bytes)| {
-        read(&call.signature, &bytes, &mut session.clone());
+        fuzz::arguments(&call.signature, &bytes, &mut session.clone());
+        Ok(())
+    });
+    checked.unwrap();
+}
+
+/// What libFuzzer starts from, and what it would do first.
+#[test]
+fn an_input_of_the_fuzzer_is_refused_or_comes_back() {
+    let corpus = std::env::var_os("WEFT_FUZZ_CORPUS").map(PathBuf::from);
+    let session = Session::new();
+    let changed = (calls(&session), prop::collection::vec(changes(), 20));
+    let number = Cell::new(0);
+    let checked = random(400).run(&changed, |(call, changes)| {
+        let mut session = session.clone();
+        let mut whole = fuzz::write(&call.signature);
+        call.signature.encode_arguments(&call.arguments, &mut session, &mut whole).unwrap();
+        assert!(fuzz::trial(&whole, &mut session), "{}", call.signature.text());
+        for changes in changes {
+            let mut input = whole.clone();
+            changes.iter().for_each(|change| apply(change, &mut input));
+            fuzz::trial(&input, &mut session);
+        }
+        if let Some(folder) = &corpus {
+            number.set(number.get() + 1);
+            fs::write(folder.join(format!("call-{}", number.get())), &whole).unwrap();
+        }
+        Ok(())
+    });
+    checked.unwrap();
+}
+
+#[test]
+fn any_input_of_the_fuzzer_is_a_type_and_bytes() {
+    let session = Session::new();
+    let checked = random(4_000).run(&prop::collection::vec(any::<u8>(), 0..300), |input| {
+        fuzz::trial(&input, &mut session.clone());
         Ok(())
     });
     checked.unwrap();

@@ -1,4 +1,4 @@
-//! Types and values made by hand or by chance, and a session whose ids tell what they were made of.
+//! Types and values made by hand or by chance.
 
 mod accepted;
 mod bytes;
@@ -13,45 +13,11 @@ mod strategies;
 use std::sync::Arc;
 
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
-use wasmtime::component::{ResourceAny, ResourceDynamic, Val};
-use wasmtime::{Engine, Store};
+use wasmtime::component::Val;
 
+use super::fuzz::Session;
 use super::shape::{Field, Handle, Names, Shape, Variant};
-use super::{HandleError, Handles, Signature, descriptor};
-
-/// The handles of a session that never gives one up.
-#[derive(Debug, Clone)]
-struct Session {
-    handles: Vec<ResourceAny>,
-}
-
-impl Session {
-    fn new() -> Self {
-        let mut store = Store::new(&Engine::default(), ());
-        let handles = (0..4)
-            .map(|rep| ResourceDynamic::new_own(rep, 0).try_into_resource_any(&mut store).unwrap())
-            .collect();
-        Self { handles }
-    }
-}
-
-impl Handles for Session {
-    fn lower(&mut self, resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
-        let index = self.handles.iter().position(|known| known == handle);
-        let index = index.ok_or(HandleError::Store { message: "not of this test".to_owned() })?;
-        Ok((index << 8) as u64 | kind(resource, owned))
-    }
-
-    fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
-        let is_of = (id & 0xff) == kind(resource, owned);
-        let handle = self.handles.get((id >> 8) as usize).filter(|_| is_of);
-        handle.copied().ok_or(HandleError::Unknown { id })
-    }
-}
-
-fn kind(resource: usize, owned: bool) -> u64 {
-    ((resource << 1) | usize::from(owned)) as u64
-}
+use super::{Handles as _, Signature, descriptor, fuzz};
 
 /// A function with one parameter `x`.
 fn of(shape: Shape) -> Signature {

@@ -123,6 +123,17 @@ fn memory_is_counted_before_it_is_taken() {
     }
 }
 
+/// Sorting took memory that was not counted: a sort that keeps the order of equals works in a second copy.
+#[test]
+fn sorting_fields_is_counted() {
+    let signature = function(vec![("a", Shape::String), ("b", list(Shape::String))], None);
+    for count in [10, 1_000, 100_000] {
+        let not_utf8 = [0x0a, 1, 0xff];
+        let bytes = [[0x12, 0].repeat(count), not_utf8.into()].concat();
+        assert!(!fuzz::arguments(&signature, &bytes, &mut Session::new()));
+    }
+}
+
 #[test]
 fn values_of_another_type_are_not_written() {
     let refused = |shape: Shape, value: Val| {

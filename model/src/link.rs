@@ -15,8 +15,19 @@ use crate::trace::{TraceContext, TraceState};
 pub const MESSAGE_MAX_BYTES: usize = 4 << 20;
 /// No session: a failure with this number is the provider's agent saying that its stream takes no new ones.
 pub const STREAM: u64 = 0;
-/// The most functions of one session.
+/// The most functions of one session, which are those of all links from one component to one other.
 pub const BINDINGS_MAX: usize = 1_024;
+/// The deepest nesting of types. Each level is one message at most, and protobuf libraries read 100 of them: what we
+/// write, any of them reads. It bounds the stack as well.
+pub const TYPES_DEPTH_MAX: usize = 64;
+/// How many types and names one function has, each counted wherever it stands. Types are shared in WIT and written out
+/// here, so a short text can grow to billions; the longest function of the WASI interfaces has some hundreds.
+pub const TYPES_MAX: usize = 10_000;
+/// The longest name. Every value of a record, variant, enum or flags holds copies of its names, which cost the reader
+/// memory that no byte of the message paid for.
+pub const NAME_MAX_BYTES: usize = 128;
+/// Flags are the bits of a `uint64`.
+pub const FLAGS_MAX: usize = 64;
 
 /// One thing said about one session.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -83,6 +83,7 @@ pub fn link(
     let mut warnings = Vec::new();
     chain::interpose(key, spec, types, policies, &mut linked, &mut findings, &mut warnings);
     linked.links.sort_by(|a, b| (&a.from, &a.interface).cmp(&(&b.from, &b.interface)));
+    verdict::bound_sessions(&mut linked.links);
     shape::check(&linked, types, &mut findings);
     let unreached = spec.capabilities.keys().filter(|name| !linked.capabilities.contains_key(*name));
     warnings.extend(unreached.map(|name| {

@@ -1,6 +1,6 @@
 //! Linking: components with interfaces, a graph, policies; the linked graph or what hinders it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use graph::{manifest, policy_manifest};
 use model::digest::Digest;
 use model::graph::{Artifact, LINKS_MAX};
 use model::id::Generation;
+use model::link::BINDINGS_MAX;
 use model::unit::ByteSize;
 
 use crate::support::{Case, Sections, component_type, files};
@@ -50,6 +51,35 @@ fn inferred_links_are_bounded() {
     assert_eq!(fits.graph.links.len(), LINKS_MAX / 51 * 51);
     let refused = graph_of(LINKS_MAX / 51 + 1).unwrap_err();
     assert_eq!(refused.iter().map(|finding| finding.reason).collect::<Vec<_>>(), ["graph_too_large"]);
+}
+
+/// The functions that one component uses of another share a session, by however many links.
+#[test]
+fn functions_of_one_session_are_bounded() {
+    let verdicts = |first: usize, second: usize| {
+        let functions = |count: usize| (0..count).map(|n| format!("go{n}: func();")).collect::<String>();
+        let packages = format!(
+            "package acme:db@1.0.0 {{ interface one {{ {} }} interface two {{ {} }} interface page {{ show: func(); }} }}",
+            functions(first),
+            functions(second)
+        );
+        let both = |what: &str| format!("{what} acme:db/one@1.0.0; {what} acme:db/two@1.0.0;");
+        let app = component_type(&packages, &format!("{} export acme:db/page@1.0.0;", both("import")));
+        let db = component_type(&packages, &both("export"));
+        let artifact = |byte| Artifact { digest: Digest::from_bytes([byte; 32]), size: 1 };
+        let types = Types::from([(artifact(1).digest, Arc::new(app)), (artifact(2).digest, Arc::new(db))]);
+        let artifacts =
+            BTreeMap::from([("./app.wasm".to_owned(), artifact(1)), ("./db.wasm".to_owned(), artifact(2))]);
+        let text =
+            "version: 1\ngraph: wide\ncomponents:\n  app: {source: ./app.wasm}\n  db: {source: ./db.wasm}\n";
+        let manifest = manifest::parse(text.as_bytes()).unwrap();
+        let linked = link(manifest.key(), &manifest.resolve(&artifacts).unwrap(), &types, &[]).unwrap();
+        let functions = linked.graph.links.iter().flat_map(|link| &link.functions);
+        functions.map(|function| function.verdict.to_string()).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(verdicts(BINDINGS_MAX - 1, 1), BTreeSet::from(["remotable".to_owned()]));
+    let why = "local only (one of more than 1024 functions that one component uses of another)";
+    assert_eq!(verdicts(BINDINGS_MAX, 1), BTreeSet::from([why.to_owned()]));
 }
 
 /// Row 45: what cannot begin within its limit is found before it is deployed, in the graph and in a policy.

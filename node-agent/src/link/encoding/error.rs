@@ -4,8 +4,9 @@ use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 
+use model::link::{FLAGS_MAX, NAME_MAX_BYTES, TYPES_DEPTH_MAX, TYPES_MAX};
+
 use super::HandleError;
-use super::shape::{DEPTH_MAX, FLAGS_MAX, NAME_MAX_BYTES, SHAPES_MAX};
 use super::wire::Wire;
 
 /// One step from a value to what is in it. All are counted from 1, as protobuf numbers fields.
@@ -124,11 +125,11 @@ pub(crate) enum Refusal {
     /// One message has room for one result.
     #[error("{0} results are not carried; one is the most")]
     Results(usize),
-    /// See [`DEPTH_MAX`].
-    #[error("types are nested deeper than {DEPTH_MAX}")]
+    /// See [`TYPES_DEPTH_MAX`].
+    #[error("types are nested deeper than {TYPES_DEPTH_MAX}")]
     Depth,
-    /// See [`SHAPES_MAX`].
-    #[error("the function has more than {SHAPES_MAX} types, written out")]
+    /// See [`TYPES_MAX`].
+    #[error("the function has more than {TYPES_MAX} types and names, written out")]
     Size,
     /// See [`NAME_MAX_BYTES`].
     #[error("a name is longer than {NAME_MAX_BYTES} bytes")]

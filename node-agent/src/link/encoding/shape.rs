@@ -1,20 +1,9 @@
-//! A type as the encoding needs it: resolved, owned, and bounded.
+//! A type as the encoding needs it: resolved, owned, and bounded by what [`model::link`] says, as `graph` says before a
+//! link is made.
 
 use std::sync::Arc;
 
 use super::wire::Wire;
-
-/// The deepest nesting of types. Each level is one message at most, and protobuf libraries read 100 of them: what we
-/// write, any of them reads. It bounds the stack as well.
-pub(super) const DEPTH_MAX: usize = 64;
-/// How many types one function has, each counted wherever it stands. Types are shared in WIT and written out here, so
-/// a short text can grow to billions; the longest function of the WASI interfaces has some hundreds.
-pub(super) const SHAPES_MAX: usize = 10_000;
-/// The longest name. Every value of a record, variant, enum or flags holds copies of its names, which cost the reader
-/// memory that no byte of the message paid for.
-pub(super) const NAME_MAX_BYTES: usize = 128;
-/// Flags are the bits of a `uint64`.
-pub(super) const FLAGS_MAX: usize = 64;
 
 /// A type.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use model::digest::Digest;
+use model::link::{FLAGS_MAX, NAME_MAX_BYTES, TYPES_DEPTH_MAX, TYPES_MAX};
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::types::ComponentFunc;
 use wasmtime::component::{ResourceType, Type, Val};
@@ -11,7 +12,7 @@ use wasmtime::component::{ResourceType, Type, Val};
 use super::decode::Decoder;
 use super::encode::Encoder;
 use super::error::{Located as _, Step};
-use super::shape::{DEPTH_MAX, FLAGS_MAX, Field, Handle, NAME_MAX_BYTES, Names, SHAPES_MAX, Shape, Variant};
+use super::shape::{Field, Handle, Names, Shape, Variant};
 use super::{DecodeError, EncodeError, Handles, Refusal, Resources, Unsupported, text};
 
 /// A function as a link carries it.
@@ -26,12 +27,12 @@ pub(crate) struct Signature {
 impl Signature {
     /// The signature of a function of an interface with these resources, both of one component.
     pub(crate) fn of(function: &ComponentFunc, resources: &Resources) -> Result<Self, Unsupported> {
-        let mut reader = TypeReader { resources, names: BTreeSet::new(), left: SHAPES_MAX };
+        let mut reader = TypeReader { resources, names: BTreeSet::new(), left: TYPES_MAX };
         let mut parameters = Vec::new();
         for (index, (name, ty)) in function.params().enumerate() {
             let at = || Step::Argument(index + 1);
             let name = reader.name(name).at(at)?;
-            parameters.push(Field { name, shape: reader.shape(&ty, DEPTH_MAX).at(at)? });
+            parameters.push(Field { name, shape: reader.shape(&ty, TYPES_DEPTH_MAX).at(at)? });
         }
         let results = function.results();
         if results.len() > 1 {
@@ -39,7 +40,7 @@ impl Signature {
         }
         let mut result = None;
         for ty in results {
-            result = Some(reader.shape(&ty, DEPTH_MAX).at(|| Step::Result)?);
+            result = Some(reader.shape(&ty, TYPES_DEPTH_MAX).at(|| Step::Result)?);
         }
         Ok(Self::new(function.async_(), parameters.into(), result))
     }

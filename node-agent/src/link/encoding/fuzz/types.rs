@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
+use model::link::{FLAGS_MAX, NAME_MAX_BYTES, TYPES_DEPTH_MAX, TYPES_MAX};
+
 use super::super::Signature;
-use super::super::shape::{
-    DEPTH_MAX, FLAGS_MAX, Field, Handle, NAME_MAX_BYTES, Names, SHAPES_MAX, Shape, Variant,
-};
+use super::super::shape::{Field, Handle, Names, Shape, Variant};
 
 /// The types that are one byte, which is their position here.
 const SCALARS: [Shape; 14] = [
@@ -45,13 +45,13 @@ const RESOURCES: u8 = 2;
 
 /// A function, and the bytes behind it.
 pub(super) fn read(input: &[u8]) -> (Signature, &[u8]) {
-    let mut reader = TypeReader { rest: input, names: 0, left: SHAPES_MAX };
+    let mut reader = TypeReader { rest: input, names: 0, left: TYPES_MAX };
     reader.names = usize::from(reader.byte()) % (NAME_MAX_BYTES + 1);
     let count = reader.byte() % PARAMETERS;
-    let shapes = (0..count).map(|_| reader.shape(DEPTH_MAX)).collect();
+    let shapes = (0..count).map(|_| reader.shape(TYPES_DEPTH_MAX)).collect();
     let parameters = reader.fields(shapes);
     let has_result = reader.flag();
-    let result = has_result.then(|| reader.shape(DEPTH_MAX));
+    let result = has_result.then(|| reader.shape(TYPES_DEPTH_MAX));
     (Signature::new(false, parameters, result), reader.rest)
 }
 

@@ -184,7 +184,7 @@ fn types_are_bounded() {
         (1..14).map(|level| format!("(type $t{level} (tuple $t{0} $t{0}))", level - 1)).collect();
     let pairs = format!("(type $t0 (tuple u8 u8)) {pairs}");
     let wide = refusal(&pairs, "(param \"a\" $t13)");
-    assert!(wide.ends_with(": the function has more than 10000 types, written out"), "{wide}");
+    assert!(wide.ends_with(": the function has more than 10000 types and names, written out"), "{wide}");
     let name = "a".repeat(129);
     let long = refusal("", &format!("(param \"{name}\" u8)"));
     assert_eq!(long, "argument 1: a name is longer than 128 bytes");

@@ -2,13 +2,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use model::link::FLAGS_MAX;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
 use proptest::prop_oneof;
 use proptest::strategy::BoxedStrategy;
 use proptest::test_runner::{RngSeed, TestRunner};
 use wasmtime::component::{ResourceAny, Val};
 
-use super::super::shape::FLAGS_MAX;
 use super::*;
 
 /// How deep a random type is, how many types it has, and how many a record or variant of it has, about.

@@ -4,7 +4,7 @@ use model::id::Uid;
 use model::name::NodeName;
 use model::node::NodeState;
 
-use super::node::subject;
+use super::node::{subject, tell_peers};
 use crate::command::{CreateToken, Enrol};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{
@@ -58,6 +58,8 @@ pub(super) fn enrol(state: &mut State, enrol: &Enrol) -> Result<Outcome, Refusal
         node.description.uid = enrol.uid.clone();
         node.state = NodeState::Down;
         node.changed_at_ms = state.now_ms;
+        // Its links are granted to the new identity from now on.
+        tell_peers(state, &enrol.node);
     }
     state.event(subject(&enrol.node), "enrolled", format!("with the identity {}", enrol.uid));
     Ok(state.done())

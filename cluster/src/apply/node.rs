@@ -66,8 +66,8 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
     Ok(state.done())
 }
 
-/// The agents whose links lead to a node must learn that it listens elsewhere now.
-fn tell_peers(state: &mut State, name: &NodeName) {
+/// The agents that have links with a node must learn where it listens now, and who it is.
+pub(super) fn tell_peers(state: &mut State, name: &NodeName) {
     let shared = state.graphs.values().filter_map(|record| record.placement.as_ref().filter(|p| p.is_on(name)));
     let peers: BTreeSet<NodeName> =
         shared.flat_map(|placement| placement.nodes().into_iter().cloned()).collect();

@@ -156,7 +156,13 @@ async fn serve(
     let address: Address =
         format!("https://{api}").parse().map_err(|error| Failure::refused(format!("{error}")))?;
     let operator = cluster.folder().data_of(MEMBER).join(OPERATOR_FILE);
-    credentials::keep(&address, &operator)?;
+    if let Err(error) = credentials::keep(&address, &operator) {
+        let file = operator.display();
+        let line = format!(
+            "the credentials cannot be kept for other commands: {error}; name them: --credentials {file}"
+        );
+        session.terminal.warning(&line)?;
+    }
     let client = Client::new(address, Some(operator), None);
     let enrolled = tokio::select! {
         enrolled = enrol(&agents, &client) => enrolled,

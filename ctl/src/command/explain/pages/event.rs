@@ -24,6 +24,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Start the agent again on its data directory, or see to the machine and its network.",
     },
     Page {
+        reason: "enrolled",
+        means: "A node joined the cluster by a token and has an identity. It is given work once its agent connects.",
+        remedy: "Nothing, if you expected it; else `ctl node revoke NODE` puts it out again.",
+    },
+    Page {
         reason: "failed",
         means: "A generation of a graph will not serve as it is. The generation before it, if any, goes on serving.",
         remedy: "`ctl why GRAPH` names the reason; correct it and deploy, or `ctl rollback GRAPH`.",
@@ -54,6 +59,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Wait; the reason behind it has a page of its own.",
     },
     Page {
+        reason: "revoked",
+        means: "The identity of a node was taken away: its connections are cut, and nobody speaks with it.",
+        remedy: "Nothing; to let it in again, `ctl node token NODE`.",
+    },
+    Page {
         reason: "serving",
         means: "The current generation of a graph answers where it was placed.",
         remedy: "Nothing.",
@@ -62,6 +72,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "starting",
         means: "A node works on the current generation: it fetches, compiles or starts it.",
         remedy: "Wait; `ctl status GRAPH --watch` follows it.",
+    },
+    Page {
+        reason: "token",
+        means: "A join token was made for a node: whoever has it can be that node, once, until it ends.",
+        remedy: "Nothing, if you expected it.",
     },
     Page {
         reason: "unknown",

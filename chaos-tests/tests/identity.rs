@@ -147,6 +147,16 @@ async fn a_node_with_a_valid_certificate_opens_nothing_that_is_not_its_own() {
     .await;
 }
 
+/// Waits until a request at n2 is answered over the link to n1.
+async fn link_is_there(chain: &Chain) {
+    let mut client = Client::new(chain.cluster.ingress_address_of("n2"), "chain.localhost");
+    until("the link is there", SOON, async || match client.ask(Method::GET, "/add?n=3", "").await {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(other),
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_renewed_while_requests_are_served() {
     let cluster = Cluster::start_as(2, &["--certificate-lifetime=10s"], &[]).await;
@@ -173,12 +183,7 @@ async fn certificates_are_renewed_while_requests_are_served() {
     let load = chain.load();
     chain.cluster.agent_named("n2").restart().await;
     drop(load);
-    let mut client = Client::new(chain.cluster.ingress_address_of("n2"), "chain.localhost");
-    until("the link is there again", SOON, async || match client.ask(Method::GET, "/add?n=3", "").await {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        other => Err(other),
-    })
-    .await;
+    link_is_there(&chain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,12 +215,7 @@ async fn a_node_that_is_revoked_is_cut_off_and_joins_again_by_a_new_token() {
     agent.start().await;
     chain.cluster.node_is("n2", "ready").await;
     assert_ne!(uid(&chain.cluster.keyring_of("n2")), uid(&stolen));
-    let mut client = Client::new(chain.cluster.ingress_address_of("n2"), "chain.localhost");
-    until("the link is there again", SOON, async || match client.ask(Method::GET, "/add?n=3", "").await {
-        Ok(answer) if answer.status == 200 => Ok(()),
-        other => Err(other),
-    })
-    .await;
+    link_is_there(&chain).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

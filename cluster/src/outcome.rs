@@ -101,9 +101,7 @@ pub enum Refusal {
         node: String,
     },
     /// The node's identity was revoked.
-    #[error(
-        "the identity of node {name} was revoked: it joins again only by a new token and with a new data directory"
-    )]
+    #[error("the identity of node {name} was revoked: it joins again only by a new token")]
     NodeRevoked {
         /// The node.
         name: String,

@@ -31,7 +31,7 @@ const BEGINNING: &str = "";
 /// One refusal.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// `link_denied`, `method_denied`, or `lost` where some could not be written.
+    /// `link_denied`, or `lost` where some could not be written.
     pub event: String,
     /// The identity in the caller's certificate.
     pub peer: String,

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use futures::future::{Either, Ready, ready};
 use http::{Request, Response};
+use model::id::Uid;
 use tonic::Status;
 use tower::{Layer, Service};
 
@@ -14,6 +15,17 @@ use crate::spiffe::Role;
 
 /// What everybody who is refused is told, so that nothing is learnt from it.
 pub const REFUSAL: &str = "this identity may not call this method";
+
+/// Who calls, where that is somebody in this role: for methods behind a gate that act for their caller.
+///
+/// # Errors
+///
+/// Refuses everybody else, as the gate does.
+pub fn caller<T>(request: &tonic::Request<T>, role: Role) -> Result<Uid, Status> {
+    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.id.as_ref());
+    let caller = peer.filter(|id| id.role() == role);
+    caller.map(|id| id.uid().clone()).ok_or_else(|| Status::unauthenticated(REFUSAL))
+}
 
 /// Who may call a method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use proto::status::refuse;
 use proto::weft::trust::v1 as wire;
 use tonic::{Code, Request, Response, Status};
 use trust::authority::{IssueError, SKEW, request_key};
-use trust::{JoinToken, Peer, Role};
+use trust::{JoinToken, Role, gate};
 
 use super::mutation::{known, propose, tag};
 use super::{Context, refusal};
@@ -65,13 +65,6 @@ fn not_a_request(error: &IssueError) -> Status {
 /// Who holds this identity, if it is one of a node that has joined.
 pub(super) fn node_of<'a>(state: &'a State, uid: &Uid) -> Option<&'a NodeName> {
     state.enrolled.iter().find(|(_, record)| record.uid == *uid).map(|(name, _)| name)
-}
-
-/// The identity of the node at the other end. The gate in front lets no one else through.
-pub(super) fn caller<T>(request: &Request<T>) -> Result<Uid, Status> {
-    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.id.as_ref());
-    let node = peer.filter(|id| id.role() == Role::Node);
-    node.map(|id| id.uid().clone()).ok_or_else(|| Status::unauthenticated("this method is for nodes"))
 }
 
 #[tonic::async_trait]
@@ -145,7 +138,7 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         &self,
         request: Request<wire::RenewRequest>,
     ) -> Result<Response<wire::RenewResponse>, Status> {
-        let uid = caller(&request)?;
+        let uid = gate::caller(&request, Role::Node)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         if node_of(&state, &uid).is_none() {
             return Err(refusal::outcome(&Refusal::NodeRevoked { name: uid.to_string() }));

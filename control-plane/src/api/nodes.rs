@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
+use trust::{Role, gate};
 
 use super::mutation::propose;
 use super::{Answers, Context, enrolment, refusal, stopping, transport_errors};
@@ -81,7 +82,7 @@ impl wire::nodes_server::Nodes for Nodes {
         &self,
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let caller = enrolment::caller(&request)?;
+        let caller = gate::caller(&request, Role::Node)?;
         let mut incoming = request.into_inner();
         let first = within(incoming.message(), "no hello came").await?;
         let first = first.map_err(transport_errors::in_stream)?.and_then(|message| message.message);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use trust::{Peer, Role};
+use trust::{Role, gate};
 
 use crate::host::{Inbound, Reach};
 use crate::link::carrier::messages;
@@ -51,7 +51,7 @@ impl wire::links_server::Links for Links {
         &self,
         request: Request<Streaming<wire::Frames>>,
     ) -> Result<Response<Self::CarryStream>, Status> {
-        let caller = caller(&request)?;
+        let caller = gate::caller(&request, Role::Node)?;
         let (answers, ready) = mpsc::channel(ANSWERS_WAITING_MAX);
         let (reach, stop) = (self.reach.clone(), self.stop.clone());
         let stream = Stream { caller, reach, stop, answers, sessions: HashMap::new() };
@@ -63,18 +63,11 @@ impl wire::links_server::Links for Links {
         &self,
         request: Request<wire::ArrivedRequest>,
     ) -> Result<Response<wire::ArrivedResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = gate::caller(&request, Role::Node)?;
         let version = GraphVersion::try_from(request.into_inner())?;
         let arrived = self.reach.has_arrived(&version, &caller).await;
         Ok(Response::new(wire::ArrivedResponse { arrived }))
     }
-}
-
-/// The identity of the node at the other end. The gate in front lets no one else through.
-fn caller<T>(request: &Request<T>) -> Result<Uid, Status> {
-    let peer = request.extensions().get::<Peer>().and_then(|peer| peer.id.as_ref());
-    let node = peer.filter(|id| id.role() == Role::Node);
-    node.map(|id| id.uid().clone()).ok_or_else(|| Status::unauthenticated("links are for nodes"))
 }
 
 /// One stream. Its sessions end with it: they find their frames at an end.

@@ -44,7 +44,7 @@ async fn what_no_graph_claims_is_not_found() {
     cluster.api().deploy_and_wait(&Bundle::graph("hello")).await;
     let answer = cluster.client("nowhere.localhost").get("/x").await;
     assert_eq!(answer.status, 404);
-    assert!(answer.body.contains("no graph on this node serves host `nowhere.localhost`"), "{}", answer.body);
+    assert!(answer.body.contains("no graph serves host `nowhere.localhost`"), "{}", answer.body);
     let mut client = cluster.client("HELLO.localhost:80");
     assert_eq!(client.get("/deeper/down").await.status, 200, "hosts have no case and ports do not matter");
 }

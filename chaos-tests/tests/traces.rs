@@ -169,6 +169,28 @@ async fn a_request_over_three_nodes_is_one_trace_below_the_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_passed_on_is_one_trace_too() {
+    let (collector, address) = Collector::listen().await;
+    let cluster = apart(address, &[]).await;
+    let mut client = Client::new(cluster.ingress_address_of("n3"), HOST);
+    let answer = client.ask_with("/nowhere", traced(&format!("00-{TRACE}-{SPAN}-01"))).await.unwrap();
+    assert_eq!(answer.status, 404, "{}", answer.body);
+    let spans = collector.spans(TRACE, 3).await;
+    let below = |parent: &str| {
+        let found: Vec<_> = spans.iter().filter(|span| span.parent == parent).collect();
+        let [span] = found[..] else { panic!("one span is below {parent}: {spans:#?}") };
+        assert_eq!(span.about["http.response.status_code"], "404");
+        (span.node.as_str(), span.kind, span.name.as_str(), span.id.as_str())
+    };
+    let (node, kind, name, taken) = below(SPAN);
+    assert_eq!((node, kind, name), ("n3", 2, "GET /"));
+    let (node, kind, name, passed) = below(taken);
+    assert_eq!((node, kind, name), ("n3", 3, "pass on to n1"));
+    let (node, kind, name, _) = below(passed);
+    assert_eq!((node, kind, name), ("n1", 2, "GET /"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_failed_is_said_with_its_trace() {
     let (collector, address) = Collector::listen().await;
     let mut cluster = apart(address, &["--trace-ratio=0"]).await;

@@ -1,11 +1,14 @@
 //! What people and nodes are told, derived from the state.
 
+use std::collections::BTreeSet;
+
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::GraphKey;
 use model::name::NodeName;
 use model::node::NodeState;
 use model::placement::Placement;
 use model::report::Progress;
+use model::routing::{PlacedRoute, RouteMap};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 
 use crate::schedule;
@@ -30,18 +33,42 @@ pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
     let others = |graph: &AssignedGraph| -> Vec<NodeName> {
         graph.placement.nodes().into_iter().filter(|other| *other != node).cloned().collect()
     };
-    let peer = |name: NodeName| {
-        let description = &state.nodes.get(&name)?.description;
-        let peer = Peer { address: description.api_address.clone(), uid: description.uid.clone() };
-        Some((name, peer))
-    };
     Some(Assignment {
-        peers: graphs.iter().flat_map(others).filter_map(peer).collect(),
+        peers: graphs.iter().flat_map(others).filter_map(|name| peer(state, name)).collect(),
         cluster: state.cluster.clone()?,
         node: node.clone(),
         generation: record.assigned_at,
         graphs,
         revoked: state.revoked.keys().cloned().collect(),
+    })
+}
+
+/// How the others reach a node.
+fn peer(state: &State, name: NodeName) -> Option<(NodeName, Peer)> {
+    let description = &state.nodes.get(&name)?.description;
+    let peer = Peer { address: description.api_address.clone(), uid: description.uid.clone() };
+    Some((name, peer))
+}
+
+/// Which node answers which route; `None` for a cluster without an identity. One node answers a component's requests,
+/// so a route of a graph that is being moved is that of its new node from the start.
+pub fn route_map(state: &State) -> Option<RouteMap> {
+    let placed = state.graphs.iter().filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref()?)));
+    let routes: Vec<PlacedRoute> = placed
+        .flat_map(|(key, graph, placement)| {
+            graph.linked.ingress.iter().map(|route| PlacedRoute {
+                graph: key.clone(),
+                route: route.clone(),
+                node: placement.node_of(&route.to).clone(),
+            })
+        })
+        .collect();
+    let answering: BTreeSet<NodeName> = routes.iter().map(|placed| placed.node.clone()).collect();
+    Some(RouteMap {
+        cluster: state.cluster.clone()?,
+        at: state.revision,
+        nodes: answering.into_iter().filter_map(|name| peer(state, name)).collect(),
+        routes,
     })
 }
 

@@ -9,4 +9,5 @@ pub mod durable;
 pub mod leader;
 pub mod linking;
 pub mod raft;
+pub mod routing;
 pub mod server;

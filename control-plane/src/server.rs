@@ -16,6 +16,7 @@ use proto::weft::node::v1::nodes_server::NodesServer;
 use proto::weft::policy::v1::policies_server::PoliciesServer;
 use proto::weft::trust::v1::enrolment_server::EnrolmentServer;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -35,6 +36,7 @@ use crate::durable;
 use crate::leader::{self, liveness::Liveness, relink::Relinker};
 use crate::linking::Linker;
 use crate::raft::{self, Handle, OpenError, ProposeError, RaftConfig};
+use crate::routing;
 
 /// This member's id: the only one of its cluster.
 const NODE_ID: u64 = 1;
@@ -119,6 +121,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let stop = CancellationToken::new();
     let mut loops = leader::start(&stop, &raft, &relinker, &liveness);
     loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));
+    let (route_sender, routes) = watch::channel(None);
+    loops.spawn(routing::follow(raft.changes(), route_sender, stop.clone()));
     let context = Context {
         credentials,
         raft: raft.clone(),
@@ -127,6 +131,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         relinker,
         liveness,
         sessions: nodes::Sessions::default(),
+        routes,
         checks: Checks::default(),
         stop: stop.clone(),
     };

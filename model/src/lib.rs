@@ -20,6 +20,7 @@ pub mod plan;
 pub mod policy;
 pub mod report;
 pub mod route;
+pub mod routing;
 pub mod status;
 pub mod trace;
 pub mod unit;

@@ -12,12 +12,12 @@ use model::id::Uid;
 use model::name::{ComponentName, NodeName};
 use model::node::{Capacity, NodeDescription};
 use model::report::{Failure, Progress};
+use model::routing::RouteMap;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use trust::{Expect, Keyring};
 
 use crate::artifacts::ArtifactStore;
-use crate::assigned::Assigned;
 use crate::audit::Audit;
 use crate::config::Config;
 use crate::control::{Control, ControlError, Parts};
@@ -26,9 +26,12 @@ use crate::data_dir::{DataDir, DataDirError};
 use crate::durable;
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits, Reach};
-use crate::ingress::{Ingress, IngressLimits, RouteTableHandle};
+use crate::http_road::HttpRoad;
+use crate::ingress::{Answers, Ingress, IngressLimits, RouteTableHandle};
 use crate::logs::LogBook;
+use crate::roads::{Road, Roads};
 use crate::runner::{Call, InvokeError, PrepareError, Runner, Running};
+use crate::told::{Assigned, Told};
 use crate::traces::{self, Traces};
 
 /// Says where the agent listens, for those who start it on port 0.
@@ -96,7 +99,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let limits = IngressLimits { drain: config.drain_deadline, ..IngressLimits::default() };
     let assigned = Assigned::default();
     let traces = Traces::open(config.traces.as_ref(), &config.name)?;
-    let ingress = Ingress::bind(config.ingress_listen, limits, assigned.clone(), traces.clone())
+    let route_map = Told::<RouteMap>::default();
+    let (known, told, known_to) = (assigned.clone(), route_map.clone(), keyring.clone());
+    let roads: Arc<Roads> = Arc::new(move |node: &NodeName| {
+        let shares = known.now().and_then(|assigned| assigned.peers.get(node).cloned());
+        let peer = shares.or_else(|| told.now()?.nodes.get(node).cloned())?;
+        let connector = trust::connector(known_to.clone(), Expect::Node(peer.uid));
+        Some(Road { address: peer.address, connector })
+    });
+    let routes = RouteTableHandle::new(config.name.clone());
+    let answers = Arc::new(Answers::new(routes.clone(), traces.clone(), HttpRoad::new(roads.clone())));
+    let ingress = Ingress::bind(config.ingress_listen, limits, answers.clone())
         .await
         .map_err(|source| AgentError::Listen { address: config.ingress_listen, source })?;
     let listen = |source| AgentError::Listen { address: config.api_listen, source };
@@ -113,18 +126,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         }
     }
     let egress = EgressLimits { allow_private: config.allow_private_egress, refused };
-    let known = assigned.clone();
-    let known_to = keyring.clone();
-    let roads = move |node: &NodeName| {
-        let peer = known.now()?.peers.get(node)?.clone();
-        let connector = trust::connector(known_to.clone(), Expect::Node(peer.uid));
-        Some(host::Road { address: peer.address, connector })
-    };
     let host = HostConfig {
         data_dir: config.data_dir.clone(),
         pool,
         egress,
-        roads: Box::new(roads),
+        roads,
         traces: traces.clone(),
     };
     let host = Host::open(host, logs.clone())?;
@@ -134,7 +140,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let runner = Wasm {
         host,
         artifacts: artifacts.clone(),
-        routes: ingress.routes(),
+        routes: routes.clone(),
         reach: reach.clone(),
         description: description.clone(),
     };
@@ -148,8 +154,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         logs,
         listener: api,
         keyring: keyring.clone(),
+        answers,
         assigned,
+        routes: route_map,
     })?;
+    tokio::spawn(routes.follow(control.desired.clone(), control.routes.clone()));
     write_ready(&config.data_dir, api_address, ingress_address)?;
     tracing::info!(node = %config.name, api = %api_address, ingress = %ingress_address, "the agent is ready");
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use model::assignment::Assignment;
 use model::node::NodeDescription;
 use model::report::Report;
+use model::routing::RouteMap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,15 +19,17 @@ use trust::Keyring;
 
 use crate::api::{self, ApiError};
 use crate::artifacts::ArtifactStore;
-use crate::assigned::Assigned;
 use crate::control_plane::ControlPlane;
 use crate::host::Reach;
+use crate::ingress::Answers;
 use crate::ledger::{Ledger, LedgerError};
 use crate::logs::LogBook;
 use crate::reconciler::Reconciler;
 use crate::report;
+use crate::route_book::RouteBook;
 use crate::runner::Runner;
 use crate::session::Session;
+use crate::told::{Assigned, Told};
 
 /// What it is made of.
 pub struct Parts<R> {
@@ -48,8 +51,12 @@ pub struct Parts<R> {
     pub listener: TcpListener,
     /// Who this node is, and who others are.
     pub keyring: Keyring,
+    /// Answers HTTP, also that of other nodes.
+    pub answers: Arc<Answers>,
     /// Told what should run, before anybody can ask for it.
     pub assigned: Assigned,
+    /// Told where requests of the cluster go.
+    pub routes: Told<RouteMap>,
 }
 
 /// The running part.
@@ -58,6 +65,8 @@ pub struct Control {
     pub api_address: SocketAddr,
     /// What should run.
     pub desired: watch::Receiver<Option<Arc<Assignment>>>,
+    /// Where requests of the cluster go.
+    pub routes: watch::Receiver<Option<Arc<RouteMap>>>,
     /// What runs.
     pub report: watch::Receiver<Arc<Report>>,
     /// Whether a control plane that assigns is connected.
@@ -76,6 +85,9 @@ pub enum ControlError {
     /// The ledger cannot be used.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    /// The routes of the cluster.
+    #[error("cannot use the file of routes in the data directory: check that it is this user's")]
+    RouteBook(#[source] io::Error),
     /// The listener has no address.
     #[error("the API's listener has no address")]
     Listener(#[source] io::Error),
@@ -88,25 +100,31 @@ impl Control {
         let api_address = parts.listener.local_addr().map_err(ControlError::Listener)?;
         let (desired_sender, desired) = watch::channel(ledger.accepted().cloned());
         parts.assigned.follow(desired.clone());
+        let route_book = RouteBook::open(&parts.data_dir).map_err(ControlError::RouteBook)?;
+        let (route_sender, routes) = watch::channel(route_book.latest().cloned());
+        parts.routes.follow(routes.clone());
         let (report_sender, report) = watch::channel(Arc::new(report::empty(parts.description.name.clone())));
         let (connected_sender, connected) = watch::channel(false);
         let (stop_api, stop_orders) = (CancellationToken::new(), CancellationToken::new());
 
         let reconciler =
             Reconciler::new(parts.runner, parts.artifacts, parts.logs.clone(), desired.clone(), report_sender);
-        let doors = api::Doors { listener: parts.listener, keyring: parts.keyring.clone() };
+        let doors = api::Doors { listener: parts.listener, keyring: parts.keyring.clone(), answers: parts.answers };
         let api = api::serve::<R>(doors, reconciler.table(), parts.reach, parts.logs, stop_api.clone());
         let session = Session {
             control_plane: parts.control_plane,
             description: parts.description,
             ledger,
             desired: desired_sender,
+            route_book,
+            routes: route_sender,
             report: report.clone(),
             connected: connected_sender,
         };
         Ok(Self {
             api_address,
             desired: desired.clone(),
+            routes,
             report,
             connected,
             api: tokio::spawn(api),

@@ -1,6 +1,6 @@
 //! The last assignment this node accepted, on disk: what it serves from when it starts without a control plane.
 //!
-//! The file is a mark, the SHA-256 of the payload, and the payload: a `weft.node.v1.Assignment`. It is replaced whole.
+//! The file has a checksum; its payload is a `weft.node.v1.Assignment`. It is replaced whole.
 //! The only place that refuses assignments: those of another cluster, for another node, or older than this one.
 
 use std::fs;
@@ -14,16 +14,14 @@ use model::name::NodeName;
 use prost::Message as _;
 use proto::convert::DecodeError;
 use proto::weft::node::v1 as wire;
-use sha2::{Digest as _, Sha256};
 
+use crate::checked_file::{self, Mark};
 use crate::durable;
 
 const FILE: &str = "ledger";
 /// Where a ledger that cannot be read is kept for those who ask why.
 const CORRUPT_EXTENSION: &str = "corrupt";
-/// Names the format; another format has another mark.
-const MARK: &[u8; 8] = b"weftldg1";
-const CHECKSUM_BYTES: usize = 32;
+const MARK: &Mark = b"weftldg1";
 
 /// The last accepted assignment.
 #[derive(Debug, Clone)]
@@ -60,12 +58,9 @@ pub enum LedgerError {
 /// What is wrong with a ledger's bytes.
 #[derive(Debug, thiserror::Error)]
 pub enum Damage {
-    /// It does not start with the mark of this format.
-    #[error("it is not a ledger of this version")]
-    Mark,
-    /// The checksum and the payload do not fit.
-    #[error("its checksum does not match")]
-    Checksum,
+    /// It is not the file that was written.
+    #[error(transparent)]
+    File(#[from] checked_file::Damage),
     /// The payload is not an assignment.
     #[error("its payload is not an assignment: {0}")]
     Payload(#[from] prost::DecodeError),
@@ -181,20 +176,11 @@ impl Ledger {
 }
 
 fn encode(assignment: &Assignment) -> Vec<u8> {
-    let payload = wire::Assignment::from(assignment.clone()).encode_to_vec();
-    let mut bytes = Vec::with_capacity(MARK.len() + CHECKSUM_BYTES + payload.len());
-    bytes.extend_from_slice(MARK);
-    bytes.extend_from_slice(&Sha256::digest(&payload));
-    bytes.extend_from_slice(&payload);
-    bytes
+    checked_file::encode(MARK, &wire::Assignment::from(assignment.clone()).encode_to_vec())
 }
 
 fn decode(bytes: &[u8], node: &NodeName) -> Result<Assignment, Damage> {
-    let rest = bytes.strip_prefix(MARK).ok_or(Damage::Mark)?;
-    let (checksum, payload) = rest.split_at_checked(CHECKSUM_BYTES).ok_or(Damage::Checksum)?;
-    if Sha256::digest(payload).as_slice() != checksum {
-        return Err(Damage::Checksum);
-    }
+    let payload = checked_file::decode(MARK, bytes)?;
     let assignment = Assignment::try_from(wire::Assignment::decode(payload)?)?;
     if assignment.node != *node {
         return Err(Damage::Node(assignment.node));
@@ -208,6 +194,7 @@ mod tests {
     use proptest::prelude::{ProptestConfig, any, prop_assert, proptest};
 
     use super::*;
+    use crate::checked_file::Damage as Broken;
 
     fn assignment(cluster: &str, node: &str, generation: u64) -> Assignment {
         Assignment {
@@ -260,7 +247,8 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
 
         let error = open(folder.path()).unwrap_err();
-        assert!(matches!(error, LedgerError::Corrupt { problem: Damage::Checksum, .. }), "{error}");
+        let is_damage = matches!(error, LedgerError::Corrupt { problem: Damage::File(Broken::Checksum), .. });
+        assert!(is_damage, "{error}");
         let aside = Ledger::set_aside(folder.path()).unwrap();
         assert_eq!(fs::read(aside).unwrap(), bytes);
         assert!(open(folder.path()).unwrap().accepted().is_none());

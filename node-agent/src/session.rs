@@ -1,7 +1,7 @@
 //! The stream to the control plane: hello, welcome, then assignments come down and reports go up.
 //!
 //! Redials for ever. Every connection begins with the whole picture of both sides, so nothing is carried over from
-//! the one before, and a lost message is repaired by the next connection. The only user of the ledger.
+//! the one before, and a lost message is repaired by the next connection. The only user of the ledger and the route book.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use model::assignment::Assignment;
 use model::id::ClusterId;
 use model::node::NodeDescription;
 use model::report::Report;
+use model::routing::RouteMap;
 use proto::convert::DecodeError;
 use proto::weft::node::v1 as wire;
 use proto::weft::node::v1::from_agent::Message as Up;
@@ -27,6 +28,7 @@ use tonic::Streaming;
 use crate::backoff::Backoff;
 use crate::control_plane::{ControlPlane, Member};
 use crate::ledger::{Ledger, Refusal};
+use crate::route_book::{self, RouteBook};
 
 /// From dialling to the welcome; a member that is slower is as good as none.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,6 +53,10 @@ pub struct Session {
     pub ledger: Ledger,
     /// Where accepted assignments go.
     pub desired: watch::Sender<Option<Arc<Assignment>>>,
+    /// The routes that were told before.
+    pub route_book: RouteBook,
+    /// Where the routes of the cluster go.
+    pub routes: watch::Sender<Option<Arc<RouteMap>>>,
     /// What runs.
     pub report: watch::Receiver<Arc<Report>>,
     /// Whether a control plane that assigns is connected.
@@ -148,6 +154,7 @@ impl Session {
                     }
                     self.assigned(assignment).await?;
                 }
+                Some(Down::Routes(routes)) => self.routed(routes).await?,
                 // A message of a later version asks for something this one cannot do; the report says what it does.
                 Some(Down::Welcome(_)) | None => {
                     tracing::debug!("a message of the control plane was passed over")
@@ -187,14 +194,45 @@ impl Session {
     /// Writes to the ledger, away from the threads that serve.
     async fn accept(&mut self, assignment: Assignment) -> Result<Arc<Assignment>, Ended> {
         let mut ledger = self.ledger.clone();
-        let writing = tokio::task::spawn_blocking(move || {
+        let (ledger, accepted) = written(move || {
             let accepted = ledger.accept(assignment);
             (ledger, accepted)
-        });
-        let (ledger, accepted) = writing.await.map_err(|_| Ended::Lost)?;
+        })
+        .await?;
         self.ledger = ledger;
         Ok(accepted?)
     }
+
+    /// Accepts the routes of the cluster or logs why not; those that are known go on then.
+    async fn routed(&mut self, routes: wire::RouteMap) -> Result<(), Ended> {
+        let routes = match RouteMap::try_from(routes) {
+            Ok(routes) => routes,
+            Err(error) => {
+                tracing::error!(%error, "routes cannot be read; is this agent older than the control plane?");
+                return Ok(());
+            }
+        };
+        let mut book = self.route_book.clone();
+        let (book, accepted) = written(move || {
+            let accepted = book.accept(routes);
+            (book, accepted)
+        })
+        .await?;
+        self.route_book = book;
+        match accepted {
+            Ok(routes) => {
+                self.routes.send_replace(Some(routes));
+            }
+            Err(refusal @ route_book::Refusal::Older { .. }) => tracing::info!("{refusal}"),
+            Err(refusal) => tracing::error!("{refusal}"),
+        }
+        Ok(())
+    }
+}
+
+/// Writes away from the threads that serve.
+async fn written<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) -> Result<T, Ended> {
+    tokio::task::spawn_blocking(write).await.map_err(|_| Ended::Lost)
 }
 
 /// What goes up: the description, then the report at once, on each change and with each heartbeat.

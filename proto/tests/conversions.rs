@@ -21,6 +21,7 @@ use model::plan::{Change, ChangeKind, Plan};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::route::{Host, HttpRoute, PathPrefix};
+use model::routing::{PlacedRoute, RouteMap};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 use model::trace::{TraceContext, TraceFlags};
 use model::unit::ByteSize;
@@ -207,6 +208,23 @@ fn assignment() -> impl Strategy<Value = Assignment> {
             graphs,
             peers,
             revoked,
+        },
+    )
+}
+
+fn routes() -> impl Strategy<Value = RouteMap> {
+    let placed = (key(), linked(), node_name())
+        .prop_map(|(graph, linked, node)| {
+            let routes = linked.ingress.into_iter();
+            routes.map(|route| PlacedRoute { graph: graph.clone(), route, node: node.clone() }).collect::<Vec<_>>()
+        });
+    let peer = (text(), uid()).prop_map(|(address, uid)| Peer { address, uid });
+    (some_text(), any::<u64>(), placed, btree_map(node_name(), peer, 0..3)).prop_map(
+        |(cluster, at, routes, nodes)| RouteMap {
+            cluster: ClusterId::new(cluster).unwrap(),
+            at: StateRevision(at),
+            routes,
+            nodes,
         },
     )
 }
@@ -432,7 +450,9 @@ proptest! {
         line in line(),
         event in any_event(),
         frame in frame(),
+        routes in routes(),
     ) {
+        assert_eq!(sent::<_, node::RouteMap>(&routes), routes);
         assert_eq!(sent::<_, link_wire::Frame>(&frame), frame);
         assert_eq!(sent::<_, node::Assignment>(&assignment), assignment);
         assert_eq!(sent::<_, node::Report>(&report), report);
@@ -466,6 +486,7 @@ proptest! {
         for bytes in [&assignment, &status, &frame, &noise] {
             read::<Frame, link_wire::Frame>(bytes);
             read::<Assignment, node::Assignment>(bytes);
+            read::<RouteMap, node::RouteMap>(bytes);
             read::<Report, node::Report>(bytes);
             read::<GraphStatus, graph::GraphStatus>(bytes);
             read::<Plan, graph::Plan>(bytes);

@@ -1,10 +1,13 @@
 //! What people and nodes are told.
 
 use cluster::command::Body;
-use cluster::view::{assignment, status};
+use cluster::view::{assignment, route_map, status};
+use model::assignment::Peer;
 use model::id::Generation;
 use model::node::NodeState;
 use model::report::{Failure, GraphReport, Progress, Report};
+use model::route::HttpRoute;
+use model::routing::PlacedRoute;
 use model::status::GraphState;
 
 use crate::support::{Cluster, key, linked, linked_at, name};
@@ -39,6 +42,26 @@ fn a_node_is_told_all_that_it_should_run() {
     assert!(one.generation > empty.generation);
     assert_eq!(one.cluster.as_str(), "cluster-1");
     assert_eq!(assignment(&cluster.state, &name("n9")), None);
+}
+
+#[test]
+fn the_routes_of_placed_graphs_lead_to_their_nodes() {
+    let mut cluster = Cluster::new();
+    let routes = |cluster: &Cluster| route_map(&cluster.state).unwrap();
+    assert!(routes(&cluster).routes.is_empty());
+    let mut routed = linked(1);
+    let to = routed.components.keys().next().unwrap().clone();
+    routed.ingress = vec![HttpRoute { host: None, path: "/a".parse().unwrap(), to }];
+    cluster.deployed("sales/crm", routed.clone());
+    assert!(routes(&cluster).routes.is_empty(), "nobody answers what is not placed");
+    cluster.schedule();
+    let node = cluster.state.graphs[&key("sales/crm")].placement.clone().unwrap().home;
+    let map = routes(&cluster);
+    let route = routed.ingress[0].clone();
+    assert_eq!(map.routes, [PlacedRoute { graph: key("sales/crm"), route, node: node.clone() }]);
+    let described = cluster.state.nodes[&node].description.clone();
+    let peer = Peer { address: described.api_address, uid: described.uid };
+    assert_eq!(map.nodes, [(node, peer)].into());
 }
 
 /// Whatever changes what a node should run makes its assignment's generation grow, and nothing else does.

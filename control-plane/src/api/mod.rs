@@ -26,6 +26,7 @@ use crate::leader::liveness::Liveness;
 use crate::leader::relink::Relinker;
 use crate::linking::Linker;
 use crate::raft::Handle;
+use crate::routing::Routes;
 
 /// Manifests that are checked and linked at one time: each may read artifacts of 64 MiB, and all of them wait for the
 /// same processors.
@@ -48,6 +49,8 @@ pub struct Context {
     pub liveness: Liveness,
     /// The sessions of agents.
     pub sessions: nodes::Sessions,
+    /// What all agents are told of the ingress.
+    pub routes: Routes,
     /// The right to check or link manifests.
     pub checks: Checks,
     /// Set when the member stops.

@@ -12,6 +12,7 @@ use model::id::Generation;
 use model::name::NodeName;
 use model::node::{NodeDescription, NodeState};
 use model::report::{Failure, GraphReport, Progress, Report};
+use model::routing::RouteMap;
 use proto::convert::{parse, required};
 use proto::status::refuse;
 use proto::weft::node::v1 as wire;
@@ -183,14 +184,24 @@ impl Session {
         mut states: watch::Receiver<Arc<State>>,
     ) -> Result<(), Status> {
         let stop = self.context.stop.clone();
+        let mut routes = self.context.routes.clone();
+        routes.mark_changed();
         loop {
             let state = states.borrow_and_update().clone();
             self.send_assignment(&state).await?;
+            if routes.has_changed().unwrap_or_default() {
+                let latest = routes.borrow_and_update().clone();
+                self.send_routes(latest).await?;
+            }
             tokio::select! {
                 () = stop.cancelled() => return Err(stopping()),
                 () = self.ended.cancelled() => return Err(superseded(&self.name)),
                 // Cancel safe: a change that was not taken is seen by the next call.
                 changed = states.changed() => if changed.is_err() { return Err(stopping()) },
+                changed = routes.changed() => match changed {
+                    Ok(()) => routes.mark_changed(),
+                    Err(_) => return Err(stopping()),
+                },
                 // Cancel safe: a message is taken whole or not at all.
                 message = incoming.message() => match message.map_err(transport_errors::in_stream)? {
                     Some(message) => self.take(message).await?,
@@ -210,9 +221,20 @@ impl Session {
         }
         let Some(assignment) = view::assignment(state, &self.name) else { return Ok(()) };
         self.sent = Some(assigned);
-        let message = Some(wire::to_agent::Message::Assignment(assignment.into()));
+        self.send(wire::to_agent::Message::Assignment(assignment.into()), "no assignment was taken").await
+    }
+
+    /// Sends the routes of the cluster; the agent refuses those of an older state than it knows.
+    async fn send_routes(&self, routes: Option<Arc<RouteMap>>) -> Result<(), Status> {
+        let Some(routes) = routes else { return Ok(()) };
+        let message = wire::to_agent::Message::Routes(RouteMap::clone(&routes).into());
+        self.send(message, "no routes were taken").await
+    }
+
+    async fn send(&self, message: wire::to_agent::Message, late: &str) -> Result<(), Status> {
+        let message = wire::ToAgent { message: Some(message) };
         // An agent that is gone ends the session by its own side of the stream.
-        let _ = within(self.outgoing.send(Ok(wire::ToAgent { message })), "no assignment was taken").await?;
+        let _ = within(self.outgoing.send(Ok(message)), late).await?;
         Ok(())
     }
 

@@ -227,7 +227,7 @@ impl Client {
 
     /// Uploads what the graphs and policies of these tests are made of.
     pub(crate) async fn upload_parts(&mut self) {
-        for bytes in [parts::store(), parts::front(), parts::proxy(), parts::odd_proxy()] {
+        for bytes in [parts::store(), parts::front(), parts::web(), parts::proxy(), parts::odd_proxy()] {
             assert!(self.put(&parts::artifact(&bytes), 0, &bytes).await.unwrap().complete);
         }
     }

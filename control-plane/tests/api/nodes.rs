@@ -60,9 +60,29 @@ impl Agent {
         Ok(joined.0)
     }
 
+    /// The next message but those of routes, which come in their own time.
     async fn next(&mut self) -> Result<Option<Down>, Status> {
+        loop {
+            match self.any().await? {
+                Some(Down::Routes(_)) => {}
+                other => return Ok(other),
+            }
+        }
+    }
+
+    async fn any(&mut self) -> Result<Option<Down>, Status> {
         let message = tokio::time::timeout(PATIENCE, self.down.message()).await.expect("a message");
         Ok(message?.map(|message| message.message.unwrap()))
+    }
+
+    /// The first routes that are as wanted.
+    async fn routes(&mut self, is: impl Fn(&wire::RouteMap) -> bool) -> wire::RouteMap {
+        loop {
+            match self.any().await.unwrap().expect("the session lasts") {
+                Down::Routes(routes) if is(&routes) => return routes,
+                _ => {}
+            }
+        }
     }
 
     pub(crate) async fn assignment(&mut self) -> wire::Assignment {
@@ -181,6 +201,33 @@ async fn a_graph_goes_to_a_node_and_serves() {
     let stopping = tokio::spawn(member.stop());
     refused(agent.end().await, Code::Unavailable, "member_stopped");
     stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_is_told_which_node_answers_which_route() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let (n1, n2) = (member.enrol("n1").await, member.enrol("n2").await);
+    let mut first = Agent::join(&n1, "n1").await.unwrap();
+    let empty = first.routes(|_| true).await;
+    assert!(empty.routes.is_empty() && empty.nodes.is_empty(), "{empty:?}");
+    client.deploy(&parts::site("site", "/a")).await.unwrap();
+    let told = first.routes(|routes| !routes.routes.is_empty()).await;
+    let [route] = &told.routes[..] else { panic!("{told:?}") };
+    assert_eq!((route.graph.as_str(), route.node.as_str()), ("default/site", "n1"));
+    assert_eq!(route.route.as_ref().unwrap().path, "/a");
+    assert_eq!((told.nodes["n1"].address.as_str(), told.nodes["n1"].uid.as_str()), ("127.0.0.1:1", &*n1.uid));
+    assert!(told.at > empty.at && told.cluster == empty.cluster);
+
+    // One that has no part in the graph is told the same, from its start.
+    let mut second = Agent::join(&n2, "n2").await.unwrap();
+    assert_eq!(second.routes(|_| true).await.routes, told.routes);
+    client.delete("default/site").await.unwrap();
+    for agent in [&mut first, &mut second] {
+        assert!(agent.routes(|routes| routes.routes.is_empty()).await.at > told.at);
+    }
+    member.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

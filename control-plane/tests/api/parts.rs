@@ -17,7 +17,8 @@ fn component(stock: &str, world: &str) -> Vec<u8> {
         "package acme:shop@1.0.0 {{\n  interface stock {{ {stock} }}\n  \
          interface sales {{ sell: func(item: string) -> bool; }}\n}}"
     );
-    let text = format!("package test:made;\n{package}\nworld made {{\n{world}\n}}\n");
+    let http = "package wasi:http@0.2.0 { interface incoming-handler { handle: func(); } }";
+    let text = format!("package test:made;\n{package}\n{http}\nworld made {{\n{world}\n}}\n");
     let mut resolve = Resolve::default();
     let package = resolve.push_str("made.wit", &text).unwrap();
     let world = resolve.select_world(&[package], Some("made")).unwrap();
@@ -46,18 +47,32 @@ pub(crate) fn odd_proxy() -> Vec<u8> {
     component(OTHER_STOCK, "import acme:shop/stock@1.0.0; export acme:shop/stock@1.0.0;")
 }
 
+/// Takes requests of the ingress, as far as its name says.
+pub(crate) fn web() -> Vec<u8> {
+    component(STOCK, "export wasi:http/incoming-handler@0.2.0;")
+}
+
 /// The artifact that some bytes are.
 pub(crate) fn artifact(bytes: &[u8]) -> Artifact {
     let digest = Sha256::digest(bytes);
     Artifact { digest: format!("sha256:{}", hex::encode(digest)), size: bytes.len() as u64 }
 }
 
-/// The artifacts of [`shop`], under the names it gives them.
+/// The artifacts of [`shop`] and [`site`], under the names they give them.
 pub(crate) fn shop_artifacts() -> BTreeMap<String, Artifact> {
     BTreeMap::from([
         ("./front.wasm".to_owned(), artifact(&front())),
         ("./store.wasm".to_owned(), artifact(&store())),
+        ("./web.wasm".to_owned(), artifact(&web())),
     ])
+}
+
+/// A graph that answers at one path of every host.
+pub(crate) fn site(name: &str, path: &str) -> String {
+    format!(
+        "version: 1\ngraph: {name}\ningress:\n  - {{http: {{path: {path}}}, to: web}}\n\
+         components:\n  web: {{source: ./web.wasm}}\n"
+    )
 }
 
 /// A graph of two components, one of which has a setting.

@@ -1,11 +1,15 @@
 //! The agent's gRPC API: what the control plane asks of a node. Methods decode, ask, encode; they decide nothing.
 
 mod agent;
+mod http;
 mod links;
 mod logs;
 
+use std::future::ready;
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use proto::weft::agent::v1::agent_server::AgentServer;
 use proto::weft::link::v1::links_server::LinksServer;
 use proto::weft::log::v1::logs_server::LogsServer;
@@ -13,12 +17,16 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use trust::{Clients, Gate, Keyring, access};
+use trust::client::HTTP2;
+use trust::{Acceptor, Clients, Gate, Keyring, access};
 
 use crate::host::Reach;
+use crate::http_road;
+use crate::ingress::Answers;
 use crate::link::carrier;
 use crate::logs::LogBook;
 use crate::reconciler::Table;
+use crate::roads;
 use crate::runner::Runner;
 
 /// The most calls of one connection at a time; the control plane has a few connections.
@@ -47,12 +55,14 @@ pub struct Doors {
     pub listener: TcpListener,
     /// Who this node is, and who others are.
     pub keyring: Keyring,
+    /// Answers the HTTP that other agents carry here.
+    pub answers: Arc<Answers>,
 }
 
 /// Serves until `stop`, then finishes the calls under way, within bounds.
 pub async fn serve<R: Runner>(
     doors: Doors,
-    table: watch::Receiver<std::sync::Arc<Table<R::Running>>>,
+    table: watch::Receiver<Arc<Table<R::Running>>>,
     reach: Reach,
     logs: LogBook,
     stop: CancellationToken,
@@ -74,13 +84,18 @@ pub async fn serve<R: Runner>(
         health.set_not_serving::<AgentServer<agent::Agent<R>>>().await;
         health.set_not_serving::<LogsServer<logs::Logs>>().await;
     };
-    let incoming = trust::incoming(doors.listener, doors.keyring, Clients::Required);
+    let from_nodes = Arc::new(http::FromNodes::new(doors.answers, stop.clone()));
+    let acceptor = Acceptor::new(doors.keyring, Clients::Required).with_protocols(&[HTTP2, http_road::PROTOCOL]);
+    let to_http = from_nodes.clone();
+    let incoming = acceptor.incoming(doors.listener).filter_map(move |accepted| {
+        ready(accepted.map(|connection| to_http.take(connection)).transpose())
+    });
     let serving = Server::builder()
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
-        .initial_stream_window_size(carrier::STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(carrier::CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(roads::STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(roads::CONNECTION_WINDOW_BYTES)
         .layer(Gate::new(access::of_node))
         .add_service(agent)
         .add_service(links)
@@ -91,6 +106,11 @@ pub async fn serve<R: Runner>(
     let too_late = async {
         stop.cancelled().await;
         tokio::time::sleep(STOP_TIMEOUT).await;
+    };
+    let serving = async {
+        serving.await?;
+        from_nodes.ended().await;
+        Ok::<_, ApiError>(())
     };
     tokio::select! {
         served = serving => served?,

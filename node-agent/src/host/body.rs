@@ -1,11 +1,11 @@
-//! The body of a response: a text of the agent's own, or what a guest is still writing.
+//! The body of a response: a text of the agent's own, what a guest is still writing, or what comes from another node.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::task::JoinHandle;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
@@ -22,9 +22,14 @@ pub struct Body {
 enum Inner {
     Text(Full<Bytes>),
     Guest(Box<GuestBody>),
+    Carried {
+        body: Incoming,
+        /// Held, not used: that of passing the request on.
+        _span: Span,
+    },
 }
 
-/// The guest failed after the head of its response was sent.
+/// The guest failed, or its node was lost, after the head of its response was sent.
 #[derive(Debug, thiserror::Error)]
 #[error("the component did not finish its response")]
 pub struct BodyError;
@@ -66,6 +71,11 @@ impl Body {
 
     pub(crate) fn guest(body: GuestBody) -> Self {
         Self { inner: Inner::Guest(Box::new(body)), _span: Span::default() }
+    }
+
+    /// What another node answers with.
+    pub(crate) fn carried(body: Incoming, span: Span) -> Self {
+        Self { inner: Inner::Carried { body, _span: span }, _span: Span::default() }
     }
 
     /// The same, the last part of what `span` stands for.
@@ -116,6 +126,9 @@ impl hyper::body::Body for Body {
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyError)))
             }
+            Inner::Carried { body, .. } => {
+                Pin::new(body).poll_frame(context).map(|frame| frame.map(|frame| frame.map_err(|_| BodyError)))
+            }
         }
     }
 
@@ -123,6 +136,7 @@ impl hyper::body::Body for Body {
         match &self.inner {
             Inner::Text(text) => text.is_end_stream(),
             Inner::Guest(guest) => guest.body.is_end_stream(),
+            Inner::Carried { body, .. } => body.is_end_stream(),
         }
     }
 
@@ -130,6 +144,7 @@ impl hyper::body::Body for Body {
         match &self.inner {
             Inner::Text(text) => text.size_hint(),
             Inner::Guest(guest) => guest.body.size_hint(),
+            Inner::Carried { body, .. } => body.size_hint(),
         }
     }
 }

@@ -56,9 +56,9 @@ use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
 use self::request_id::RequestIds;
-pub use crate::link::carrier::Road;
-use crate::link::carrier::{Carrier, Roads};
+use crate::link::carrier::Carrier;
 use crate::logs::LogBook;
+use crate::roads::Roads;
 use crate::traces::Traces;
 
 /// Requests that wait for room in the pool at once; more are refused without waiting.
@@ -73,7 +73,7 @@ pub struct HostConfig {
     /// Where no guest's request may go, whatever its graph lists.
     pub egress: EgressLimits,
     /// The ways to the agents of other nodes.
-    pub roads: Box<Roads>,
+    pub roads: Arc<Roads>,
     /// Told of calls over links.
     pub traces: Traces,
 }

@@ -14,7 +14,7 @@ use model::link::{GraphVersion, LinkFailure, LinkReason, Open};
 use model::name::NodeName;
 use tokio::sync::watch;
 
-use crate::assigned::Assigned;
+use crate::told::Assigned;
 use crate::audit::Audit;
 use crate::host::grant::{self, Denial};
 use crate::host::provide::Inbound;

@@ -1,7 +1,9 @@
-//! HTTP from outside: takes connections, finds the graph behind a request, and hands it over.
+//! HTTP from outside: takes connections, finds the graph behind a request, and hands it over, here or on its node.
 //!
-//! It knows nothing of what runs a component; `routes` is the table, this file the sockets.
+//! It knows nothing of what runs a component; `routes` is the table, `answer` decides who answers, this file has the
+//! sockets.
 
+mod answer;
 mod routes;
 
 use std::io;
@@ -10,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER};
-use http::{Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,14 +22,8 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use self::answer::Answers;
 pub use self::routes::RouteTableHandle;
-use self::routes::Unanswered;
-use crate::assigned::Assigned;
-use crate::host::Body;
-use crate::traces::{Answering, Traces};
-
-/// Headers of this prefix are Weft's own; a client's are taken off.
-const OWN_HEADER_PREFIX: &str = "weft-";
 
 /// Bounds of what clients may hold.
 #[derive(Debug, Clone, Copy)]
@@ -62,13 +58,12 @@ impl Default for IngressLimits {
     }
 }
 
-/// A bound socket that serves the graphs of this node.
+/// A bound socket that serves the graphs of the cluster.
 pub struct Ingress {
     listener: TcpListener,
     address: SocketAddr,
     limits: IngressLimits,
-    routes: RouteTableHandle,
-    traces: Traces,
+    answers: Arc<Answers>,
 }
 
 impl Ingress {
@@ -76,22 +71,16 @@ impl Ingress {
     pub async fn bind(
         address: SocketAddr,
         limits: IngressLimits,
-        assigned: Assigned,
-        traces: Traces,
+        answers: Arc<Answers>,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, limits, routes: RouteTableHandle::new(assigned), traces })
+        Ok(Self { listener, address, limits, answers })
     }
 
     /// Where it listens.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
-    }
-
-    /// The table that decides what answers; replace it at any time.
-    pub fn routes(&self) -> RouteTableHandle {
-        self.routes.clone()
     }
 
     /// Serves until `shutdown` resolves, then until the requests under way have ended, within bounds.
@@ -148,14 +137,14 @@ impl Ingress {
         // Responses are written whole; waiting for more would only delay them.
         let _ = stream.set_nodelay(true);
         // One count of each for the connection, so that requests of different connections touch no common memory.
-        let shared = Arc::new((self.routes.clone(), self.traces.clone(), leaving));
+        let shared = Arc::new((self.answers.clone(), leaving));
         let service = service_fn(move |request: Request<Incoming>| {
             let shared = shared.clone();
             async move {
-                let (routes, traces, leaving) = &*shared;
+                let (answers, leaving) = &*shared;
                 // HTTP/2 says it by itself, and has no such header.
                 let has_header = request.version() < Version::HTTP_2;
-                let mut response = answer(routes, traces, request).await;
+                let mut response = answers.answer(request).await;
                 if has_header && leaving.load(Ordering::Acquire) {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -202,120 +191,4 @@ async fn accept(listener: &TcpListener, room: Arc<Semaphore>) -> io::Result<(Tcp
     let place = room.acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
     Ok((stream, place))
-}
-
-async fn answer(routes: &RouteTableHandle, traces: &Traces, mut request: Request<Incoming>) -> Response<Body> {
-    strip_own_headers(&mut request);
-    let found = routes.find(host_of(&request), request.uri().path());
-    let answering = found.as_ref().map(|(running, route)| Answering { graph: running.key(), route });
-    let (mut span, trace) = traces.request(&mut request, answering);
-    let response = match found {
-        Some((running, route)) => running.handle(&route, request, trace).await,
-        None => match routes.unanswered(host_of(&request), request.uri().path()) {
-            Some(unanswered) => not_yet(&unanswered),
-            None => not_found(host_of(&request), request.uri().path()),
-        },
-    };
-    span.answered(&response);
-    response.map(|body| body.within(span))
-}
-
-/// The host a request is for: of its target if that is absolute (RFC 9112 §3.2.2), else of its header; without port.
-fn host_of<B>(request: &Request<B>) -> Option<&str> {
-    let authority = match request.uri().authority() {
-        Some(authority) => authority.as_str(),
-        None => request.headers().get(HOST)?.to_str().ok()?,
-    };
-    let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    if authority.starts_with('[') {
-        return authority.split_inclusive(']').next();
-    }
-    let host = authority.split(':').next()?;
-    Some(host.strip_suffix('.').unwrap_or(host))
-}
-
-fn strip_own_headers<B>(request: &mut Request<B>) {
-    let own: Vec<http::HeaderName> =
-        request.headers().keys().filter(|name| name.as_str().starts_with(OWN_HEADER_PREFIX)).cloned().collect();
-    for name in own {
-        request.headers_mut().remove(name);
-    }
-}
-
-/// A route that is known and not answered: a client that tries again, here or elsewhere, will be served.
-fn not_yet(unanswered: &Unanswered) -> Response<Body> {
-    let Unanswered { graph, elsewhere } = unanswered;
-    let (status, reason, message) = match elsewhere {
-        None => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "graph_not_serving",
-            format!("graph {graph} is assigned to this node and does not serve yet"),
-        ),
-        Some(node) => (
-            StatusCode::MISDIRECTED_REQUEST,
-            "graph_not_here",
-            format!("requests of graph {graph} are answered on node {node}"),
-        ),
-    };
-    let text = serde_json::json!({"error": reason, "message": message});
-    let mut response = Response::new(Body::text(format!("{text}\n")));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if elsewhere.is_none() {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    }
-    response
-}
-
-fn not_found(host: Option<&str>, path: &str) -> Response<Body> {
-    /// A path is the client's and may be long.
-    const SHOWN: usize = 200;
-    let path: String = path.chars().take(SHOWN).collect();
-    let host: String = host.unwrap_or("(none)").chars().take(SHOWN).collect();
-    let text = format!(
-        "no route: no graph on this node serves host `{host}` and path `{path}`\n\
-         hint: `ctl list` shows the graphs, `ctl status GRAPH` the hosts and paths of one\n"
-    );
-    let mut response = Response::new(Body::text(text));
-    *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_is_the_targets_or_the_headers() {
-        let cases = [
-            ("/a", Some("Example.com:80"), Some("Example.com")),
-            ("http://x.example:81/a", Some("other"), Some("x.example")),
-            ("/a", None, None),
-            ("/a", Some("[::1]:80"), Some("[::1]")),
-            ("/a", Some("example.com."), Some("example.com")),
-        ];
-        for (target, header, expected) in cases {
-            let mut request = Request::builder().uri(target);
-            if let Some(header) = header {
-                request = request.header(HOST, header);
-            }
-            let request = request.body(()).unwrap();
-            assert_eq!(host_of(&request), expected, "{target} {header:?}");
-        }
-    }
-
-    #[test]
-    fn a_clients_weft_headers_are_taken_off() {
-        let mut request = Request::builder()
-            .header("weft-request-id", "forged")
-            .header("Weft-Anything", "x")
-            .header("weftless", "stays")
-            .body(())
-            .unwrap();
-        strip_own_headers(&mut request);
-        assert_eq!(request.headers().keys().map(http::HeaderName::as_str).collect::<Vec<_>>(), ["weftless"]);
-    }
 }

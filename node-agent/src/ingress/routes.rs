@@ -1,141 +1,207 @@
-//! The route table: which graph a request is for.
+//! The route table: what answers a request.
 //!
-//! Where nothing answers, the assignment tells whether something should.
+//! It is made of three things: the graphs that serve here, those that should, and the routes of the whole cluster. What
+//! serves here goes before what is elsewhere.
 //!
 //! Exact hosts come before routes for any host; among those of one host the longest path prefix wins.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use model::assignment::Assignment;
 use model::id::GraphKey;
 use model::name::NodeName;
 use model::route::HttpRoute;
+use model::routing::RouteMap;
+use tokio::sync::watch;
 
-use crate::assigned::Assigned;
 use crate::host::Running;
 
 /// The table in force; a cheap handle.
 #[derive(Clone)]
-pub struct RouteTableHandle {
-    table: Arc<ArcSwap<Table<Running>>>,
-    assigned: Assigned,
+pub struct RouteTableHandle(Arc<Shared>);
+
+struct Shared {
+    /// This node.
+    node: NodeName,
+    sources: Mutex<Sources>,
+    table: ArcSwap<Table<Target>>,
 }
 
-/// A route that leads to nothing that answers here now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unanswered {
-    /// The graph that it is of.
+/// What the table is made of.
+#[derive(Default)]
+struct Sources {
+    running: Vec<Arc<Running>>,
+    assigned: Option<Arc<Assignment>>,
+    cluster: Option<Arc<RouteMap>>,
+}
+
+/// What answers the requests of a route.
+#[derive(Debug, Clone)]
+pub(crate) enum Target {
+    /// It serves on this node.
+    Here(Arc<Running>),
+    /// It is on another node, or comes to this one.
+    Placed(Arc<Placed>),
+}
+
+/// Where a graph that does not serve here should answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
     pub(crate) graph: GraphKey,
-    /// The node that answers instead; none if this one will.
-    pub(crate) elsewhere: Option<NodeName>,
+    pub(crate) node: NodeName,
 }
 
 impl RouteTableHandle {
-    /// An empty table. `assigned` tells why nothing answers.
-    pub fn new(assigned: Assigned) -> Self {
-        Self { table: Arc::default(), assigned }
+    /// The empty table of `node`.
+    pub fn new(node: NodeName) -> Self {
+        Self(Arc::new(Shared { node, sources: Mutex::default(), table: ArcSwap::default() }))
     }
 
-    /// Puts another table in force for all requests from now on. Requests under way end where they began.
+    /// This node.
+    pub(crate) fn node(&self) -> &NodeName {
+        &self.0.node
+    }
+
+    /// From now on these graphs serve here. Requests under way end where they began.
     pub fn replace(&self, graphs: Vec<Arc<Running>>) {
-        let routes = graphs.into_iter().flat_map(|running| {
-            let routes = running.routes().cloned().collect::<Vec<_>>();
-            routes.into_iter().map(move |route| (route, running.clone()))
-        });
-        self.table.store(Arc::new(Table::new(routes)));
+        self.change(|sources| sources.running = graphs);
     }
 
-    /// The graph that should answer a request for which nothing was found.
-    pub(crate) fn unanswered(&self, host: Option<&str>, path: &str) -> Option<Unanswered> {
-        let assigned = self.assigned.now()?;
-        let takes = |route: &HttpRoute| {
-            let is_host = route
-                .host
-                .as_ref()
-                .is_none_or(|wanted| host.is_some_and(|host| host.eq_ignore_ascii_case(wanted.as_str())));
-            is_host && route.path.takes(path)
-        };
-        assigned.graphs.iter().find_map(|graph| {
-            let route = graph.linked.ingress.iter().find(|route| takes(route))?;
-            let node = graph.placement.node_of(&route.to);
-            Some(Unanswered {
-                graph: graph.key.clone(),
-                elsewhere: (*node != assigned.node).then(|| node.clone()),
-            })
-        })
+    /// Follows what should serve here and what the cluster has, for as long as there is somebody who tells it.
+    pub async fn follow(
+        self,
+        mut assigned: watch::Receiver<Option<Arc<Assignment>>>,
+        mut cluster: watch::Receiver<Option<Arc<RouteMap>>>,
+    ) {
+        loop {
+            self.change(|sources| {
+                sources.assigned = assigned.borrow_and_update().clone();
+                sources.cluster = cluster.borrow_and_update().clone();
+            });
+            // Both are cancel safe: a change that is not seen here is seen by the next call.
+            let told = tokio::select! {
+                told = assigned.changed() => told,
+                told = cluster.changed() => told,
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes the table anew, one change after the other.
+    fn change(&self, change: impl FnOnce(&mut Sources)) {
+        let mut sources = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut sources);
+        self.0.table.store(Arc::new(Table::new(sources.routes())));
     }
 
     /// What answers a request.
-    pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<(Arc<Running>, Arc<HttpRoute>)> {
-        let table = self.table.load();
-        table.find(host, path).map(|(route, running)| (running.clone(), route.clone()))
+    pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<(Target, Arc<HttpRoute>)> {
+        let table = self.0.table.load();
+        table.find(host, path).map(|(route, target)| (target.clone(), route.clone()))
     }
 }
 
-/// Routes and what answers them, the longest path first.
-type Routes<T> = Vec<(Arc<HttpRoute>, Arc<T>)>;
+impl Sources {
+    /// All routes, and of equal ones the one that counts first.
+    fn routes(&self) -> impl Iterator<Item = (HttpRoute, Target)> {
+        let here = self.running.iter().flat_map(|running| {
+            running.routes().map(move |route| (route.clone(), Target::Here(running.clone())))
+        });
+        let placed = |graph: &GraphKey, node: &NodeName| {
+            Target::Placed(Arc::new(Placed { graph: graph.clone(), node: node.clone() }))
+        };
+        let coming = self.assigned.iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
+            let routes = graph.linked.ingress.iter();
+            routes.map(move |route| (route.clone(), placed(&graph.key, graph.placement.node_of(&route.to))))
+        });
+        let cluster = self.cluster.iter().flat_map(|cluster| &cluster.routes);
+        let cluster =
+            cluster.map(move |known| (known.route.clone(), placed(&known.graph, &known.node)));
+        here.chain(coming).chain(cluster)
+    }
+}
 
+/// Routes and what answers them.
 struct Table<T> {
-    by_host: HashMap<String, Routes<T>>,
-    any_host: Routes<T>,
+    by_host: HashMap<String, Paths<T>>,
+    any_host: Paths<T>,
+}
+
+/// The routes of one host, by their paths.
+struct Paths<T> {
+    by_path: HashMap<String, (Arc<HttpRoute>, T)>,
+    /// The bytes of the longest path: nothing longer has to be looked for, whatever a client sends.
+    longest: usize,
 }
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { by_host: HashMap::new(), any_host: Vec::new() }
+        Self { by_host: HashMap::new(), any_host: Paths::default() }
+    }
+}
+
+impl<T> Default for Paths<T> {
+    fn default() -> Self {
+        Self { by_path: HashMap::new(), longest: 0 }
     }
 }
 
 impl<T> Table<T> {
-    fn new(routes: impl IntoIterator<Item = (HttpRoute, Arc<T>)>) -> Self {
+    /// Of two equal routes the first one counts.
+    fn new(routes: impl IntoIterator<Item = (HttpRoute, T)>) -> Self {
         let mut table = Self::default();
         for (route, target) in routes {
-            let route = Arc::new(route);
-            match &route.host {
-                Some(host) => {
-                    table.by_host.entry(host.as_str().to_owned()).or_default().push((route, target));
-                }
-                None => table.any_host.push((route, target)),
-            }
+            let paths = match &route.host {
+                Some(host) => table.by_host.entry(host.as_str().to_owned()).or_default(),
+                None => &mut table.any_host,
+            };
+            let path = route.path.as_str();
+            paths.longest = paths.longest.max(path.len());
+            paths.by_path.entry(path.to_owned()).or_insert_with(|| (Arc::new(route), target));
         }
-        let longest_first = |routes: &mut Routes<T>| {
-            // Stable: of two equal routes the first one stays, whatever the cluster should have refused.
-            routes.sort_by_key(|(route, _)| std::cmp::Reverse(route.path.as_str().len()));
-        };
-        table.by_host.values_mut().for_each(longest_first);
-        longest_first(&mut table.any_host);
         table
     }
 
-    fn find(&self, host: Option<&str>, path: &str) -> Option<(&Arc<HttpRoute>, &Arc<T>)> {
+    fn find(&self, host: Option<&str>, path: &str) -> Option<&(Arc<HttpRoute>, T)> {
         let exact = host.and_then(|host| match self.by_host.get(host) {
-            Some(routes) => Some(routes),
+            Some(paths) => Some(paths),
             None if host.bytes().any(|byte| byte.is_ascii_uppercase()) => {
                 self.by_host.get(&host.to_ascii_lowercase())
             }
             None => None,
         });
-        exact
-            .into_iter()
-            .flatten()
-            .chain(&self.any_host)
-            .find(|(route, _)| route.path.takes(path))
-            .map(|(route, target)| (route, target))
+        exact.and_then(|paths| paths.find(path)).or_else(|| self.any_host.find(path))
+    }
+}
+
+impl<T> Paths<T> {
+    /// The longest prefix by whole segments: the path itself, then what is before each `/` from the last one on.
+    fn find(&self, path: &str) -> Option<&(Arc<HttpRoute>, T)> {
+        let cuts = path.rmatch_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
+        let prefixes = std::iter::once(path.len()).chain(cuts).filter(|length| *length <= self.longest);
+        let mut found = prefixes.filter_map(|length| self.by_path.get(&path[..length]));
+        found.next().or_else(|| self.by_path.get("/"))
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 mod tests {
-    use super::*;
     use model::name::ComponentName;
+    use proptest::collection;
+    use proptest::prelude::{ProptestConfig, prop_assert_eq, proptest};
 
-    fn route(text: &str) -> (HttpRoute, Arc<String>) {
+    use super::*;
+
+    fn route(text: &str) -> (HttpRoute, String) {
         let (host, path) = text.split_at(text.find('/').unwrap());
         let host = (!host.is_empty()).then(|| host.parse().unwrap());
         let to = ComponentName::new("app").unwrap();
-        (HttpRoute { host, path: path.parse().unwrap(), to }, Arc::new(text.to_owned()))
+        (HttpRoute { host, path: path.parse().unwrap(), to }, text.to_owned())
     }
 
     #[test]
@@ -152,11 +218,39 @@ mod tests {
             (Some("b.example"), "/api", Some("/api")),
             (Some("c.example"), "/apis", Some("/")),
             (None, "/api/x", Some("/api")),
+            (None, "/api/", Some("/api")),
+            (None, "//api", Some("/")),
+            (None, "*", Some("/")),
+            (None, "", Some("/")),
         ];
         for (host, path, expected) in cases {
             let found = table.find(host, path).map(|(_, target)| target.as_str());
             assert_eq!(found, expected, "{host:?} {path}");
         }
         assert!(Table::new(["a.example/x"].map(route)).find(Some("b.example"), "/x").is_none());
+    }
+
+    #[test]
+    fn of_equal_routes_the_first_counts() {
+        let first = |name: &str| (route("a.example/x").0, name.to_owned());
+        let table = Table::new(["here", "elsewhere"].map(first));
+        assert_eq!(table.find(Some("a.example"), "/x").unwrap().1, "here");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_path_finds_the_longest_prefix_that_takes_it(
+            prefixes in collection::btree_set("(/[ab]{1,2}){0,3}", 0..8),
+            path in "(/{1,2}[ab]{0,2}){0,5}/?",
+        ) {
+            let routes = prefixes.iter().map(|prefix| if prefix.is_empty() { "/" } else { prefix }).map(route);
+            let routes: Vec<_> = routes.collect();
+            let taking = routes.iter().filter(|(route, _)| route.path.takes(&path));
+            let expected = taking.max_by_key(|(route, _)| route.path.as_str().len()).map(|(_, name)| name.clone());
+            let table = Table::new(routes);
+            prop_assert_eq!(table.find(None, &path).map(|(_, name)| name.clone()), expected, "{}", path);
+        }
     }
 }

@@ -3,9 +3,9 @@
 //! A stream that is lost ends its sessions with [`LinkReason::Lost`]; the next session dials again.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::unfold;
@@ -16,10 +16,12 @@ use proto::weft::link::v1::links_client::LinksClient;
 use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
-use trust::Connector;
 
-/// Streams to one agent: HTTP/2 shares one window among all that a stream carries, and one task drives it.
-const STREAMS_PER_NODE: usize = 2;
+use crate::roads::{
+    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
+    STREAM_WINDOW_BYTES,
+};
+
 /// Frames that wait to be sent on one stream. A session has one call under way, so more are never needed than there
 /// are instances; who finds it full waits.
 const FRAMES_WAITING_MAX: usize = 1_024;
@@ -27,43 +29,12 @@ const FRAMES_WAITING_MAX: usize = 1_024;
 const FRAMES_PER_MESSAGE_MAX: usize = 64;
 /// The most bytes of one message of a peer: far above what values that are bounded so can be together.
 pub(crate) const FRAMES_MAX_BYTES: usize = 32 << 20;
-/// How long dialling may take.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a peer may take to say whether it has a generation: it waits for it itself, and some.
 const ARRIVED_TIMEOUT: Duration = Duration::from_secs(4);
-/// A peer that says nothing at all for these two together is lost.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
-/// What may be on its way on one stream, and on all of one connection: a large value must not stop the others.
-pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// The way to another agent.
-pub struct Road {
-    /// Where it listens, `host:port`.
-    pub address: String,
-    /// Sees to it that it is the one.
-    pub connector: Connector,
-}
-
-/// The ways to other agents; none to a node that this one has no links to.
-pub(crate) type Roads = dyn Fn(&NodeName) -> Option<Road> + Send + Sync;
-
 /// The streams of this agent.
 pub(crate) struct Carrier {
-    roads: Box<Roads>,
-    next: AtomicUsize,
-    streams: Mutex<HashMap<(NodeName, usize), Arc<Slot>>>,
-}
-
-/// A place for a stream; held while it is dialled, so that it is dialled once.
-type Slot = tokio::sync::Mutex<Place>;
-
-/// What came of dialling last.
-#[derive(Default)]
-struct Place {
-    line: Option<Arc<Line>>,
-    failed: Option<(Instant, LinkFailure)>,
+    roads: Arc<Roads>,
+    lines: Pool<Arc<Line>, LinkFailure>,
 }
 
 /// One stream to one agent.
@@ -89,36 +60,13 @@ struct Sessions {
 
 impl Carrier {
     /// No streams yet.
-    pub(crate) fn new(roads: Box<Roads>) -> Self {
-        Self { roads, next: AtomicUsize::new(0), streams: Mutex::default() }
+    pub(crate) fn new(roads: Arc<Roads>) -> Self {
+        Self { roads, lines: Pool::default() }
     }
 
     /// A stream to `node`.
     pub(crate) async fn line(&self, node: &NodeName) -> Result<Arc<Line>, LinkFailure> {
-        let shard = self.next.fetch_add(1, Ordering::Relaxed) % STREAMS_PER_NODE;
-        let slot = {
-            let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            streams.entry((node.clone(), shard)).or_default().clone()
-        };
-        let asked = Instant::now();
-        let mut place = slot.lock().await;
-        if let Some(line) = place.line.as_ref().filter(|line| line.takes_sessions()) {
-            return Ok(line.clone());
-        }
-        // Whoever waited while another dialled in vain does not dial after it: with many, the last would wait long.
-        if let Some((_, failure)) = place.failed.as_ref().filter(|(when, _)| *when >= asked) {
-            return Err(failure.clone());
-        }
-        match self.dial(node).await {
-            Ok(line) => {
-                *place = Place { line: Some(line.clone()), failed: None };
-                Ok(line)
-            }
-            Err(failure) => {
-                *place = Place { line: None, failed: Some((Instant::now(), failure.clone())) };
-                Err(failure)
-            }
-        }
+        self.lines.get(node, |line| line.takes_sessions(), self.dial(node)).await
     }
 
     /// Whether a graph can be called on `node` at a generation; waits a moment for it.

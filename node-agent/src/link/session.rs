@@ -265,7 +265,7 @@ mod tests {
             uid: Uid::new("u").unwrap(),
             generation: Generation(1),
         };
-        let carrier = Arc::new(Carrier::new(Box::new(|_| None)));
+        let carrier = Arc::new(Carrier::new(Arc::new(|_: &_| None)));
         Sessions::new(Arc::new(Links { version, remotes: vec![remote], carrier }))
     }
 

@@ -3,6 +3,7 @@
 use http::header::HOST;
 use http::{HeaderMap, Request, Response};
 use model::id::GraphKey;
+use model::name::NodeName;
 use model::route::HttpRoute;
 use model::trace::{TRACE_STATE_MAX_BYTES, TraceContext, TraceState};
 use opentelemetry::trace::SpanKind;
@@ -48,6 +49,20 @@ impl Traces {
             request.headers_mut().remove(TRACE_STATE);
         }
         (span, self.at(context, state))
+    }
+}
+
+impl Trace {
+    /// Begins the passing on of a request to another node, which is told by the request's headers.
+    pub(crate) fn passing_on<B>(&self, request: &mut Request<B>, node: &NodeName) -> Span {
+        let (Some(parent), true) = (self.carried(), self.traces.on.is_some()) else { return Span(None) };
+        let mut span = self.traces.begin(SpanKind::Client, Some(parent), self.state.as_ref());
+        span.name(format!("pass on to {node}"));
+        span.set("weft.node", node.to_string());
+        if let Some(context) = span.context() {
+            put(request.headers_mut(), TRACE_PARENT, &context.to_string());
+        }
+        span
     }
 }
 

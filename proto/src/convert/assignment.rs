@@ -1,7 +1,10 @@
 //! Assignments.
 
+use std::collections::BTreeMap;
+
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::{Generation, RevisionNumber};
+use model::name::NodeName;
 
 use super::{DecodeError, each, parse, read, required};
 use crate::weft::node::v1 as wire;
@@ -28,12 +31,7 @@ impl TryFrom<wire::Assignment> for Assignment {
             node: read("node", assignment.node)?,
             generation: Generation(assignment.generation),
             graphs: each("graphs", assignment.graphs)?,
-            peers: assignment
-                .peers
-                .into_iter()
-                .map(|(node, peer)| Ok((read("name", node)?, peer.try_into()?)))
-                .collect::<Result<_, DecodeError>>()
-                .map_err(|error| error.under("peers"))?,
+            peers: peers("peers", assignment.peers)?,
             revoked: assignment
                 .revoked
                 .into_iter()
@@ -41,6 +39,14 @@ impl TryFrom<wire::Assignment> for Assignment {
                 .collect::<Result<_, DecodeError>>()?,
         })
     }
+}
+
+pub(super) fn peers(
+    field: &'static str,
+    peers: impl IntoIterator<Item = (String, wire::Peer)>,
+) -> Result<BTreeMap<NodeName, Peer>, DecodeError> {
+    let peers = peers.into_iter().map(|(node, peer)| Ok((read("name", node)?, peer.try_into()?)));
+    peers.collect::<Result<_, DecodeError>>().map_err(|error| error.under(field))
 }
 
 impl From<Peer> for wire::Peer {

@@ -11,6 +11,7 @@ mod log;
 mod node;
 mod plan;
 mod report;
+mod routing;
 mod status;
 
 use std::fmt::Display;

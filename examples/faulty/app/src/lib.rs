@@ -5,7 +5,7 @@ use wasi::clocks::monotonic_clock;
 use wasi::config::store;
 use wasi::http::outgoing_handler;
 use wasi::http::types::{
-    Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
+    Fields, IncomingBody, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme,
 };
 use wasi::logging::logging::{Level, log};
 
@@ -37,6 +37,8 @@ impl exports::wasi::http::incoming_handler::Guest for Faulty {
             "/sleep" => respond(out, sleep(number(query, "ms="))),
             "/big" => stream(out, number(query, "kib=")),
             "/half" => half(out, number(query, "ms=")),
+            "/shown" => respond(out, &shown(&request)),
+            "/echo" => echo(request, out),
             _ => respond(out, "ok\n"),
         }
     }
@@ -150,6 +152,34 @@ fn half(out: ResponseOutparam, milliseconds: u64) {
     write(&body, b"the first half");
     monotonic_clock::subscribe_duration(milliseconds * MILLISECOND_NS).block();
     core::arch::wasm32::unreachable()
+}
+
+/// What the host tells of a request.
+fn shown(request: &IncomingRequest) -> String {
+    let fields = request.headers().entries();
+    let mut lines: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
+    lines.sort();
+    let (method, scheme) = (request.method(), request.scheme());
+    let authority = request.authority().unwrap_or_default();
+    let target = request.path_with_query().unwrap_or_default();
+    format!("{method:?} {scheme:?} {authority} {target}\n{}\n", lines.join("\n"))
+}
+
+/// Answers with the body of the request as it comes, and with its trailers.
+fn echo(request: IncomingRequest, out: ResponseOutparam) {
+    let (Ok(incoming), Some(body)) = (request.consume(), begin(out)) else { return };
+    if let (Ok(from), Ok(to)) = (incoming.stream(), body.write()) {
+        while let Ok(bytes) = from.blocking_read(WRITE_BYTES as u64) {
+            if !bytes.is_empty() && to.blocking_write_and_flush(&bytes).is_err() {
+                return;
+            }
+        }
+    }
+    let trailers = IncomingBody::finish(incoming);
+    trailers.subscribe().block();
+    let Some(Ok(Ok(trailers))) = trailers.get() else { return };
+    let _ = OutgoingBody::finish(body, trailers);
 }
 
 fn begin(out: ResponseOutparam) -> Option<OutgoingBody> {

@@ -4,6 +4,11 @@ use super::Page;
 
 pub(super) const PAGES: &[Page] = &[
     Page {
+        reason: "answer_lost",
+        means: "The node where the graph is was lost after it had the request: whether the request was handled is not known.",
+        remedy: "Ask again only if the request may be done twice; `ctl node list` shows how the node is.",
+    },
+    Page {
         reason: "artifact_corrupt",
         means: "An artifact on the node's disk does not hash to its digest any more. It is pulled again by itself.",
         remedy: "Wait; if it comes back, the node's disk is failing.",
@@ -127,6 +132,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Point the route at a component that exports `wasi:http/incoming-handler@0.2`.",
     },
     Page {
+        reason: "node_unreachable",
+        means: "The node where the graph is could not be reached by the node that took the request, which was not handled.",
+        remedy: "Ask again; `ctl node list` shows whether the node is down, and what runs there may be placed anew.",
+    },
+    Page {
         reason: "not_callable",
         means: "The function takes or returns something that cannot be written as text: a resource or a stream.",
         remedy: "Call another function, or call it through a component that can.",
@@ -141,6 +151,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "prepare_failed",
         means: "Preparing the graph ended early on the node, in a way that may pass. It is tried again by itself.",
         remedy: "Wait; if it stays, report it with the log of the agent.",
+    },
+    Page {
+        reason: "request_not_carried",
+        means: "The graph is on another node than the one asked, and the request is not one that can be passed on to it.",
+        remedy: "The message says why; a request with a proper host, and not by CONNECT, is passed on.",
     },
     Page {
         reason: "requirement_unmet",

@@ -1,0 +1,179 @@
+//! HTTP between agents: requests that another node answers, over HTTP/2 with the identities of both ends.
+//!
+//! It shares the port of the agents' API; which of the two a connection is for is settled in its handshake (ALPN). A
+//! body goes on as it comes, in both directions, with its trailers. Knows nothing of routes, graphs or links.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{Method, Request, Response, Uri, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use model::name::NodeName;
+use tower::Service as _;
+
+use crate::roads::{
+    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
+    STREAM_WINDOW_BYTES,
+};
+
+/// The name of the protocol in a handshake: HTTP/2 that carries requests of the ingress and of links.
+pub const PROTOCOL: &[u8] = b"weft-http";
+/// The most bytes of a head, of requests and of answers.
+pub(crate) const HEAD_MAX_BYTES: u32 = 128 << 10;
+/// A connection that ends just when a request goes out costs it another try, over the next one.
+const TRIES_MAX: usize = 3;
+/// How long a head may take: the longest deadline of a graph, and some. Which one holds, the other node knows.
+const HEAD_TIMEOUT: Duration = model::graph::DEADLINE_MAX.saturating_add(Duration::from_secs(5));
+/// The body of a request that is carried.
+pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// Carries requests to other agents.
+pub struct HttpRoad {
+    roads: Arc<Roads>,
+    lines: Pool<Line, String>,
+}
+
+type Line = http2::SendRequest<RequestBody>;
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CarryError {
+    /// It was not delivered.
+    #[error("{0}")]
+    Unreached(String),
+    /// It was delivered, or may have been: whether it was handled is not known.
+    #[error("{0}")]
+    Lost(String),
+    /// No answer came within the longest time that there is; whether it was handled is not known.
+    #[error("no answer came within {} s", HEAD_TIMEOUT.as_secs())]
+    Late,
+    /// It cannot be carried.
+    #[error("{0}")]
+    Request(&'static str),
+}
+
+impl HttpRoad {
+    /// No connections yet.
+    pub fn new(roads: Arc<Roads>) -> Self {
+        Self { roads, lines: Pool::default() }
+    }
+
+    /// Has `node` answer a request that names its host.
+    pub(crate) async fn send(
+        &self,
+        node: &NodeName,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, CarryError> {
+        let mut request = prepared(request).map_err(CarryError::Request)?;
+        let mut why = String::new();
+        for _ in 0..TRIES_MAX {
+            let line = self.lines.get(node, |line| !line.is_closed(), self.dial(node)).await;
+            let mut line = line.map_err(CarryError::Unreached)?;
+            match tokio::time::timeout(HEAD_TIMEOUT, line.try_send_request(request)).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(mut unsent)) => match unsent.take_message() {
+                    Some(back) => {
+                        request = back;
+                        why = explained(unsent.into_error());
+                    }
+                    None => return Err(CarryError::Lost(explained(unsent.into_error()))),
+                },
+                Err(_) => return Err(CarryError::Late),
+            }
+        }
+        Err(CarryError::Unreached(why))
+    }
+
+    async fn dial(&self, node: &NodeName) -> Result<Line, String> {
+        let Road { address, connector } =
+            (self.roads)(node).ok_or_else(|| "its address is not known".to_owned())?;
+        let uri: Uri = format!("http://{address}").parse().map_err(|error| format!("{address}: {error}"))?;
+        let greet = async {
+            let connection =
+                connector.with_protocols(&[PROTOCOL]).call(uri).await.map_err(|error| error.to_string())?;
+            http2::Builder::new(TokioExecutor::new())
+                .timer(TokioTimer::new())
+                .keep_alive_interval(KEEPALIVE_INTERVAL)
+                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+                .keep_alive_while_idle(true)
+                .initial_stream_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .max_header_list_size(HEAD_MAX_BYTES)
+                .handshake(connection)
+                .await
+                .map_err(explained)
+        };
+        let late = |_| format!("no answer within {} s", DIAL_TIMEOUT.as_secs());
+        let (line, connection) = tokio::time::timeout(DIAL_TIMEOUT, greet).await.map_err(late)??;
+        let node = node.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::info!(%node, why = %explained(error), "a connection for HTTP ended");
+            }
+        });
+        Ok(line)
+    }
+}
+
+/// The request as HTTP/2 has it: its host in the target. What is of the connection it came by is off already.
+fn prepared(mut request: Request<RequestBody>) -> Result<Request<RequestBody>, &'static str> {
+    if request.method() == Method::CONNECT {
+        return Err("requests with the method CONNECT are not carried to other nodes");
+    }
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.clone(),
+        None => {
+            let host = request.headers().get(HOST).ok_or("the request names no host")?;
+            Authority::try_from(host.as_bytes()).map_err(|_| "its header `host` is not a host")?
+        }
+    };
+    let mut target = std::mem::take(request.uri_mut()).into_parts();
+    target.scheme = Some(Scheme::HTTP);
+    target.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(target).map_err(|_| "its target is not one")?;
+    *request.version_mut() = Version::HTTP_2;
+    request.headers_mut().remove(HOST);
+    Ok(request)
+}
+
+/// The error with its causes: hyper's own words say little.
+fn explained(error: hyper::Error) -> String {
+    format!("{:#}", anyhow::Error::new(error))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use http_body_util::{BodyExt as _, Empty};
+
+    use super::*;
+
+    fn request(target: &str, headers: &[(&str, &str)]) -> Request<RequestBody> {
+        let mut request = Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(Empty::new().map_err(|never| match never {}).boxed_unsync()).unwrap()
+    }
+
+    #[test]
+    fn the_host_of_the_target_counts_before_that_of_the_header() {
+        let carried = prepared(request("http://x.example/a", &[("host", "other")])).unwrap();
+        assert_eq!(carried.uri(), "http://x.example/a");
+        let carried = prepared(request("/a?b=c", &[("host", "a.example:81"), ("x-stays", "2")])).unwrap();
+        assert_eq!(carried.uri(), "http://a.example:81/a?b=c");
+        assert_eq!((carried.version(), carried.headers().len()), (Version::HTTP_2, 1));
+        assert_eq!(prepared(request("/", &[])).unwrap_err(), "the request names no host");
+        assert!(prepared(request("/", &[("host", "a b")])).is_err());
+        let mut connect = request("a.example:80", &[]);
+        *connect.method_mut() = Method::CONNECT;
+        assert!(prepared(connect).is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! Route maps.
+
+use model::id::StateRevision;
+use model::routing::{PlacedRoute, RouteMap};
+
+use super::assignment::peers;
+use super::{DecodeError, each, parse, read, required};
+use crate::weft::node::v1 as wire;
+
+impl From<RouteMap> for wire::RouteMap {
+    fn from(map: RouteMap) -> Self {
+        Self {
+            cluster: map.cluster.into(),
+            at: map.at.0,
+            routes: map.routes.into_iter().map(Into::into).collect(),
+            nodes: map.nodes.into_iter().map(|(node, peer)| (node.into(), peer.into())).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::RouteMap> for RouteMap {
+    type Error = DecodeError;
+
+    fn try_from(map: wire::RouteMap) -> Result<Self, DecodeError> {
+        Ok(Self {
+            cluster: read("cluster", map.cluster)?,
+            at: StateRevision(map.at),
+            routes: each("routes", map.routes)?,
+            nodes: peers("nodes", map.nodes)?,
+        })
+    }
+}
+
+impl From<PlacedRoute> for wire::PlacedRoute {
+    fn from(placed: PlacedRoute) -> Self {
+        Self {
+            graph: placed.graph.into(),
+            route: Some(placed.route.into()),
+            node: placed.node.into(),
+        }
+    }
+}
+
+impl TryFrom<wire::PlacedRoute> for PlacedRoute {
+    type Error = DecodeError;
+
+    fn try_from(placed: wire::PlacedRoute) -> Result<Self, DecodeError> {
+        Ok(Self {
+            graph: parse("graph", &placed.graph)?,
+            route: required("route", placed.route)?.try_into()?,
+            node: read("node", placed.node)?,
+        })
+    }
+}

@@ -3,22 +3,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use ::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use bytes::Bytes;
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
+use chaos_tests::http::{self, raw};
 use chaos_tests::traffic::{Client, Load};
 use chaos_tests::wait::{SOON, holds, until};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use trust::{Expect, Keyring};
+use trust::Keyring;
 
 const FAULTY: &str = "faulty.localhost";
 
@@ -46,20 +45,6 @@ async fn known(cluster: &Cluster, node: &str, host: &str) {
         _ => Ok(()),
     })
     .await;
-}
-
-/// The answer to a request as it stands here, without what differs each time.
-async fn raw(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
-    let differs = |line: &&str| !line.starts_with("date: ") && !line.starts_with("weft-request-id: ");
-    let mut lines: Vec<&str> = answer.split("\r\n").filter(differs).collect();
-    // The order of headers says nothing.
-    let body = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
-    lines[1.min(body)..body].sort_unstable();
-    lines.join("\n")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,8 +111,7 @@ async fn bodies_go_on_as_they_come_with_their_trailers() {
     let cluster = faulty_on_n1(2).await;
     known(&cluster, "n2", FAULTY).await;
     let stream = TcpStream::connect(cluster.ingress_address_of("n2")).await.unwrap();
-    let (mut sender, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let (parts, body) = tokio::sync::mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
     let frames = tokio_stream::wrappers::ReceiverStream::new(body);
@@ -277,17 +261,11 @@ async fn requests_that_another_node_passed_on_are_answered_before_their_node_end
     assert!(status.success(), "{status}");
 }
 
-/// One request on the port of n1's API, as somebody; as its ingress's peers would send it.
+/// The status that n1's agent gives to a request that somebody carries there.
 async fn carried(cluster: &Cluster, keyring: Keyring, host: &str) -> Result<StatusCode, String> {
-    let uid = cluster.keyring_of("n1").identity().id().uid().clone();
-    let connector = trust::connector(keyring, Expect::Node(uid)).with_protocols(&[b"weft-http"]);
-    let connection = connector.connect(cluster.agent_api_address()).await.map_err(|error| error.to_string())?;
-    let shaken = http2::handshake(TokioExecutor::new(), TokioIo::new(connection)).await;
-    let (mut sender, connection) = shaken.map_err(|error| error.to_string())?;
-    tokio::spawn(connection);
+    let mut agent = http::to_agent(cluster, keyring).await?;
     let request = Request::get(format!("http://{host}/")).body(Full::<Bytes>::default()).unwrap();
-    let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-    Ok(answer.status())
+    Ok(agent.send_request(request).await.map_err(|error| error.to_string())?.status())
 }
 
 #[tokio::test(flavor = "multi_thread")]

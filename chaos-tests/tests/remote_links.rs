@@ -64,7 +64,11 @@ async fn three_nodes_answer_as_one_does() {
     assert_eq!(conversation(&cluster).await, masked);
     assert!(ctl.done(&["status", "customers"]).await.contains("n1, n2, n3"));
     let elsewhere = Client::new(cluster.ingress_address_of("n2"), HOST).get("/customers").await;
-    assert_eq!((elsewhere.status, &elsewhere.body), (200, &masked.last().unwrap().1), "every ingress serves every route");
+    assert_eq!(
+        (elsewhere.status, &elsewhere.body),
+        (200, &masked.last().unwrap().1),
+        "every ingress serves every route"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,6 +112,13 @@ impl InterfaceName {
         format!("{}:{}/{}", self.namespace, self.package, self.interface)
     }
 
+    /// Whether this is the interface that takes HTTP requests, `wasi:http/incoming-handler@0.2`. A call of it is one
+    /// request with its answer, and goes to another node as that.
+    pub fn is_http_handler(&self) -> bool {
+        (&*self.namespace, &*self.package, &*self.interface) == ("wasi", "http", "incoming-handler")
+            && self.track() == Track::Minor(2)
+    }
+
     /// Whether both name the same interface on the same semver track.
     pub fn same_track(&self, other: &Self) -> bool {
         self.namespace == other.namespace

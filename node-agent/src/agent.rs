@@ -108,7 +108,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         Some(Road { address: peer.address, connector })
     });
     let routes = RouteTableHandle::new(config.name.clone());
-    let answers = Arc::new(Answers::new(routes.clone(), traces.clone(), HttpRoad::new(roads.clone())));
+    let http_road = Arc::new(HttpRoad::new(roads.clone()));
+    let reach = Reach::new(assigned.clone(), audit);
+    let answers = Arc::new(Answers::new(routes.clone(), traces.clone(), http_road.clone(), reach.clone()));
     let ingress = Ingress::bind(config.ingress_listen, limits, answers.clone())
         .await
         .map_err(|source| AgentError::Listen { address: config.ingress_listen, source })?;
@@ -131,12 +133,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         pool,
         egress,
         roads,
+        http_road,
         traces: traces.clone(),
     };
     let host = Host::open(host, logs.clone())?;
 
     let description = describe(&config, uid, api_address, ingress_address, pool);
-    let reach = Reach::new(assigned.clone(), audit);
     let runner = Wasm {
         host,
         artifacts: artifacts.clone(),

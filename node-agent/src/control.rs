@@ -109,7 +109,8 @@ impl Control {
 
         let reconciler =
             Reconciler::new(parts.runner, parts.artifacts, parts.logs.clone(), desired.clone(), report_sender);
-        let doors = api::Doors { listener: parts.listener, keyring: parts.keyring.clone(), answers: parts.answers };
+        let doors =
+            api::Doors { listener: parts.listener, keyring: parts.keyring.clone(), answers: parts.answers };
         let api = api::serve::<R>(doors, reconciler.table(), parts.reach, parts.logs, stop_api.clone());
         let session = Session {
             control_plane: parts.control_plane,

@@ -213,11 +213,10 @@ fn assignment() -> impl Strategy<Value = Assignment> {
 }
 
 fn routes() -> impl Strategy<Value = RouteMap> {
-    let placed = (key(), linked(), node_name())
-        .prop_map(|(graph, linked, node)| {
-            let routes = linked.ingress.into_iter();
-            routes.map(|route| PlacedRoute { graph: graph.clone(), route, node: node.clone() }).collect::<Vec<_>>()
-        });
+    let placed = (key(), linked(), node_name()).prop_map(|(graph, linked, node)| {
+        let routes = linked.ingress.into_iter();
+        routes.map(|route| PlacedRoute { graph: graph.clone(), route, node: node.clone() }).collect::<Vec<_>>()
+    });
     let peer = (text(), uid()).prop_map(|(address, uid)| Peer { address, uid });
     (some_text(), any::<u64>(), placed, btree_map(node_name(), peer, 0..3)).prop_map(
         |(cluster, at, routes, nodes)| RouteMap {

@@ -103,7 +103,9 @@ impl Graphs {
 
 /// A warning for each link between two nodes whose loss ends its caller.
 fn apart(linked: &LinkedGraph, placement: &Placement) -> Vec<String> {
-    let remote = linked.links.iter().filter(|link| placement.is_remote(link) && link.terms.on_loss.is_none());
+    // A request that is lost on the way is answered as such.
+    let ends_its_caller = |link: &&Link| link.terms.on_loss.is_none() && !link.interface.is_http_handler();
+    let remote = linked.links.iter().filter(|link| placement.is_remote(link)).filter(ends_its_caller);
     let warning = |link: &Link| {
         let there = link.to.member().map_or(&placement.home, |to| placement.node_of(to));
         format!(

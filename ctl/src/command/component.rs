@@ -8,6 +8,7 @@ use graph::interface::{self, ComponentType, Interface};
 use graph::link::{builtin, verdict};
 use model::digest::Digest;
 use model::graph::ARTIFACT_MAX;
+use model::interface::InterfaceName;
 use model::linked::Verdict;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -122,7 +123,7 @@ fn paragraphs(component: &ComponentType, is_wide: bool) -> String {
         }
         let longest = interface.functions.iter().map(|function| function.name.len()).max().unwrap_or(0);
         for function in &interface.functions {
-            let _ = writeln!(out, "  {:longest$}  {}", function.name, verdict(function));
+            let _ = writeln!(out, "  {:longest$}  {}", function.name, verdict(&interface.name, function));
             if is_wide {
                 let _ = writeln!(out, "  {:longest$}  {function}", "");
             }
@@ -153,7 +154,9 @@ fn satisfied_by(interface: &Interface) -> &'static str {
 fn value(component: &ComponentType, digest: &Digest, size: u64) -> Value {
     let side = |interfaces: &[Interface], is_import: bool| -> Vec<Value> {
         let one = |interface: &Interface| {
-            let functions: Vec<Value> = interface.functions.iter().map(function_value).collect();
+            let functions =
+                interface.functions.iter().map(|function| function_value(&interface.name, function));
+            let functions: Vec<Value> = functions.collect();
             let mut value = json!({"interface": interface.name.to_string(), "functions": functions});
             if is_import {
                 value["satisfiedBy"] = satisfied_by(interface).into();
@@ -171,8 +174,8 @@ fn value(component: &ComponentType, digest: &Digest, size: u64) -> Value {
     })
 }
 
-fn function_value(function: &graph::interface::FunctionType) -> Value {
-    let (reach, why) = match verdict(function) {
+fn function_value(interface: &InterfaceName, function: &graph::interface::FunctionType) -> Value {
+    let (reach, why) = match verdict(interface, function) {
         Verdict::Remotable => ("remotable", String::new()),
         Verdict::RemotableWithLease { why } => ("remotable-with-lease", why),
         Verdict::LocalOnly { why } => ("local-only", why),

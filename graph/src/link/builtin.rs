@@ -34,9 +34,6 @@ const WASI: &[(&str, &[&str])] = &[
 const DRAFTS: &[&str] =
     &["wasi:config/store@0.2.0-draft", "wasi:logging/logging@0.1.0-draft", "fermyon:spin/variables@2.0.0"];
 
-/// The interface that ingress calls.
-pub const INCOMING_HANDLER: (&str, &str, &str) = ("wasi", "http", "incoming-handler");
-
 /// Whether the node's host satisfies this import.
 pub fn is_offered(name: &InterfaceName) -> bool {
     let wasi = name.namespace == "wasi"
@@ -50,12 +47,6 @@ pub fn is_offered(name: &InterfaceName) -> bool {
 /// Whether this is an interface of WASI that a node does not grant.
 pub fn is_known_wasi(name: &InterfaceName) -> bool {
     name.namespace == "wasi"
-}
-
-/// Whether this is the interface that ingress calls.
-pub fn is_incoming_handler(name: &InterfaceName) -> bool {
-    (name.namespace.as_str(), name.package.as_str(), name.interface.as_str()) == INCOMING_HANDLER
-        && name.track() == Track::Minor(2)
 }
 
 /// `fermyon:spin/sqlite@2.0.0`, as every provider of it must have it.

@@ -84,6 +84,7 @@ pub fn link(
     chain::interpose(key, spec, types, policies, &mut linked, &mut findings, &mut warnings);
     linked.links.sort_by(|a, b| (&a.from, &a.interface).cmp(&(&b.from, &b.interface)));
     verdict::bound_sessions(&mut linked.links);
+    verdict::keep_instances_whole(&mut linked.links);
     shape::check(&linked, types, &mut findings);
     let unreached = spec.capabilities.keys().filter(|name| !linked.capabilities.contains_key(*name));
     warnings.extend(unreached.map(|name| {

@@ -79,7 +79,7 @@ pub(super) fn new_link(from: ComponentName, import: &Interface, to: Target, wiri
             verdict: if is_host {
                 Verdict::LocalOnly { why: "served by the node's own host".to_owned() }
             } else {
-                verdict(function)
+                verdict(&import.name, function)
             },
         })
         .collect();
@@ -319,7 +319,7 @@ impl<'a> Graph<'a> {
         for (index, route) in self.spec.ingress.iter().enumerate() {
             let handles = self
                 .type_of(&route.to)
-                .is_some_and(|found| found.exports.iter().any(|e| builtin::is_incoming_handler(&e.name)));
+                .is_some_and(|found| found.exports.iter().any(|export| export.name.is_http_handler()));
             if !handles {
                 let message = format!("{} does not export wasi:http/incoming-handler@0.2", route.to);
                 findings.push(Finding::new("unknown_export", Place::Ingress(index), message));

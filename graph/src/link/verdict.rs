@@ -2,14 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::interface::InterfaceName;
 use model::link::{BINDINGS_MAX, FLAGS_MAX, NAME_MAX_BYTES, TYPES_DEPTH_MAX, TYPES_MAX};
 use model::linked::{Link, Verdict};
 use model::name::ComponentName;
 
 use crate::interface::types::{FunctionType, Resource, Type};
 
-/// The verdict of one function.
-pub fn verdict(function: &FunctionType) -> Verdict {
+/// The verdict of one function of an interface.
+pub fn verdict(interface: &InterfaceName, function: &FunctionType) -> Verdict {
+    if is_http(interface, function) {
+        return Verdict::Remotable;
+    }
     let mut found = Found { local: BTreeSet::new(), leased: BTreeSet::new(), left: TYPES_MAX };
     if function.is_async {
         found.local.insert("async func".to_owned());
@@ -26,6 +30,42 @@ pub fn verdict(function: &FunctionType) -> Verdict {
         Verdict::Remotable
     } else {
         Verdict::RemotableWithLease { why: join(&found.leased) }
+    }
+}
+
+/// Whether a call of it is an HTTP request, which is carried as that: its resources are the host's at both ends.
+fn is_http(interface: &InterfaceName, function: &FunctionType) -> bool {
+    let is_own = |wit: &Type, name: &str| match wit {
+        Type::Own(Resource { interface: Some(of), name: found }) => {
+            of.path() == "wasi:http/types" && of.track() == interface.track() && found == name
+        }
+        _ => false,
+    };
+    interface.is_http_handler()
+        && !function.is_async
+        && function.result.is_none()
+        && matches!(&function.parameters[..], [(_, request), (_, out)]
+            if is_own(request, "incoming-request") && is_own(out, "response-outparam"))
+}
+
+/// All links of an instance to a provider lead to one instance of it, and a carried request has one of its own: one that
+/// is not the only link to its provider stays on the node.
+pub(super) fn keep_instances_whole(links: &mut [Link]) {
+    let mut ways: BTreeMap<(ComponentName, ComponentName), usize> = BTreeMap::new();
+    for link in &*links {
+        if let Some(to) = link.to.member() {
+            *ways.entry((link.from.clone(), to.clone())).or_default() += 1;
+        }
+    }
+    for link in links.iter_mut().filter(|link| link.interface.is_http_handler()) {
+        let to = link.to.member().cloned();
+        let count = to.and_then(|to| ways.get(&(link.from.clone(), to))).copied().unwrap_or_default();
+        if count > 1 {
+            for function in &mut link.functions {
+                let why = "it shares its provider's instance with another link".to_owned();
+                function.verdict = Verdict::LocalOnly { why };
+            }
+        }
     }
 }
 

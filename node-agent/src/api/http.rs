@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use model::id::Uid;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -44,17 +45,18 @@ impl FromNodes {
             return Some(connection);
         }
         let peer = connection.peer().clone();
-        if peer.id.as_ref().is_none_or(|id| id.role() != Role::Node) {
+        let Some(id) = peer.id.as_ref().filter(|id| id.role() == Role::Node) else {
             tracing::info!(?peer, "HTTP is carried for nodes alone; the connection is cut");
             return None;
-        }
+        };
+        let caller = id.uid().clone();
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             tracing::warn!(?peer, "there is no room for one more connection that carries HTTP; it is cut");
             return None;
         };
         let (answers, stop) = (self.answers.clone(), self.stop.clone());
         self.connections.spawn(async move {
-            serve(connection, answers, stop).await;
+            serve(connection, caller, answers, stop).await;
             drop(place);
         });
         None
@@ -67,10 +69,14 @@ impl FromNodes {
     }
 }
 
-async fn serve(connection: Connection, answers: Arc<Answers>, stop: CancellationToken) {
+async fn serve(connection: Connection, caller: Uid, answers: Arc<Answers>, stop: CancellationToken) {
+    let shared = Arc::new((answers, caller));
     let service = service_fn(move |request: Request<Incoming>| {
-        let answers = answers.clone();
-        async move { Ok::<_, Infallible>(answers.answer_node(request).await) }
+        let shared = shared.clone();
+        async move {
+            let (answers, caller) = &*shared;
+            Ok::<_, Infallible>(answers.answer_node(caller, request).await)
+        }
     });
     let serving = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

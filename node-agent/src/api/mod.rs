@@ -85,11 +85,12 @@ pub async fn serve<R: Runner>(
         health.set_not_serving::<LogsServer<logs::Logs>>().await;
     };
     let from_nodes = Arc::new(http::FromNodes::new(doors.answers, stop.clone()));
-    let acceptor = Acceptor::new(doors.keyring, Clients::Required).with_protocols(&[HTTP2, http_road::PROTOCOL]);
+    let acceptor =
+        Acceptor::new(doors.keyring, Clients::Required).with_protocols(&[HTTP2, http_road::PROTOCOL]);
     let to_http = from_nodes.clone();
-    let incoming = acceptor.incoming(doors.listener).filter_map(move |accepted| {
-        ready(accepted.map(|connection| to_http.take(connection)).transpose())
-    });
+    let incoming = acceptor
+        .incoming(doors.listener)
+        .filter_map(move |accepted| ready(accepted.map(|connection| to_http.take(connection)).transpose()));
     let serving = Server::builder()
         .max_concurrent_streams(CALLS_MAX)
         .http2_keepalive_interval(Some(KEEP_ALIVE_INTERVAL))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use model::graph::Settings;
 use model::interface::InterfaceName;
+use model::link::GraphVersion;
 use model::log::LogSource;
 use model::name::ComponentName;
 use wasmtime::component::types::ComponentItem;
@@ -24,9 +25,11 @@ use wasmtime_wasi_http::{RequestOptions, WasiHttp, WasiHttpView as _};
 use crate::host::capabilities::sqlite::Database;
 use crate::host::capabilities::{config, logging, sqlite, variables};
 use crate::host::fuse::{Behind, Slot};
+use crate::host::handler;
 use crate::host::remote::{self, Remotes};
 use crate::host::state::State;
 use crate::host::stdio::LineStream;
+use crate::http_road::HttpRoad;
 use crate::link::session::Remote;
 
 /// What the slots of a slice are filled with.
@@ -35,6 +38,10 @@ pub(crate) struct Offers<'a> {
     pub(crate) settings: &'a BTreeMap<ComponentName, Arc<Settings>>,
     /// The databases of the graph, by capability.
     pub(crate) databases: &'a BTreeMap<ComponentName, Arc<Database>>,
+    /// Which graph it is.
+    pub(crate) version: &'a GraphVersion,
+    /// The way to HTTP handlers on other nodes.
+    pub(crate) road: &'a Arc<HttpRoad>,
 }
 
 /// Why a component cannot be linked.
@@ -85,6 +92,10 @@ pub(crate) fn link(
     for (name, item) in ty.imports(engine) {
         match slots.get(name) {
             Some(slot) => match (&slot.behind, &item.ty) {
+                (Behind::Remote(there), _) if slot.interface.is_http_handler() => {
+                    handler::offer(&mut linker, name, slot, there, offers.version, offers.road)
+                        .map_err(wrong)?;
+                }
                 (Behind::Remote(there), ComponentItem::ComponentInstance(instance)) => {
                     remote::offer(engine, &mut linker, name, instance, slot, there, &mut remotes)
                         .map_err(wrong)?;

@@ -13,6 +13,7 @@ mod egress;
 mod engine;
 mod fuse;
 mod grant;
+mod handler;
 mod instance;
 mod invoke;
 mod link;
@@ -56,6 +57,7 @@ use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
 use self::request_id::RequestIds;
+use crate::http_road::HttpRoad;
 use crate::link::carrier::Carrier;
 use crate::logs::LogBook;
 use crate::roads::Roads;
@@ -74,6 +76,8 @@ pub struct HostConfig {
     pub egress: EgressLimits,
     /// The ways to the agents of other nodes.
     pub roads: Arc<Roads>,
+    /// Carries requests to them.
+    pub http_road: Arc<HttpRoad>,
     /// Told of calls over links.
     pub traces: Traces,
 }
@@ -114,6 +118,7 @@ struct Parts {
     databases: Databases,
     client: Arc<Client>,
     carrier: Arc<Carrier>,
+    http_road: Arc<HttpRoad>,
     logs: LogBook,
     /// One permit for each linear memory of the pool.
     room: Arc<Semaphore>,
@@ -162,6 +167,7 @@ impl Host {
             databases: Databases::default(),
             client: Arc::new(Client::new(config.egress)),
             carrier: Arc::new(Carrier::new(config.roads)),
+            http_road: config.http_road,
             logs,
             room: Arc::new(Semaphore::new(config.pool.memories as usize)),
             pool: config.pool,

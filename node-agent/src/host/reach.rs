@@ -9,16 +9,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use model::id::Uid;
-use model::link::{GraphVersion, LinkFailure, LinkReason, Open};
+use model::link::{Binding, Body, GraphVersion, LinkFailure, LinkReason, Open};
 use model::name::NodeName;
 use tokio::sync::watch;
 
-use crate::told::Assigned;
 use crate::audit::Audit;
+use crate::host::body::Body as AnswerBody;
 use crate::host::grant::{self, Denial};
 use crate::host::provide::Inbound;
 use crate::host::running::Running;
+use crate::host::{handler, request};
+use crate::told::Assigned;
 
 /// How long a graph can be reached that does not serve here: no longer, or not yet.
 const LINGER: Duration = Duration::from_secs(30);
@@ -136,26 +140,56 @@ impl Reach {
 
     /// Lives one session to its end, if `caller` may have it.
     pub(crate) async fn session(&self, caller: &Uid, open: Open, inbound: Inbound) {
+        match self.granted(caller, &open).await {
+            Ok(running) => running.session(open, inbound).await,
+            Err(failure) => inbound.refuse(failure).await,
+        }
+    }
+
+    /// Answers a request over a link, if `caller` may send it; gives one back that did not come over a link.
+    pub(crate) async fn request(
+        &self,
+        caller: &Uid,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Request<Incoming>> {
+        let Some(frames) = request.headers_mut().remove(handler::LINK) else { return Err(request) };
+        let opened = match handler::decode(&frames).map(<[Body; 2]>::try_from) {
+            Ok(Ok([Body::Open(open), Body::Call(call)])) if is_request(&open) => Ok((open, call)),
+            Ok(_) => Err("it does not open a session for one request".to_owned()),
+            Err(error) => Err(error),
+        };
+        let (open, call) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                let message = format!("the request is wrong: {error}");
+                return Ok(request::link_failed(LinkFailure::new(LinkReason::Protocol, message)));
+            }
+        };
+        Ok(match self.granted(caller, &open).await {
+            Ok(running) => running.handle_link(&open, &call, request).await,
+            Err(failure) => request::link_failed(failure),
+        })
+    }
+
+    /// The graph that a session is for, once it can be reached, if `caller` may have the session.
+    async fn granted(&self, caller: &Uid, open: &Open) -> Result<Arc<Running>, LinkFailure> {
         let found = self.arrival(&open.version).await;
+        let GraphVersion { graph, generation, .. } = &open.version;
         let granted = match (found, self.node(caller)) {
             (_, None) => Err(Denial::UnknownNode),
-            (Some(running), Some(node)) => grant::check(&running.plan, &open, &node).map(|()| running),
+            (Some(running), Some(node)) => grant::check(&running.plan, open, &node).map(|()| running),
             (None, Some(node)) if self.may_wait(&open.version, &node) => {
-                let GraphVersion { graph, generation, .. } = open.version;
                 let message = format!("generation {generation} of {graph} does not serve on this node");
-                return inbound.refuse(LinkFailure::new(LinkReason::Unavailable, message)).await;
+                return Err(LinkFailure::new(LinkReason::Unavailable, message));
             }
             (None, Some(_)) => Err(Denial::UnknownGeneration),
         };
-        match granted {
-            Ok(running) => running.session(open, inbound).await,
-            Err(why) => {
-                let Open { version: GraphVersion { graph, generation, .. }, from, to, .. } = &open;
-                let asked = format!("{from} -> {to} of generation {generation} of {graph}");
-                self.audit.refused("link_denied", caller, &asked, why);
-                inbound.refuse(LinkFailure::new(LinkReason::Denied, grant::DENIED)).await;
-            }
-        }
+        granted.map_err(|why| {
+            let Open { from, to, .. } = open;
+            let asked = format!("{from} -> {to} of generation {generation} of {graph}");
+            self.audit.refused("link_denied", caller, &asked, why);
+            LinkFailure::new(LinkReason::Denied, grant::DENIED)
+        })
     }
 
     /// Whether the caller's node has a part in an older generation of the graph, and so may be told that the newer one
@@ -167,4 +201,10 @@ impl Reach {
         let mut coming = assignment.iter().flat_map(|assignment| &assignment.graphs);
         is_here || coming.any(|graph| grant::may_wait(graph, version, node))
     }
+}
+
+/// Whether what is asked for is one HTTP request.
+fn is_request(open: &Open) -> bool {
+    let [Binding { interface, function, .. }] = &open.functions[..] else { return false };
+    interface.is_http_handler() && function == handler::HANDLE
 }

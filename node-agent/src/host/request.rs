@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
 use http::{HeaderName, StatusCode};
 use hyper::body::Incoming;
-use model::link::{LinkFailure, LinkReason};
+use model::link::{self, Call as LinkCall, LinkFailure, LinkReason, Open};
 use model::log::Level;
+use model::name::ComponentName;
 use model::route::HttpRoute;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wasmtime::component::{Resource, ResourceTable};
@@ -18,16 +19,26 @@ use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamCo
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use crate::host::body::{self, Body, GuestBody};
+use crate::host::handler;
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::{Pass, Running};
 use crate::host::state::Call;
-use crate::traces::Trace;
+use crate::traces::{Over, Trace};
 
 /// Carries the request's id to the client; `ctl logs --request` takes it.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("weft-request-id");
 
 /// How long a request waits for room in the pool.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is asked of a component by one request.
+struct Asked<'a> {
+    to: &'a ComponentName,
+    id: &'a Arc<str>,
+    /// The longest that whoever asks waits; the component's own deadline ends it earlier.
+    longest: Duration,
+    trace: Trace,
+}
 
 type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
 type Guest = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -40,7 +51,7 @@ struct Ended {
 }
 
 /// What the client is told where the component gave no response.
-enum Refusal {
+pub(crate) enum Refusal {
     Failed,
     Deadline,
     Busy,
@@ -59,7 +70,10 @@ impl Running {
     ) -> http::Response<Body> {
         let id = self.host.request_id();
         let pass = self.traffic.enter();
-        let mut response = match self.answer(route, (request, trace), &id, pass).await {
+        let request = with_authority(request, route);
+        let prepared = self.entries.get(&route.to);
+        let asked = Asked { to: &route.to, id: &id, longest: Duration::MAX, trace };
+        let mut response = match self.answer(prepared, asked, request, pass).await {
             Ok(response) => response,
             Err(refusal) => refusal.response(&id),
         };
@@ -69,15 +83,45 @@ impl Running {
         response
     }
 
+    /// Answers a request that came over a link, which is granted. What failed is told in a header.
+    pub(crate) async fn handle_link(
+        &self,
+        open: &Open,
+        call: &LinkCall,
+        request: http::Request<Incoming>,
+    ) -> http::Response<Body> {
+        let pass = self.traffic.enter();
+        let trace = self.host.traces().at(call.trace, open.trace_state.clone());
+        let mut span = trace.answering(|| {
+            let interface = &open.functions.first()?.interface;
+            let (graph, node) = (self.key(), self.plan.site().node);
+            Some(Over { graph, from: &open.from, to: &open.to, node, interface, function: handler::HANDLE })
+        });
+        let id = Arc::from(open.request.as_str());
+        let longest = Duration::from_micros(call.deadline_us);
+        let prepared = self.providers.get(&open.to).map(|provider| provider.prepared());
+        let asked = Asked { to: &open.to, id: &id, longest, trace: span.trace().clone() };
+        let answer = self.answer(prepared, asked, request, pass).await;
+        match span.ended(answer.map_err(|refusal| refusal.as_failure())) {
+            Ok(mut response) => {
+                // A guest says nothing in the agents' own words.
+                response.headers_mut().remove(handler::LINK_FAILED);
+                response
+            }
+            Err(failure) => link_failed(failure),
+        }
+    }
+
     async fn answer(
         &self,
-        route: &HttpRoute,
-        (request, trace): (http::Request<Incoming>, Trace),
-        id: &Arc<str>,
+        prepared: Option<&Arc<Prepared>>,
+        asked: Asked<'_>,
+        request: http::Request<Incoming>,
         pass: Pass,
     ) -> Result<http::Response<Body>, Refusal> {
-        let say = |level, message: &str| self.log.agent(Some(&route.to), Some(id), level, message);
-        let Some(prepared) = self.entries.get(&route.to).filter(|prepared| prepared.handle.is_some()) else {
+        let Asked { to, id, longest, trace } = asked;
+        let say = |level, message: &str| self.log.agent(Some(to), Some(id), level, message);
+        let Some(prepared) = prepared.filter(|prepared| prepared.handle.is_some()) else {
             say(Level::Error, "the component exports no `wasi:http/incoming-handler@0.2`");
             return Err(Refusal::NoHandler);
         };
@@ -85,10 +129,9 @@ impl Running {
             say(Level::Warn, "no room in this node's pool of instances");
             return Err(Refusal::Busy);
         };
-        let deadline = Instant::now() + prepared.deadline;
+        let deadline = Instant::now() + prepared.deadline.min(longest);
         let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
         let (sender, mut receiver) = oneshot::channel();
-        let request = with_authority(request, route);
         let mut guest: Guest = Box::pin(run(prepared.clone(), call, request, sender, room));
         // The guest runs here until it answers: no task is made for a response that is whole when the guest ends.
         let (answer, ended) = tokio::select! {
@@ -99,14 +142,14 @@ impl Running {
         match (answer, ended) {
             // Nothing of the response was sent yet: a refusal says more than half an answer.
             (Some(Ok(_)), Some(ended)) if ended.cut => {
-                self.say_ended(&ended, route, id);
+                self.say_ended(&ended, to, id);
                 Err(refusal(&ended))
             }
             (Some(Ok(response)), ended) => {
                 let guest = match ended {
-                    None => Some(body::Running(Some(self.run_on(guest, route, id)))),
+                    None => Some(body::Running(Some(self.run_on(guest, to, id)))),
                     Some(ended) => {
-                        self.say_ended(&ended, route, id);
+                        self.say_ended(&ended, to, id);
                         None
                     }
                 };
@@ -122,7 +165,7 @@ impl Running {
                     Some(ended) => ended,
                     None => guest.await,
                 };
-                self.say_ended(&ended, route, id);
+                self.say_ended(&ended, to, id);
                 if ended.call.is_ok() {
                     say(Level::Error, "the component returned without a response");
                 }
@@ -132,8 +175,8 @@ impl Running {
     }
 
     /// Lets the guest go on behind its response.
-    fn run_on(&self, guest: Guest, route: &HttpRoute, id: &Arc<str>) -> tokio::task::JoinHandle<()> {
-        let (log, component, id) = (self.log.clone(), route.to.clone(), id.clone());
+    fn run_on(&self, guest: Guest, to: &ComponentName, id: &Arc<str>) -> tokio::task::JoinHandle<()> {
+        let (log, component, id) = (self.log.clone(), to.clone(), id.clone());
         let pass = self.traffic.enter();
         tokio::spawn(async move {
             if let Some(reason) = guest.await.reason() {
@@ -143,9 +186,9 @@ impl Running {
         })
     }
 
-    fn say_ended(&self, ended: &Ended, route: &HttpRoute, id: &str) {
+    fn say_ended(&self, ended: &Ended, to: &ComponentName, id: &str) {
         if let Some(reason) = ended.reason() {
-            self.log.agent(Some(&route.to), Some(id), Level::Error, &reason);
+            self.log.agent(Some(to), Some(id), Level::Error, &reason);
         }
     }
 }
@@ -154,7 +197,7 @@ impl Running {
 async fn run(
     prepared: Arc<Prepared>,
     call: Call,
-    request: http::Request<Incoming>,
+    mut request: http::Request<Incoming>,
     sender: oneshot::Sender<Answer>,
     room: OwnedSemaphorePermit,
 ) -> Ended {
@@ -162,7 +205,11 @@ async fn run(
     let mut store = prepared.store(call);
     let call = until(deadline, async {
         let instance = prepared.instantiate(&mut store).await?;
+        let is_taken = request.headers_mut().remove(handler::BODY_TAKEN).is_some();
         let incoming = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
+        if is_taken {
+            store.data_mut().table.get_mut(&incoming)?.body = None;
+        }
         let out = store.data_mut().http().new_response_outparam(sender)?;
         let Some(handle) = &prepared.handle else { return Ok(()) };
         type Arguments = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
@@ -185,6 +232,16 @@ fn cut_unfinished(table: &mut ResourceTable) -> bool {
         cut = true;
     }
     cut
+}
+
+/// Tells the caller's node why there is no answer.
+pub(crate) fn link_failed(failure: LinkFailure) -> http::Response<Body> {
+    let mut response = http::Response::new(Body::text(Vec::new()));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    if let Ok(value) = HeaderValue::try_from(handler::encode([link::Body::Failed(failure)])) {
+        response.headers_mut().insert(handler::LINK_FAILED, value);
+    }
+    response
 }
 
 /// Guests are promised an authority, which HTTP/1.0 need not send.
@@ -227,18 +284,35 @@ fn refusal(ended: &Ended) -> Refusal {
     match ended.call {
         Err(CallError::Deadline) => Refusal::Deadline,
         Ok(()) => Refusal::Failed,
-        Err(CallError::Trap(ref error)) => match error.downcast_ref::<LinkFailure>() {
-            Some(LinkFailure { reason: LinkReason::Deadline, .. }) => Refusal::Deadline,
-            Some(LinkFailure { reason, .. }) if reason.is_undelivered() || *reason == LinkReason::Lost => {
-                Refusal::Link(*reason)
-            }
-            _ => Refusal::Failed,
-        },
+        Err(CallError::Trap(ref error)) => {
+            error.downcast_ref::<LinkFailure>().map_or(Refusal::Failed, Refusal::of_link)
+        }
     }
 }
 
 impl Refusal {
-    fn response(self, id: &str) -> http::Response<Body> {
+    /// As a lost or failed call over a link is told.
+    pub(crate) fn of_link(failure: &LinkFailure) -> Self {
+        match failure.reason {
+            LinkReason::Deadline => Self::Deadline,
+            reason if reason.is_undelivered() || reason == LinkReason::Lost => Self::Link(reason),
+            _ => Self::Failed,
+        }
+    }
+
+    /// The same for the caller's node, where the request came over a link.
+    fn as_failure(&self) -> LinkFailure {
+        let (reason, message) = match self {
+            Self::Failed => (LinkReason::Trapped, "the provider failed"),
+            Self::Deadline => (LinkReason::Deadline, "the provider did not answer in time"),
+            Self::Busy => (LinkReason::Busy, "the provider's node has no room for an instance"),
+            Self::NoHandler => (LinkReason::Mismatch, "the provider takes no HTTP requests"),
+            Self::Link(reason) => (*reason, "the provider could not call another"),
+        };
+        LinkFailure::new(reason, message)
+    }
+
+    pub(crate) fn response(self, id: &str) -> http::Response<Body> {
         let (status, reason, message) = match self {
             Self::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "component_failed", "the component failed"),
             Self::Deadline => {

@@ -1,14 +1,17 @@
 //! Who answers a request, and what is said where nobody does.
 
+use std::sync::Arc;
+
 use http::header::{
     CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use model::id::Uid;
 use model::route::HttpRoute;
 
-use crate::host::Body;
+use crate::host::{Body, Reach};
 use crate::http_road::{CarryError, HttpRoad};
 use crate::ingress::routes::{Placed, RouteTableHandle, Target};
 use crate::traces::{Answering, Trace, Traces};
@@ -30,7 +33,8 @@ const OF_ONE_CONNECTION: [HeaderName; 6] = [
 pub struct Answers {
     routes: RouteTableHandle,
     traces: Traces,
-    road: HttpRoad,
+    road: Arc<HttpRoad>,
+    reach: Reach,
 }
 
 /// Who asks.
@@ -44,9 +48,9 @@ enum From {
 }
 
 impl Answers {
-    /// By these routes; requests for other nodes go by `road`.
-    pub const fn new(routes: RouteTableHandle, traces: Traces, road: HttpRoad) -> Self {
-        Self { routes, traces, road }
+    /// By these routes; requests for other nodes go by `road`, and those over links are for what can be reached.
+    pub const fn new(routes: RouteTableHandle, traces: Traces, road: Arc<HttpRoad>, reach: Reach) -> Self {
+        Self { routes, traces, road, reach }
     }
 
     /// Answers a client.
@@ -56,9 +60,12 @@ impl Answers {
         self.answer_to(From::Client, request).await
     }
 
-    /// Answers a request that another node's ingress passes on.
-    pub(crate) async fn answer_node(&self, request: Request<Incoming>) -> Response<Body> {
-        self.answer_to(From::Node, request).await
+    /// Answers a request that another node carries here: of its ingress, or over a link.
+    pub(crate) async fn answer_node(&self, caller: &Uid, request: Request<Incoming>) -> Response<Body> {
+        match self.reach.request(caller, request).await {
+            Ok(response) => response,
+            Err(request) => self.answer_to(From::Node, request).await,
+        }
     }
 
     async fn answer_to(&self, from: From, mut request: Request<Incoming>) -> Response<Body> {

@@ -68,11 +68,7 @@ pub struct Ingress {
 
 impl Ingress {
     /// Binds `address`. Nothing is answered until [`Ingress::serve`] runs.
-    pub async fn bind(
-        address: SocketAddr,
-        limits: IngressLimits,
-        answers: Arc<Answers>,
-    ) -> io::Result<Self> {
+    pub async fn bind(address: SocketAddr, limits: IngressLimits, answers: Arc<Answers>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address, limits, answers })

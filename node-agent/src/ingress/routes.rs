@@ -119,8 +119,7 @@ impl Sources {
             routes.map(move |route| (route.clone(), placed(&graph.key, graph.placement.node_of(&route.to))))
         });
         let cluster = self.cluster.iter().flat_map(|cluster| &cluster.routes);
-        let cluster =
-            cluster.map(move |known| (known.route.clone(), placed(&known.graph, &known.node)));
+        let cluster = cluster.map(move |known| (known.route.clone(), placed(&known.graph, &known.node)));
         here.chain(coming).chain(cluster)
     }
 }

@@ -33,11 +33,7 @@ impl TryFrom<wire::RouteMap> for RouteMap {
 
 impl From<PlacedRoute> for wire::PlacedRoute {
     fn from(placed: PlacedRoute) -> Self {
-        Self {
-            graph: placed.graph.into(),
-            route: Some(placed.route.into()),
-            node: placed.node.into(),
-        }
+        Self { graph: placed.graph.into(), route: Some(placed.route.into()), node: placed.node.into() }
     }
 }
 

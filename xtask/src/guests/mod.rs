@@ -27,11 +27,12 @@ enum Language {
     Python,
 }
 
-const GUESTS: [Guest; 12] = [
+const GUESTS: [Guest; 13] = [
     rust("customers-app", "customers/app", "customers/build/app.wasm"),
     rust("pii-proxy", "customers/pii-proxy", "customers/build/pii-proxy.wasm"),
     rust("hello-app", "hello/app", "hello/build/app.wasm"),
     rust("faulty-app", "faulty/app", "faulty/build/app.wasm"),
+    rust("guarded-guard", "guarded/guard", "guarded/build/guard.wasm"),
     rust("chain-front", "chain/front", "chain/build/front.wasm"),
     rust("chain-back", "chain/back", "chain/build/back.wasm"),
     rust("types-echo", "types/echo", "types/build/echo.wasm"),

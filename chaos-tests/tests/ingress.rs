@@ -173,7 +173,12 @@ async fn a_lost_node_is_said_as_what_is_known_of_it() {
     let half = half.await.unwrap();
     assert!(half.as_ref().is_err() || half.as_ref().is_ok_and(|answer| answer.status == 502), "{half:?}");
 
-    // From now on it is certain that nothing was done.
+    // From now on it is certain that nothing was done; and once that was found out often enough, it is said at once.
+    let load = Load::start(cluster.ingress_address_of("n2"), FAULTY, "/", 8);
+    until("many are answered", SOON, async || holds(load.answers() > 500, load.answers())).await;
+    for exchange in load.stop().await {
+        assert_eq!(exchange.answer.unwrap().status, 503);
+    }
     let gone = client(&cluster, "n2", FAULTY).get("/").await;
     assert_eq!((gone.status, gone.json()["error"].as_str()), (503, Some("node_unreachable")), "{}", gone.body);
     assert_eq!(gone.headers["retry-after"], "1");

@@ -281,3 +281,82 @@ async fn restarts_of_other_nodes_cost_no_request() {
     cluster.api().delete_policy_and_wait("pii-firewall").await;
     are_done_once(&mut cluster.client(HOST), &writes).await;
 }
+
+/// `chain` with the caller on n1 and the provider on n2, and more said of the link between them.
+fn chain(terms: &str) -> Bundle {
+    let place = |bundle: Bundle, member: &str, node: &str| {
+        let by =
+            format!("{member}.wasm, limits: {{deadline: 30s}}, placement: {{require: {{node: {node}}}}}}}");
+        bundle.with(&format!("{member}.wasm}}"), &by)
+    };
+    let bundle = place(place(Bundle::graph("chain"), "front", "n1"), "back", "n2");
+    let links = format!("links:\n  - {{from: front, interface: \"weft:examples/greeter\", to: back{terms}}}\n");
+    let manifest = format!("{}\n{links}", bundle.manifest().trim_end());
+    Bundle::of(bundle.folder().to_owned(), manifest)
+}
+
+/// What a request comes to whose provider's node is killed and started again while it makes its many calls.
+async fn killed_under(cluster: &mut Cluster) -> Answer {
+    let mut client = cluster.client("chain.localhost");
+    let calls = tokio::spawn(async move { client.get("/add?n=40000").await });
+    // Somewhere within them.
+    let moment = Duration::from_millis(150 + cluster.choices.below(300));
+    tokio::time::sleep(moment).await;
+    cluster.agent_named("n2").kill();
+    cluster.agent_named("n2").start().await;
+    calls.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_calls_are_made_again_where_the_link_says_that_they_may_be() {
+    let mut cluster = Cluster::start_nodes(2).await;
+    let api = cluster.api();
+    let ready = async |cluster: &Cluster| {
+        let mut client = cluster.client("chain.localhost");
+        until("it answers", SOON, async || {
+            let answer = client.get("/add?n=1").await;
+            holds(answer.status == 200, answer)
+        })
+        .await;
+    };
+    api.deploy_and_wait(&chain("")).await;
+    ready(&cluster).await;
+    let lost = killed_under(&mut cluster).await;
+    assert_eq!((lost.status, lost.json()["error"].as_str()), (502, Some("link_lost")), "{}", lost.body);
+
+    api.deploy_and_wait(&chain(", idempotent: true")).await;
+    ready(&cluster).await;
+    let kept = killed_under(&mut cluster).await;
+    assert_eq!((kept.status, kept.body.as_str()), (200, "40000"), "each call was done, and counted once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_fails_time_and_again_is_refused_at_once_and_found_again() {
+    let mut cluster = Cluster::start_nodes(2).await;
+    cluster.api().deploy_and_wait(&chain("")).await;
+    let mut client = cluster.client("chain.localhost");
+    assert_eq!(client.get("/add?n=1").await.body, "1");
+    cluster.agent_named("n2").kill();
+    let load = Load::start(cluster.ingress_address(), "chain.localhost", "/add?n=1", 8);
+    until("the circuit is open", SOON, async || {
+        holds(cluster.agent.last_log().contains("the circuit of a link is open"), load.answers())
+    })
+    .await;
+    // While one waits for the node, hundreds are told that it is not there.
+    until_answers(&load, load.answers() + 500).await;
+    let exchanges = load.stop().await;
+    are_declared(&exchanges);
+    let is_refused = |exchange: &&Exchange| exchange.answer.as_ref().is_ok_and(|answer| answer.status == 503);
+    // The first may have been on their way when the node died.
+    let refused = exchanges.iter().filter(is_refused).count();
+    assert!(refused >= exchanges.len() - 8, "{refused} of {}", exchanges.len());
+    cluster.agent_named("n2").start().await;
+    until("it answers again", SOON, async || {
+        let answer = client.get("/add?n=1").await;
+        holds(answer.status == 200, answer)
+    })
+    .await;
+    let load = Load::start(cluster.ingress_address(), "chain.localhost", "/add?n=1", 8);
+    until_answers(&load, 200).await;
+    load.stop_all_good(200).await;
+}

@@ -35,6 +35,9 @@ pub struct LinkTerms {
     pub timeout: Option<Duration>,
     /// The case of a function's error type that a lost call answers with; without it, its caller's instance ends.
     pub on_loss: Option<String>,
+    /// Whether a call may be made again that may have been done: one that was lost on its way.
+    #[serde(default)]
+    pub idempotent: bool,
 }
 
 /// A node for each member, components and capabilities alike.

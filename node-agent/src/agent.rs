@@ -107,7 +107,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         let connector = trust::connector(known_to.clone(), Expect::Node(peer.uid));
         Some(Road { address: peer.address, connector })
     });
-    let routes = RouteTableHandle::new(config.name.clone());
+    let routes = RouteTableHandle::new(config.name.clone(), assigned.clone(), route_map.clone());
     let http_road = Arc::new(HttpRoad::new(roads.clone()));
     let reach = Reach::new(assigned.clone(), audit);
     let answers = Arc::new(Answers::new(routes.clone(), traces.clone(), http_road.clone(), reach.clone()));

@@ -3,9 +3,10 @@
 //! It shares the port of the agents' API; which of the two a connection is for is settled in its handshake (ALPN). A
 //! body goes on as it comes, in both directions, with its trailers. Knows nothing of routes, graphs or links.
 
+use std::collections::HashMap;
 use std::error::Error;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -18,17 +19,19 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use model::name::NodeName;
 use tower::Service as _;
 
+use crate::backoff::Backoff;
+use crate::health::Breaker;
 use crate::roads::{
-    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
-    STREAM_WINDOW_BYTES,
+    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, RETRY_LEAST,
+    RETRY_MOST, Road, Roads, STREAM_WINDOW_BYTES, TRIES_MAX,
 };
 
 /// The name of the protocol in a handshake: HTTP/2 that carries requests of the ingress and of links.
 pub const PROTOCOL: &[u8] = b"weft-http";
 /// The most bytes of a head, of requests and of answers.
 pub(crate) const HEAD_MAX_BYTES: u32 = 128 << 10;
-/// A connection that ends just when a request goes out costs it another try, over the next one.
-const TRIES_MAX: usize = 3;
+/// How long a node may take to be reached: longer than the restart of its agent.
+const REACH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a head may take: the longest deadline of a graph, and some. Which one holds, the other node knows.
 const HEAD_TIMEOUT: Duration = model::graph::DEADLINE_MAX.saturating_add(Duration::from_secs(5));
 /// The body of a request that is carried.
@@ -38,6 +41,8 @@ pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>
 pub struct HttpRoad {
     roads: Arc<Roads>,
     lines: Pool<Line, String>,
+    /// One for each node that was ever asked.
+    breakers: Mutex<HashMap<NodeName, Arc<Breaker>>>,
 }
 
 type Line = http2::SendRequest<RequestBody>;
@@ -62,7 +67,7 @@ pub(crate) enum CarryError {
 impl HttpRoad {
     /// No connections yet.
     pub fn new(roads: Arc<Roads>) -> Self {
-        Self { roads, lines: Pool::default() }
+        Self { roads, lines: Pool::default(), breakers: Mutex::default() }
     }
 
     /// Has `node` answer a request that names its host.
@@ -71,24 +76,63 @@ impl HttpRoad {
         node: &NodeName,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, CarryError> {
-        let mut request = prepared(request).map_err(CarryError::Request)?;
-        let mut why = String::new();
-        for _ in 0..TRIES_MAX {
-            let line = self.lines.get(node, |line| !line.is_closed(), self.dial(node)).await;
-            let mut line = line.map_err(CarryError::Unreached)?;
-            match tokio::time::timeout(HEAD_TIMEOUT, line.try_send_request(request)).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(mut unsent)) => match unsent.take_message() {
-                    Some(back) => {
-                        request = back;
-                        why = explained(unsent.into_error());
-                    }
-                    None => return Err(CarryError::Lost(explained(unsent.into_error()))),
-                },
-                Err(_) => return Err(CarryError::Late),
+        let request = prepared(request).map_err(CarryError::Request)?;
+        let breaker = {
+            let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+            breakers.entry(node.clone()).or_default().clone()
+        };
+        let admission =
+            breaker.admit(Instant::now()).map_err(|open| CarryError::Unreached(open.to_string()))?;
+        let outcome = self.deliver(node, request).await;
+        match &outcome {
+            Ok(_) | Err(CarryError::Request(_)) => {
+                if admission.answered() {
+                    tracing::info!(%node, "requests are passed on to a node again: it answers");
+                }
+            }
+            Err(why) => {
+                if let Some(wait) = admission.failed(Instant::now()) {
+                    let wait_ms = wait.as_millis();
+                    tracing::warn!(%node, %why, wait_ms, "no requests are passed on to a node for a while");
+                }
             }
         }
-        Err(CarryError::Unreached(why))
+        outcome
+    }
+
+    /// Sends it as often as it is certain that it was not delivered, within bounds.
+    async fn deliver(
+        &self,
+        node: &NodeName,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, CarryError> {
+        let give_up = Instant::now() + REACH_TIMEOUT;
+        let mut backoff = Backoff::new(RETRY_LEAST, RETRY_MOST);
+        let mut tries = 1;
+        loop {
+            let why = match self.lines.get(node, |line| !line.is_closed(), self.dial(node)).await {
+                Err(why) => why,
+                Ok(mut line) => {
+                    match tokio::time::timeout(HEAD_TIMEOUT, line.try_send_request(request)).await {
+                        Ok(Ok(response)) => return Ok(response),
+                        Ok(Err(mut unsent)) => match unsent.take_message() {
+                            Some(back) => {
+                                request = back;
+                                explained(unsent.into_error())
+                            }
+                            None => return Err(CarryError::Lost(explained(unsent.into_error()))),
+                        },
+                        Err(_) => return Err(CarryError::Late),
+                    }
+                }
+            };
+            let wait = backoff.after_failure();
+            if tries >= TRIES_MAX || Instant::now() + wait >= give_up {
+                return Err(CarryError::Unreached(why));
+            }
+            tokio::time::sleep(wait).await;
+            tries += 1;
+        }
     }
 
     async fn dial(&self, node: &NodeName) -> Result<Line, String> {

@@ -18,6 +18,7 @@ pub mod control_plane;
 pub mod data_dir;
 mod durable;
 pub mod enrolment;
+mod health;
 pub mod host;
 pub mod http_road;
 pub mod ingress;

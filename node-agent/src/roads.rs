@@ -18,6 +18,12 @@ pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What may be on its way on one stream, and on all of one connection: a large value must not stop the others.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// How often something that was not delivered is sent again, at most; its deadline ends it earlier.
+pub(crate) const TRIES_MAX: u32 = 10;
+/// The first wait before such a try.
+pub(crate) const RETRY_LEAST: Duration = Duration::from_millis(20);
+/// The longest. All tries together outlast the restart of an agent.
+pub(crate) const RETRY_MOST: Duration = Duration::from_millis(500);
 /// Connections of one kind to one agent: HTTP/2 shares one window among all that a connection carries, and one task
 /// drives it.
 const CONNECTIONS_PER_NODE: usize = 2;

@@ -148,8 +148,9 @@ fn link() -> impl Strategy<Value = Link> {
     let functions = vec((text(), verdict).prop_map(|(name, verdict)| Function { name, verdict }), 0..3);
     let locality = prop_oneof![Just(Locality::Any), Just(Locality::SameNode)];
     let timeout = option::of((1..u64::from(u32::MAX)).prop_map(Duration::from_millis));
-    let terms = (locality, timeout, option::of(some_text()))
-        .prop_map(|(locality, timeout, on_loss)| LinkTerms { locality, timeout, on_loss });
+    let terms = (locality, timeout, option::of(some_text()), any::<bool>()).prop_map(
+        |(locality, timeout, on_loss, idempotent)| LinkTerms { locality, timeout, on_loss, idempotent },
+    );
     (component(), interface(), to, wiring, functions, terms).prop_map(
         |(from, interface, to, wiring, functions, terms)| Link {
             from,

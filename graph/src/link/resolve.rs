@@ -168,6 +168,7 @@ impl<'a> Graph<'a> {
                 let to = &self.spec.links[index].to;
                 let target = self.target(from, import, to, &Place::Link(index))?;
                 self.on_loss(index, import)?;
+                self.idempotent(index, import)?;
                 Ok((target, LinkOrigin::Explicit))
             }
             [_, second, ..] => {
@@ -189,6 +190,17 @@ impl<'a> Graph<'a> {
         let message = format!("no function of {} can answer with the error `{case}`", import.name);
         let finding = Finding::new("on_loss", Place::Link(index), message);
         Err(finding.help("name a case of a function's error type that holds nothing or a string"))
+    }
+
+    /// A request whose body has gone cannot be sent again.
+    fn idempotent(&self, index: usize, import: &Interface) -> Result<(), Finding> {
+        let is_asked = self.spec.links.get(index).is_some_and(|link| link.terms.idempotent);
+        if !is_asked || !import.name.is_http_handler() {
+            return Ok(());
+        }
+        let message = format!("a call of {} is an HTTP request, which is not made again", import.name);
+        let finding = Finding::new("not_repeatable", Place::Link(index), message);
+        Err(finding.help("leave `idempotent` out: clients are told what was lost, and may ask again"))
     }
 
     fn inferred(&self, from: &ComponentName, import: &Interface) -> Result<(Target, LinkOrigin), Finding> {

@@ -250,7 +250,8 @@ impl Reading {
             let timeout = entry.value.timeout.as_ref();
             let timeout = timeout.and_then(|text| findings.deadline(&format!("{field}.timeout"), text));
             let on_loss = entry.value.on_loss.map(|entry| entry.error).filter(|error| !error.is_stand_in);
-            let terms = LinkTerms { locality, timeout, on_loss: on_loss.map(|error| error.value) };
+            let (on_loss, idempotent) = (on_loss.map(|error| error.value), entry.value.idempotent);
+            let terms = LinkTerms { locality, timeout, on_loss, idempotent };
             if let (Some(from), Some(interface), Some(to)) = (from, interface, to) {
                 links.push(LinkSpec { from, interface, to, terms });
             }

@@ -144,6 +144,10 @@ pub struct LinkEntry {
     pub timeout: Option<Placed<String>>,
     /// What becomes of a call that is lost on its way to another node.
     pub on_loss: Option<OnLossEntry>,
+    /// Whether a call that was lost on its way may be made again, though it may have been done. Calls of a resource are
+    /// not: it is gone with its provider.
+    #[serde(default)]
+    pub idempotent: bool,
 }
 
 /// What becomes of a call that is lost on its way to another node.

@@ -206,8 +206,8 @@ impl Host {
         let (version, road) = (plan.version(), &self.parts.http_road);
         let offers = Offers { settings, databases: &databases, version: &version, road };
         let (pre, remotes) = link::link(engine, root, &component, &fused.slots, &offers)?;
-        let links = (!remotes.is_empty())
-            .then(|| Arc::new(Links { version, remotes, carrier: self.parts.carrier.clone() }));
+        let links =
+            (!remotes.is_empty()).then(|| Arc::new(Links::new(version, remotes, self.parts.carrier.clone())));
         let pool = self.parts.pool;
         let weight = component
             .resources_required()

@@ -71,6 +71,8 @@ struct Function {
     timeout: Option<Duration>,
     /// What a lost call answers with; without it, the instance ends.
     on_loss: Option<ErrorCase>,
+    /// Whether a call that was lost may be made again.
+    idempotent: bool,
     /// For people: `app -> crm-db, execute of fermyon:spin/sqlite@2.0.0, on node n3`.
     label: String,
 }
@@ -115,8 +117,9 @@ pub(crate) fn offer(
             digest: signature.digest(),
         });
         let on_loss = terms.on_loss.as_ref().and_then(|case| signature.error_case(case));
-        let (kinds, timeout) = (kinds.clone(), terms.timeout);
-        let called = Arc::new(Function { signature, kinds, remote, place, timeout, on_loss, label });
+        let (kinds, timeout, idempotent) = (kinds.clone(), terms.timeout, terms.idempotent);
+        let called =
+            Arc::new(Function { signature, kinds, remote, place, timeout, on_loss, idempotent, label });
         linker.func_new_async(&function, move |store, _, arguments, results| {
             let called = called.clone();
             Box::new(async move { call(store, &called, arguments, results).await })
@@ -177,7 +180,7 @@ async fn attempt(
 ) -> Result<Option<Val>, LinkFailure> {
     let protocol = |message: String| LinkFailure::new(LinkReason::Protocol, message);
     let mut bytes = Vec::new();
-    let mut handles = Proxies { store, remote: called.remote, kinds: &called.kinds, is_stale: false };
+    let mut handles = Proxies::new(store, called);
     if let Err(error) = called.signature.encode_arguments(arguments, &mut handles, &mut bytes) {
         return Err(if handles.is_stale {
             LinkFailure::new(LinkReason::Lost, "the provider of a handle is gone, and with it the handle")
@@ -185,6 +188,8 @@ async fn attempt(
             protocol(format!("the arguments cannot be sent: {error}"))
         });
     }
+    // A handle means something to the instance that gave it, and to no other.
+    let is_repeatable = called.idempotent && !handles.has_lowered;
     span.sent(bytes.len());
     let state = store.data_mut();
     let now = Instant::now();
@@ -193,10 +198,11 @@ async fn attempt(
     let sessions =
         state.sessions.as_mut().ok_or_else(|| protocol("the instance has no sessions".to_owned()))?;
     let trace = span.trace();
-    let work = Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state() };
+    let work =
+        Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state(), is_repeatable };
     let answer = sessions.call(called.remote, called.place, bytes, work).await?;
     span.returned(answer.len());
-    let mut handles = Proxies { store, remote: called.remote, kinds: &called.kinds, is_stale: false };
+    let mut handles = Proxies::new(store, called);
     called
         .signature
         .decode_result(&answer, &mut handles)
@@ -210,10 +216,20 @@ struct Proxies<'a, 'b> {
     kinds: &'a [u32],
     /// Whether a handle was met whose provider is gone.
     is_stale: bool,
+    /// Whether a handle goes to the provider.
+    has_lowered: bool,
+}
+
+impl<'a, 'b> Proxies<'a, 'b> {
+    fn new(store: &'a mut StoreContextMut<'b, State>, called: &'a Function) -> Self {
+        let Function { remote, kinds, .. } = called;
+        Self { store, remote: *remote, kinds, is_stale: false, has_lowered: false }
+    }
 }
 
 impl Handles for Proxies<'_, '_> {
     fn lower(&mut self, _resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
+        self.has_lowered = true;
         // An owned one leaves this store with that.
         let proxy = handle.try_into_resource_dynamic(&mut *self.store).map_err(|error| store_error(&error))?;
         let rep = proxy.rep();

@@ -17,6 +17,7 @@ use model::routing::RouteMap;
 use tokio::sync::watch;
 
 use crate::host::Running;
+use crate::told::{Assigned, Told};
 
 /// The table in force; a cheap handle.
 #[derive(Clone)]
@@ -25,16 +26,13 @@ pub struct RouteTableHandle(Arc<Shared>);
 struct Shared {
     /// This node.
     node: NodeName,
-    sources: Mutex<Sources>,
+    /// What should serve here.
+    assigned: Assigned,
+    /// What the cluster has.
+    cluster: Told<RouteMap>,
+    /// What serves here. Held while a table is made of it.
+    running: Mutex<Vec<Arc<Running>>>,
     table: ArcSwap<Table<Target>>,
-}
-
-/// What the table is made of.
-#[derive(Default)]
-struct Sources {
-    running: Vec<Arc<Running>>,
-    assigned: Option<Arc<Assignment>>,
-    cluster: Option<Arc<RouteMap>>,
 }
 
 /// What answers the requests of a route.
@@ -54,9 +52,10 @@ pub(crate) struct Placed {
 }
 
 impl RouteTableHandle {
-    /// The empty table of `node`.
-    pub fn new(node: NodeName) -> Self {
-        Self(Arc::new(Shared { node, sources: Mutex::default(), table: ArcSwap::default() }))
+    /// The table of `node`, empty at first.
+    pub fn new(node: NodeName, assigned: Assigned, cluster: Told<RouteMap>) -> Self {
+        let (running, table) = (Mutex::default(), ArcSwap::default());
+        Self(Arc::new(Shared { node, assigned, cluster, running, table }))
     }
 
     /// This node.
@@ -66,20 +65,20 @@ impl RouteTableHandle {
 
     /// From now on these graphs serve here. Requests under way end where they began.
     pub fn replace(&self, graphs: Vec<Arc<Running>>) {
-        self.change(|sources| sources.running = graphs);
+        self.0.make(|running| *running = graphs);
     }
 
-    /// Follows what should serve here and what the cluster has, for as long as there is somebody who tells it.
+    /// Makes the table anew on each change, for as long as there is somebody who tells of them.
     pub async fn follow(
         self,
         mut assigned: watch::Receiver<Option<Arc<Assignment>>>,
         mut cluster: watch::Receiver<Option<Arc<RouteMap>>>,
     ) {
         loop {
-            self.change(|sources| {
-                sources.assigned = assigned.borrow_and_update().clone();
-                sources.cluster = cluster.borrow_and_update().clone();
-            });
+            // Seen before the table is made, so that a later change is told again.
+            assigned.mark_unchanged();
+            cluster.mark_unchanged();
+            self.0.make(|_| {});
             // Both are cancel safe: a change that is not seen here is seen by the next call.
             let told = tokio::select! {
                 told = assigned.changed() => told,
@@ -91,13 +90,6 @@ impl RouteTableHandle {
         }
     }
 
-    /// Makes the table anew, one change after the other.
-    fn change(&self, change: impl FnOnce(&mut Sources)) {
-        let mut sources = self.0.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut sources);
-        self.0.table.store(Arc::new(Table::new(sources.routes())));
-    }
-
     /// What answers a request.
     pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<(Target, Arc<HttpRoute>)> {
         let table = self.0.table.load();
@@ -105,23 +97,39 @@ impl RouteTableHandle {
     }
 }
 
-impl Sources {
-    /// All routes, and of equal ones the one that counts first.
-    fn routes(&self) -> impl Iterator<Item = (HttpRoute, Target)> {
-        let here = self.running.iter().flat_map(|running| {
-            running.routes().map(move |route| (route.clone(), Target::Here(running.clone())))
-        });
-        let placed = |graph: &GraphKey, node: &NodeName| {
-            Target::Placed(Arc::new(Placed { graph: graph.clone(), node: node.clone() }))
-        };
-        let coming = self.assigned.iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
-            let routes = graph.linked.ingress.iter();
-            routes.map(move |route| (route.clone(), placed(&graph.key, graph.placement.node_of(&route.to))))
-        });
-        let cluster = self.cluster.iter().flat_map(|cluster| &cluster.routes);
-        let cluster = cluster.map(move |known| (known.route.clone(), placed(&known.graph, &known.node)));
-        here.chain(coming).chain(cluster)
+impl Shared {
+    /// Makes the table anew, one change after the other.
+    fn make(&self, change: impl FnOnce(&mut Vec<Arc<Running>>)) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut running);
+        let (assigned, cluster) = (self.assigned.now(), self.cluster.now());
+        let routes = routes(&self.node, &running, assigned.as_deref(), cluster.as_deref());
+        self.table.store(Arc::new(Table::new(routes)));
     }
+}
+
+/// All routes, and of equal ones the one that counts first. What should serve on this node its assignment knows best.
+fn routes(
+    here: &NodeName,
+    running: &[Arc<Running>],
+    assigned: Option<&Assignment>,
+    cluster: Option<&RouteMap>,
+) -> impl Iterator<Item = (HttpRoute, Target)> {
+    let serving = running
+        .iter()
+        .flat_map(|running| running.routes().map(move |route| (route.clone(), Target::Here(running.clone()))));
+    let placed = |graph: &GraphKey, node: &NodeName| {
+        Target::Placed(Arc::new(Placed { graph: graph.clone(), node: node.clone() }))
+    };
+    let coming = assigned.into_iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
+        let routes = graph.linked.ingress.iter();
+        routes.map(move |route| (route.clone(), placed(&graph.key, graph.placement.node_of(&route.to))))
+    });
+    let cluster = cluster.into_iter().flat_map(|cluster| &cluster.routes);
+    let cluster = cluster
+        .filter(move |known| known.node != *here)
+        .map(move |known| (known.route.clone(), placed(&known.graph, &known.node)));
+    serving.chain(coming).chain(cluster)
 }
 
 /// Routes and what answers them.

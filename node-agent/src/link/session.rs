@@ -2,20 +2,16 @@
 //! call.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use model::link::{Binding, Body, Call, GraphVersion, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open};
 use model::name::{ComponentName, NodeName};
 use model::trace::{TraceContext, TraceState};
 
+use crate::backoff::Backoff;
+use crate::health::{Admission, Breaker, Budget};
 use crate::link::carrier::{Carrier, Line};
-
-/// How often a call that was not delivered is tried again, at most; the call's deadline ends it earlier.
-const TRIES_MAX: u32 = 8;
-/// The first wait before such a try; it doubles.
-const RETRY_LEAST: Duration = Duration::from_millis(20);
-/// The longest wait before such a try.
-const RETRY_MOST: Duration = Duration::from_millis(500);
+use crate::roads::{RETRY_LEAST, RETRY_MOST, TRIES_MAX};
 
 /// A provider on another node, as one instance of a consumer may call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +28,15 @@ pub(crate) struct Remote {
 
 /// What an instance needs to call providers on other nodes; the same for all instances of a slice.
 pub(crate) struct Links {
-    pub(crate) version: GraphVersion,
-    pub(crate) remotes: Vec<Remote>,
-    pub(crate) carrier: Arc<Carrier>,
+    version: GraphVersion,
+    remotes: Vec<(Remote, Health)>,
+    carrier: Arc<Carrier>,
+}
+
+/// How it goes with one provider.
+struct Health {
+    breaker: Breaker,
+    budget: Budget,
 }
 
 /// What a call is done for, and by when.
@@ -48,6 +50,8 @@ pub(crate) struct Work<'a> {
     pub(crate) trace: Option<TraceContext>,
     /// What others keep in the trace.
     pub(crate) trace_state: Option<&'a TraceState>,
+    /// Whether it may be done again, on another instance, where it is not known whether it was done.
+    pub(crate) is_repeatable: bool,
 }
 
 /// The sessions of one instance. Dropped with it, which ends them.
@@ -129,7 +133,7 @@ impl Sessions {
 
     /// The provider at this place.
     pub(crate) fn remote(&self, remote: usize) -> Option<&Remote> {
-        self.links.remotes.get(remote)
+        self.links.remotes.get(remote).map(|(remote, _)| remote)
     }
 
     /// Calls a function of the provider at this place.
@@ -139,7 +143,7 @@ impl Sessions {
         &mut self,
         remote: usize,
         function: u32,
-        arguments: Vec<u8>,
+        mut arguments: Vec<u8>,
         work: Work<'_>,
     ) -> Result<Vec<u8>, LinkFailure> {
         if arguments.len() > MESSAGE_MAX_BYTES {
@@ -149,33 +153,45 @@ impl Sessions {
             );
             return Err(LinkFailure::new(LinkReason::Protocol, message));
         }
-        let (Some(calls), Some(to)) = (self.calls.get_mut(remote), self.links.remotes.get(remote)) else {
+        let links = self.links.clone();
+        let (Some(calls), Some((to, health))) = (self.calls.get_mut(remote), links.remotes.get(remote)) else {
             return Err(LinkFailure::new(LinkReason::Protocol, "the link is not known"));
         };
+        let admission = health.breaker.admit(Instant::now()).map_err(|open| {
+            LinkFailure::new(LinkReason::Unavailable, format!("the circuit of the link is open: {open}"))
+        })?;
+        health.budget.deposit();
         // Taken out, and another session's number: a call that fails or is given up half-way ends the session.
         let (opened, epoch) = (calls.opened.take(), calls.epoch);
         calls.epoch += 1;
         let calling = async {
-            match opened {
-                Some(mut opened) => {
-                    let mut frames = Vec::with_capacity(2);
-                    if !opened.dropped.is_empty() {
-                        frames.push(Body::Dropped(std::mem::take(&mut opened.dropped)));
-                    }
-                    frames.push(call(function, arguments, work));
-                    let answer = opened.line.call(opened.id, frames).await?;
-                    Ok((opened, answer))
+            let mut lost = None;
+            if let Some(mut opened) = opened {
+                let mut frames = Vec::with_capacity(2);
+                if !opened.dropped.is_empty() {
+                    frames.push(Body::Dropped(std::mem::take(&mut opened.dropped)));
                 }
-                None => self.links.first_call(to, function, arguments, work).await,
+                let arguments =
+                    if work.is_repeatable { arguments.clone() } else { std::mem::take(&mut arguments) };
+                frames.push(call(function, arguments, work));
+                match opened.line.call(opened.id, frames).await {
+                    Ok(answer) => return Ok((opened, epoch, answer)),
+                    // The instance is gone with its session. Only what bears that is done on another.
+                    Err(failure) if work.is_repeatable && health.may_repeat(&failure, work) => {
+                        lost = Some(failure)
+                    }
+                    Err(failure) => return Err(failure),
+                }
             }
+            let (opened, answer) = links.first_call((to, health), function, arguments, work, lost).await?;
+            Ok((opened, epoch + 1, answer))
         };
-        let (opened, answer) = match tokio::time::timeout_at(work.deadline.into(), calling).await {
-            Ok(called) => called?,
-            Err(_) => {
-                let message = "no answer came in time; whether the call was done is not known";
-                return Err(LinkFailure::new(LinkReason::Deadline, message));
-            }
-        };
+        let outcome = tokio::time::timeout_at(work.deadline.into(), calling).await.unwrap_or_else(|_| {
+            let message = "no answer came in time; whether the call was done is not known";
+            Err(LinkFailure::new(LinkReason::Deadline, message))
+        });
+        to.judge(admission, outcome.as_ref().err());
+        let (opened, epoch, answer) = outcome?;
         (calls.opened, calls.epoch) = (Some(opened), epoch);
         Ok(answer)
     }
@@ -202,37 +218,88 @@ fn call(function: u32, arguments: Vec<u8>, work: Work<'_>) -> Body {
     Body::Call(Call { function, arguments, deadline_us, trace: work.trace })
 }
 
+impl Health {
+    fn new() -> Self {
+        Self { breaker: Breaker::default(), budget: Budget::new(Instant::now()) }
+    }
+
+    /// Whether a call may be sent again after this failure, which another node gave or was lost with.
+    fn may_repeat(&self, failure: &LinkFailure, work: Work<'_>) -> bool {
+        let is_safe =
+            failure.reason.is_undelivered() || work.is_repeatable && failure.reason == LinkReason::Lost;
+        is_safe && self.budget.withdraw(Instant::now())
+    }
+}
+
+impl Remote {
+    /// Tells the circuit what became of a call.
+    fn judge(&self, admission: Admission<'_>, failure: Option<&LinkFailure>) {
+        let Self { from, to, node, .. } = self;
+        match failure.filter(|failure| failure.reason.is_loss()) {
+            None => {
+                if admission.answered() {
+                    tracing::info!(%from, %to, %node, "the circuit of a link is closed: it was answered again");
+                }
+            }
+            Some(failure) => {
+                if let Some(wait) = admission.failed(Instant::now()) {
+                    let wait_ms = wait.as_millis();
+                    tracing::warn!(%from, %to, %node, %failure, wait_ms, "the circuit of a link is open");
+                }
+            }
+        }
+    }
+}
+
 impl Links {
-    /// Opens a session with a call, and tries again while that was not delivered.
+    /// For a slice of a graph at `version` that calls these.
+    pub(crate) fn new(version: GraphVersion, remotes: Vec<Remote>, carrier: Arc<Carrier>) -> Self {
+        let remotes = remotes.into_iter().map(|remote| (remote, Health::new())).collect();
+        Self { version, remotes, carrier }
+    }
+
+    /// Opens a session with a call, and tries again while that may be done. `lost` is how an earlier try ended that may
+    /// have been done.
     async fn first_call(
         &self,
-        to: &Remote,
+        (to, health): (&Remote, &Health),
         function: u32,
         arguments: Vec<u8>,
         work: Work<'_>,
+        mut lost: Option<LinkFailure>,
     ) -> Result<(Opened, Vec<u8>), LinkFailure> {
-        let mut wait = RETRY_LEAST;
+        let mut backoff = Backoff::new(RETRY_LEAST, RETRY_MOST);
         let mut tries = 1;
         loop {
-            match self.open(to, call(function, arguments.clone(), work), work).await {
-                // Nothing was done: it may be done now.
-                Err(failure)
-                    if failure.reason.is_undelivered()
-                        && tries < TRIES_MAX
-                        && Instant::now() + wait < work.deadline =>
-                {
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MOST);
-                    tries += 1;
-                }
-                done => return done,
+            let failure = match self.carrier.line(&to.node).await {
+                Err(failure) => failure,
+                Ok(line) => match self.open(line, to, call(function, arguments.clone(), work), work).await {
+                    Ok(done) => return Ok(done),
+                    Err(failure) if health.may_repeat(&failure, work) => failure,
+                    Err(failure) => return Err(lost.unwrap_or(failure)),
+                },
+            };
+            let wait = backoff.after_failure();
+            if tries >= TRIES_MAX || Instant::now() + wait >= work.deadline {
+                return Err(lost.unwrap_or(failure));
             }
+            if failure.reason == LinkReason::Lost {
+                lost = Some(failure);
+            }
+            tokio::time::sleep(wait).await;
+            tries += 1;
         }
     }
 
     /// Opens a session with its first call.
-    async fn open(&self, to: &Remote, call: Body, work: Work<'_>) -> Result<(Opened, Vec<u8>), LinkFailure> {
-        let opened = Opened::new(self.carrier.line(&to.node).await?);
+    async fn open(
+        &self,
+        line: Arc<Line>,
+        to: &Remote,
+        call: Body,
+        work: Work<'_>,
+    ) -> Result<(Opened, Vec<u8>), LinkFailure> {
+        let opened = Opened::new(line);
         let open = Body::Open(Box::new(Open {
             version: self.version.clone(),
             from: to.from.clone(),
@@ -249,6 +316,8 @@ impl Links {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Duration;
+
     use model::id::{Generation, Uid};
 
     use super::*;
@@ -266,11 +335,11 @@ mod tests {
             generation: Generation(1),
         };
         let carrier = Arc::new(Carrier::new(Arc::new(|_: &_| None)));
-        Sessions::new(Arc::new(Links { version, remotes: vec![remote], carrier }))
+        Sessions::new(Arc::new(Links::new(version, vec![remote], carrier)))
     }
 
     fn until(deadline: Instant) -> Work<'static> {
-        Work { request: "r", deadline, trace: None, trace_state: None }
+        Work { request: "r", deadline, trace: None, trace_state: None, is_repeatable: false }
     }
 
     #[tokio::test]

@@ -248,6 +248,7 @@ impl From<Link> for wire::Link {
                     .timeout
                     .map_or(0, |timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
                 on_loss: link.terms.on_loss.unwrap_or_default(),
+                idempotent: link.terms.idempotent,
             }),
         }
     }
@@ -289,6 +290,7 @@ fn terms(terms: wire::LinkTerms) -> LinkTerms {
         locality: if terms.same_node { Locality::SameNode } else { Locality::Any },
         timeout: (terms.timeout_ms != 0).then(|| Duration::from_millis(terms.timeout_ms)),
         on_loss: (!terms.on_loss.is_empty()).then_some(terms.on_loss),
+        idempotent: terms.idempotent,
     }
 }
 

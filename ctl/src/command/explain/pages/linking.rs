@@ -89,6 +89,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Give the component that was built against it.",
     },
     Page {
+        reason: "not_repeatable",
+        means: "A link to an HTTP handler asks for lost calls to be made again, and a request whose body has gone cannot be.",
+        remedy: "Leave `idempotent` out of that link; clients are told what was lost, and may ask again.",
+    },
+    Page {
         reason: "not_wasm",
         means: "The file does not begin like WebAssembly.",
         remedy: "Check the path: `source` names the built `.wasm` file.",

@@ -346,6 +346,11 @@ impl Member {
         self.process.as_ref().expect("it runs").signal(Signal::TERM);
     }
 
+    /// How many files and sockets its process has open.
+    pub fn open_files(&self) -> usize {
+        self.process.as_ref().expect("it runs").open_files()
+    }
+
     /// The memory of its process that is in use.
     pub fn memory_bytes(&self) -> u64 {
         self.process.as_ref().expect("it runs").memory_bytes()

@@ -46,6 +46,12 @@ impl Process {
         found.and_then(|kib| kib.parse::<u64>().ok()).expect("a process has memory") << 10
     }
 
+    /// How many files and sockets it has open.
+    pub fn open_files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.id());
+        std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}")).count()
+    }
+
     /// What it wrote.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()

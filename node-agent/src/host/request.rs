@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, StatusCode};
 use hyper::body::Incoming;
 use model::link::{self, Call as LinkCall, LinkFailure, LinkReason, Open};
@@ -61,7 +61,8 @@ pub(crate) enum Refusal {
 }
 
 impl Running {
-    /// Answers a request that `route` brought here, as a part of `trace`. Always answers; why a request failed is in the log only.
+    /// Answers a request that `route` brought here and that names its host, as a part of `trace`. Always answers; why a
+    /// request failed is in the log only.
     pub async fn handle(
         self: Arc<Self>,
         route: &HttpRoute,
@@ -70,7 +71,6 @@ impl Running {
     ) -> http::Response<Body> {
         let id = self.host.request_id();
         let pass = self.traffic.enter();
-        let request = with_authority(request, route);
         let prepared = self.entries.get(&route.to);
         let asked = Asked { to: &route.to, id: &id, longest: Duration::MAX, trace };
         let mut response = match self.answer(prepared, asked, request, pass).await {
@@ -242,17 +242,6 @@ pub(crate) fn link_failed(failure: LinkFailure) -> http::Response<Body> {
         response.headers_mut().insert(handler::LINK_FAILED, value);
     }
     response
-}
-
-/// Guests are promised an authority, which HTTP/1.0 need not send.
-fn with_authority(mut request: http::Request<Incoming>, route: &HttpRoute) -> http::Request<Incoming> {
-    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
-        let host = route.host.as_ref().map_or("localhost", |host| host.as_str());
-        if let Ok(value) = HeaderValue::from_str(host) {
-            request.headers_mut().insert(HOST, value);
-        }
-    }
-    request
 }
 
 fn respond(

@@ -78,12 +78,15 @@ impl Answers {
             Answering { graph, route }
         });
         let (mut span, trace) = self.traces.request(&mut request, answering);
+        if let Some((_, route)) = &found {
+            name_host(&mut request, route);
+        }
         let response = match found {
             Some((Target::Here(running), route)) => running.handle(&route, request, trace).await,
             Some((Target::Placed(placed), _)) if from == From::Node || placed.node == *self.routes.node() => {
-                self.not_yet(&placed)
+                not_yet(&placed)
             }
-            Some((Target::Placed(placed), route)) => self.pass_on(&placed, &route, request, &trace).await,
+            Some((Target::Placed(placed), _)) => self.pass_on(&placed, request, &trace).await,
             None => not_found(host_of(&request), request.uri().path()),
         };
         span.answered(&response);
@@ -91,20 +94,7 @@ impl Answers {
     }
 
     /// Has the node answer on which the graph is.
-    async fn pass_on(
-        &self,
-        placed: &Placed,
-        route: &HttpRoute,
-        mut request: Request<Incoming>,
-        trace: &Trace,
-    ) -> Response<Body> {
-        // HTTP/1.0 need not send one; the node that answers would fill in the same.
-        if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
-            let host = route.host.as_ref().map_or("localhost", |host| host.as_str());
-            if let Ok(value) = HeaderValue::from_str(host) {
-                request.headers_mut().insert(HOST, value);
-            }
-        }
+    async fn pass_on(&self, placed: &Placed, mut request: Request<Incoming>, trace: &Trace) -> Response<Body> {
         let mut span = trace.passing_on(&mut request, &placed.node);
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         match self.road.send(&placed.node, request).await {
@@ -113,39 +103,49 @@ impl Answers {
                 response.map(|body| Body::carried(body, span))
             }
             Err(error) => {
-                tracing::info!(graph = %placed.graph, node = %placed.node, %error, "a request was not answered{trace}");
+                tracing::debug!(graph = %placed.graph, node = %placed.node, %error, "a request was not answered{trace}");
                 let answer = unanswered(placed, &error);
                 span.answered(&answer);
                 answer
             }
         }
     }
+}
 
-    /// A graph that is known and does not serve yet: a client that tries again will be served.
-    fn not_yet(&self, Placed { graph, .. }: &Placed) -> Response<Body> {
-        let node = self.routes.node();
-        let message = format!("graph {graph} does not serve on node {node} yet");
-        refuse(StatusCode::SERVICE_UNAVAILABLE, "graph_not_serving", &message)
+/// Guests are promised an authority, which HTTP/1.0 need not send.
+fn name_host(request: &mut Request<Incoming>, route: &HttpRoute) {
+    if request.uri().authority().is_none() && !request.headers().contains_key(HOST) {
+        let host = route.host.as_ref().map_or("localhost", |host| host.as_str());
+        if let Ok(value) = HeaderValue::from_str(host) {
+            request.headers_mut().insert(HOST, value);
+        }
     }
 }
 
-fn unanswered(Placed { graph, node }: &Placed, error: &CarryError) -> Response<Body> {
+/// A graph that is known and does not serve yet: a client that tries again will be served.
+fn not_yet(Placed { graph, .. }: &Placed) -> Response<Body> {
+    let message = format!("graph {graph} does not serve yet");
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "graph_not_serving", &message)
+}
+
+/// The names of nodes are none of a client's business.
+fn unanswered(Placed { graph, .. }: &Placed, error: &CarryError) -> Response<Body> {
     let unknown = "whether the request was handled is not known";
     let (status, reason, message) = match error {
         CarryError::Unreached(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "node_unreachable",
-            format!("node {node}, where graph {graph} is, cannot be reached now; the request was not handled"),
+            format!("the node of graph {graph} cannot be reached now; the request was not handled"),
         ),
         CarryError::Lost(_) => (
             StatusCode::BAD_GATEWAY,
             "answer_lost",
-            format!("node {node}, where graph {graph} is, was lost before it answered; {unknown}"),
+            format!("the node of graph {graph} was lost before it answered; {unknown}"),
         ),
         CarryError::Late => (
             StatusCode::GATEWAY_TIMEOUT,
             "deadline_exceeded",
-            format!("node {node}, where graph {graph} is, did not answer in time; {unknown}"),
+            format!("the node of graph {graph} did not answer in time; {unknown}"),
         ),
         CarryError::Request(why) => {
             (StatusCode::BAD_REQUEST, "request_not_carried", format!("graph {graph} is on another node: {why}"))

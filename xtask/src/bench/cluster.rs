@@ -28,6 +28,8 @@ pub struct Cluster {
     pub others: Vec<Process>,
     /// Where the ingress of `n1` listens.
     pub ingress: SocketAddr,
+    /// Where those of `n2` and so on listen.
+    pub other_ingresses: Vec<SocketAddr>,
     ctl: Ctl,
     folder: PathBuf,
 }
@@ -74,11 +76,13 @@ impl Cluster {
 
         let ctl = Ctl { program: bench.binary("ctl"), api, credentials: data.join("operator.pem") };
         let (agent, ingress) = start_agent(bench, &folder, &ctl, 1)?;
-        let mut others = Vec::new();
+        let (mut others, mut other_ingresses) = (Vec::new(), Vec::new());
         for number in 2..=nodes {
-            others.push(start_agent(bench, &folder, &ctl, number)?.0);
+            let (agent, ingress) = start_agent(bench, &folder, &ctl, number)?;
+            others.push(agent);
+            other_ingresses.push(ingress);
         }
-        Ok(Self { control_plane, agent, others, ingress, ctl, folder })
+        Ok(Self { control_plane, agent, others, ingress, other_ingresses, ctl, folder })
     }
 
     /// Runs `ctl` to its end.

@@ -9,6 +9,7 @@ mod deploy;
 mod link;
 mod load;
 mod memory;
+mod nodes;
 mod policy;
 mod process;
 mod serve;
@@ -48,6 +49,8 @@ enum Subject {
     Serve,
     /// A call over a link: on one node beside components composed by wac alone, between two beside bare gRPC.
     Link,
+    /// A request at another node than that of its graph, beside one at its node.
+    Nodes,
     /// Customers with and without a policy in front of the database.
     Policy,
     /// From `ctl deploy` to the first answer.
@@ -56,7 +59,8 @@ enum Subject {
     Memory,
 }
 
-const ALL: [Subject; 5] = [Subject::Serve, Subject::Link, Subject::Policy, Subject::Deploy, Subject::Memory];
+const ALL: [Subject; 6] =
+    [Subject::Serve, Subject::Link, Subject::Nodes, Subject::Policy, Subject::Deploy, Subject::Memory];
 
 /// What the measurements share.
 struct Bench {
@@ -91,6 +95,7 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
     let measured = subjects.into_iter().try_for_each(|subject| match subject {
         Subject::Serve => serve::run(&bench),
         Subject::Link => link::run(&bench),
+        Subject::Nodes => nodes::run(&bench),
         Subject::Policy => policy::run(&bench),
         Subject::Deploy => deploy::run(&bench),
         Subject::Memory => memory::run(&bench),

@@ -40,11 +40,11 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         "the policy hides the domains: {hidden}"
     );
     let contenders = [
-        Contender { name: "customers".to_owned(), target: plain, process: &cluster.agent },
+        Contender { name: "customers".to_owned(), target: plain, processes: vec![&cluster.agent] },
         Contender {
             name: "customers behind pii-firewall".to_owned(),
             target: guarded,
-            process: &cluster.agent,
+            processes: vec![&cluster.agent],
         },
     ];
     let summaries = compare(bench, &contenders, CONNECTIONS)?;

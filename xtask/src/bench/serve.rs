@@ -33,12 +33,16 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
 
     let ask = |address: SocketAddr| Target { address, host: HOST.to_owned(), path: "/".to_owned() };
     let mut contenders = vec![
-        Contender { name: "weft ingress".to_owned(), target: through_ingress, process: &cluster.agent },
-        Contender { name: "minimal_serve".to_owned(), target: ask(minimal_at), process: &minimal },
-        Contender { name: "raw hyper (the limit)".to_owned(), target: ask(raw_at), process: &raw },
+        Contender { name: "weft ingress".to_owned(), target: through_ingress, processes: vec![&cluster.agent] },
+        Contender { name: "minimal_serve".to_owned(), target: ask(minimal_at), processes: vec![&minimal] },
+        Contender { name: "raw hyper (the limit)".to_owned(), target: ask(raw_at), processes: vec![&raw] },
     ];
     if let Some((process, address)) = &wasmtime {
-        contenders.push(Contender { name: "wasmtime serve".to_owned(), target: ask(*address), process });
+        contenders.push(Contender {
+            name: "wasmtime serve".to_owned(),
+            target: ask(*address),
+            processes: vec![process],
+        });
     }
     say(&format!(
         "\nserve: hello, one instance per request, {CONNECTIONS} connections; ratio to minimal_serve"

@@ -14,7 +14,7 @@ pub struct Contender<'a> {
     /// What is asked.
     pub target: Target,
     /// Whose CPU time counts.
-    pub process: &'a Process,
+    pub processes: Vec<&'a Process>,
 }
 
 /// What all rounds of one contender came to.
@@ -48,12 +48,17 @@ pub fn compare(
     }
     for _ in 0..bench.rounds {
         for (contender, summary) in contenders.iter().zip(&mut summaries) {
-            let before = contender.process.cpu()?;
+            let before = cpu(&contender.processes)?;
             let round = load::drive(&contender.target, connections, bench.round)?;
-            summary.add(&round, contender.process.cpu()?.saturating_sub(before));
+            summary.add(&round, cpu(&contender.processes)?.saturating_sub(before));
         }
     }
     Ok(summaries)
+}
+
+/// The CPU time of these together.
+pub fn cpu(processes: &[&Process]) -> anyhow::Result<Duration> {
+    processes.iter().map(|process| process.cpu()).sum()
 }
 
 impl Summary {

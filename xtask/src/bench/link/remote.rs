@@ -12,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use crate::bench::cluster::Cluster;
 use crate::bench::load::{Connection, Target, drive};
 use crate::bench::process::Process;
-use crate::bench::table::{median, quantile};
+use crate::bench::table::{cpu, median, quantile};
 use crate::bench::{Bench, say};
 
 /// Calls of a request that makes many: at 100 us each it is short against its deadline.
@@ -169,10 +169,6 @@ fn many_callers(bench: &Bench, contenders: &[Contender<'_>], callers: usize) -> 
         }
     }
     Ok(rates)
-}
-
-fn cpu(processes: &[&Process]) -> anyhow::Result<Duration> {
-    processes.iter().map(|process| process.cpu()).sum()
 }
 
 fn print_latencies(times: &[Vec<Times>], contenders: &[Contender<'_>]) {

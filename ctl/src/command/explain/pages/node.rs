@@ -97,7 +97,8 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         reason: "link_lost",
         means: "The way to a component on another node was lost after it was called. Whether the call was done is not known.",
-        remedy: "Look whether it was before you repeat it; `ctl node list` shows which node was lost.",
+        remedy: "Look whether it was before you repeat it; `ctl node list` shows which node was lost. Calls that may be done \
+                 twice are repeated for you where their link says `idempotent: true`.",
     },
     Page {
         reason: "link_mismatch",
@@ -117,8 +118,8 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "link_unavailable",
-        means: "A component on another node could not be called: the node is not reached, or does not serve that part yet. \
-                Nothing was done.",
+        means: "A component on another node could not be called: the node is not reached, does not serve that part yet, or \
+                failed so often in a row that it is left alone for up to two seconds. Nothing was done.",
         remedy: "Try again; `ctl node list` and `ctl why GRAPH` show what is missing.",
     },
     Page {

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use trust::Keyring;
 
@@ -145,6 +146,27 @@ async fn bodies_go_on_as_they_come_with_their_trailers() {
     take(usize::MAX).await;
     assert_eq!(came, 65 * chunk.len());
     assert_eq!(trailers, Some(sum));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_break_off_their_bodies_cost_others_nothing() {
+    let cluster = faulty_on_n1(2).await;
+    known(&cluster, "n2", FAULTY).await;
+    let address = cluster.ingress_address_of("n2");
+    let start =
+        "POST /echo HTTP/1.1\r\nHost: faulty.localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    for round in 0..20 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Half of them go away in the middle, the others send what is no chunk, and wait.
+        let rest = if round % 2 == 0 { "" } else { "nonsense\r\n" };
+        stream.write_all(format!("{start}{rest}").as_bytes()).await.unwrap();
+        if round % 2 == 1 {
+            let mut answer = Vec::new();
+            tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("an end").unwrap();
+        }
+    }
+    let answer = client(&cluster, "n2", FAULTY).get("/").await;
+    assert_eq!(answer.status, 200, "no circuit is open: {}", answer.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, Uri, Version};
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -83,7 +85,18 @@ impl HttpRoad {
         };
         let admission =
             breaker.admit(Instant::now()).map_err(|open| CarryError::Unreached(open.to_string()))?;
-        let outcome = self.deliver(node, request).await;
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let (head, body) = request.into_parts();
+        let broken = is_broken.clone();
+        let body = body.map_err(move |error| {
+            broken.store(true, Ordering::Release);
+            error
+        });
+        let mut outcome = self.deliver(node, Request::from_parts(head, body.boxed_unsync())).await;
+        // What the sender of a body does not finish says nothing of the node.
+        if matches!(outcome, Err(CarryError::Lost(_))) && is_broken.load(Ordering::Acquire) {
+            outcome = Err(CarryError::Request("its body broke off"));
+        }
         match &outcome {
             Ok(_) | Err(CarryError::Request(_)) => {
                 if admission.answered() {
@@ -195,7 +208,7 @@ fn explained(error: hyper::Error) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use http_body_util::{BodyExt as _, Empty};
+    use http_body_util::Empty;
 
     use super::*;
 

@@ -25,7 +25,7 @@ use wasmtime_wasi_http::{RequestOptions, WasiHttp, WasiHttpView as _};
 use crate::host::capabilities::sqlite::Database;
 use crate::host::capabilities::{config, logging, sqlite, variables};
 use crate::host::fuse::{Behind, Slot};
-use crate::host::handler;
+use crate::host::http_link;
 use crate::host::remote::{self, Remotes};
 use crate::host::state::State;
 use crate::host::stdio::LineStream;
@@ -93,7 +93,7 @@ pub(crate) fn link(
         match slots.get(name) {
             Some(slot) => match (&slot.behind, &item.ty) {
                 (Behind::Remote(there), _) if slot.interface.is_http_handler() => {
-                    handler::offer(&mut linker, name, slot, there, offers.version, offers.road)
+                    http_link::offer(&mut linker, name, slot, there, offers.version, offers.road)
                         .map_err(wrong)?;
                 }
                 (Behind::Remote(there), ComponentItem::ComponentInstance(instance)) => {

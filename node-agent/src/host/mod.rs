@@ -13,7 +13,7 @@ mod egress;
 mod engine;
 mod fuse;
 mod grant;
-mod handler;
+mod http_link;
 mod instance;
 mod invoke;
 mod link;

@@ -21,7 +21,7 @@ use crate::host::body::Body as AnswerBody;
 use crate::host::grant::{self, Denial};
 use crate::host::provide::Inbound;
 use crate::host::running::Running;
-use crate::host::{handler, request};
+use crate::host::{http_link, request};
 use crate::told::Assigned;
 
 /// How long a graph can be reached that does not serve here: no longer, or not yet.
@@ -152,8 +152,8 @@ impl Reach {
         caller: &Uid,
         mut request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Request<Incoming>> {
-        let Some(frames) = request.headers_mut().remove(handler::LINK) else { return Err(request) };
-        let opened = match handler::decode(&frames).map(<[Body; 2]>::try_from) {
+        let Some(frames) = request.headers_mut().remove(http_link::LINK) else { return Err(request) };
+        let opened = match http_link::decode(&frames).map(<[Body; 2]>::try_from) {
             Ok(Ok([Body::Open(open), Body::Call(call)])) if is_request(&open) => Ok((open, call)),
             Ok(_) => Err("it does not open a session for one request".to_owned()),
             Err(error) => Err(error),
@@ -206,5 +206,5 @@ impl Reach {
 /// Whether what is asked for is one HTTP request.
 fn is_request(open: &Open) -> bool {
     let [Binding { interface, function, .. }] = &open.functions[..] else { return false };
-    interface.is_http_handler() && function == handler::HANDLE
+    interface.is_http_handler() && function == http_link::HANDLE
 }

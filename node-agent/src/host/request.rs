@@ -19,7 +19,7 @@ use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamCo
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use crate::host::body::{self, Body, GuestBody};
-use crate::host::handler;
+use crate::host::http_link;
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::{Pass, Running};
 use crate::host::state::Call;
@@ -95,7 +95,7 @@ impl Running {
         let mut span = trace.answering(|| {
             let interface = &open.functions.first()?.interface;
             let (graph, node) = (self.key(), self.plan.site().node);
-            Some(Over { graph, from: &open.from, to: &open.to, node, interface, function: handler::HANDLE })
+            Some(Over { graph, from: &open.from, to: &open.to, node, interface, function: http_link::HANDLE })
         });
         let id = Arc::from(open.request.as_str());
         let longest = Duration::from_micros(call.deadline_us);
@@ -105,7 +105,7 @@ impl Running {
         match span.ended(answer.map_err(|refusal| refusal.as_failure())) {
             Ok(mut response) => {
                 // A guest says nothing in the agents' own words.
-                response.headers_mut().remove(handler::LINK_FAILED);
+                response.headers_mut().remove(http_link::LINK_FAILED);
                 response
             }
             Err(failure) => link_failed(failure),
@@ -205,7 +205,7 @@ async fn run(
     let mut store = prepared.store(call);
     let call = until(deadline, async {
         let instance = prepared.instantiate(&mut store).await?;
-        let is_taken = request.headers_mut().remove(handler::BODY_TAKEN).is_some();
+        let is_taken = request.headers_mut().remove(http_link::BODY_TAKEN).is_some();
         let incoming = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
         if is_taken {
             store.data_mut().table.get_mut(&incoming)?.body = None;
@@ -238,8 +238,8 @@ fn cut_unfinished(table: &mut ResourceTable) -> bool {
 pub(crate) fn link_failed(failure: LinkFailure) -> http::Response<Body> {
     let mut response = http::Response::new(Body::text(Vec::new()));
     *response.status_mut() = StatusCode::BAD_GATEWAY;
-    if let Ok(value) = HeaderValue::try_from(handler::encode([link::Body::Failed(failure)])) {
-        response.headers_mut().insert(handler::LINK_FAILED, value);
+    if let Ok(value) = HeaderValue::try_from(http_link::encode([link::Body::Failed(failure)])) {
+        response.headers_mut().insert(http_link::LINK_FAILED, value);
     }
     response
 }

@@ -48,7 +48,7 @@ const SESSION: u64 = 1;
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A handler on another node.
-struct Handler {
+struct HttpLink {
     open: Open,
     there: There,
     road: Arc<HttpRoad>,
@@ -80,18 +80,18 @@ pub(crate) fn offer(
         functions: vec![function],
     };
     let label = format!("{} -> {}, {HANDLE} of {}, on node {}", open.from, open.to, slot.interface, there.node);
-    let handler = Arc::new(Handler { open, there: there.clone(), road: road.clone(), label });
+    let link = Arc::new(HttpLink { open, there: there.clone(), road: road.clone(), label });
     type Arguments = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
     linker.instance(name)?.func_wrap_async(
         HANDLE,
         move |mut store: StoreContextMut<'_, State>, (request, out): Arguments| {
-            let handler = handler.clone();
-            Box::new(async move { handler.handle(store.data_mut(), request, out).await })
+            let link = link.clone();
+            Box::new(async move { link.handle(store.data_mut(), request, out).await })
         },
     )
 }
 
-impl Handler {
+impl HttpLink {
     async fn handle(
         &self,
         state: &mut State,

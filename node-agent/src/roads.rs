@@ -42,8 +42,11 @@ pub type Roads = dyn Fn(&NodeName) -> Option<Road> + Send + Sync;
 /// Connections of one kind to all agents, of which each is dialled once, however many want it.
 pub(crate) struct Pool<C, E> {
     next: AtomicUsize,
-    slots: Mutex<HashMap<(NodeName, usize), Arc<Slot<C, E>>>>,
+    slots: Mutex<Slots<C, E>>,
 }
+
+/// By node and number.
+type Slots<C, E> = HashMap<(NodeName, usize), Arc<Slot<C, E>>>;
 
 /// A place for a connection; held while it is dialled.
 type Slot<C, E> = tokio::sync::Mutex<Place<C, E>>;

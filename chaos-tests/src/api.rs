@@ -26,7 +26,7 @@ use tonic::transport::{Channel, Endpoint};
 use trust::{Expect, JoinToken, Keyring};
 
 use crate::bundle::Bundle;
-use crate::wait::{SOON, until};
+use crate::wait::{SOON, holds, until};
 
 /// An answer that takes longer is none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -288,6 +288,16 @@ impl Api {
         Ok(all)
     }
 
+    /// Waits until so many lines of a graph's log say this.
+    pub async fn said(&self, graph: &str, what: &str, times: usize) {
+        until(&format!("{what:?} is said {times} times"), SOON, async || {
+            let lines = self.logs(graph, "").await.map_err(|status| status.to_string())?;
+            let said = lines.iter().filter(|line| line.message.contains(what)).count();
+            holds(said == times, format!("{said} times"))
+        })
+        .await;
+    }
+
     /// The kept events of a subject.
     pub async fn events(&self, subject: &str) -> Result<Vec<event::Event>, Status> {
         let request = event::WatchRequest { subject: subject.to_owned(), after_revision: 0, follow: false };
@@ -302,9 +312,7 @@ impl Api {
 
 /// The content address of bytes.
 pub fn digest(bytes: &[u8]) -> String {
-    let hash = Sha256::digest(bytes);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 /// A status on one line, with its stable reason.

@@ -40,6 +40,12 @@ impl Bundle {
         self
     }
 
+    /// With the component whose file ends so bound to a node.
+    #[must_use]
+    pub fn on(self, file: &str, node: &str) -> Self {
+        self.with(file, &format!("{file}, placement: {{require: {{node: {node}}}}}"))
+    }
+
     /// The text.
     pub fn manifest(&self) -> &str {
         &self.manifest

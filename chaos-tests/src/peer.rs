@@ -31,11 +31,7 @@ pub struct Chain {
 impl Chain {
     /// On a cluster of at least two nodes.
     pub async fn start(cluster: Cluster) -> Self {
-        let place = |bundle: Bundle, member: &str, node: &str| {
-            let by = format!("{member}.wasm, placement: {{require: {{node: {node}}}}}}}");
-            bundle.with(&format!("{member}.wasm}}"), &by)
-        };
-        let bundle = place(place(Bundle::graph("chain"), "front", "n2"), "back", "n1");
+        let bundle = Bundle::graph("chain").on("front.wasm", "n2").on("back.wasm", "n1");
         cluster.api().deploy_and_wait(&bundle).await;
         let status = cluster.api().status("default/chain").await.unwrap();
         Self { cluster, uid: status.uid, generation: status.generation }

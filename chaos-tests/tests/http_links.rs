@@ -11,7 +11,7 @@ use chaos_tests::cluster::Cluster;
 use chaos_tests::ctl::{Ctl, argument};
 use chaos_tests::http::{self, raw};
 use chaos_tests::traffic::{Answer, Broken, Client};
-use chaos_tests::wait::{SOON, holds, until};
+use chaos_tests::wait::{SOON, until};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::http2;
@@ -32,9 +32,7 @@ fn guarded(nodes: Option<(&str, &str)>) -> Bundle {
     let bundle = Bundle::graph("guarded")
         .with("../hello/build/app.wasm}", "../faulty/build/app.wasm, limits: {deadline: 3s}}");
     let Some((guard, app)) = nodes else { return bundle };
-    let on = |node: &str| format!("placement: {{require: {{node: {node}}}}}");
-    let bundle = bundle.with("guard.wasm}", &format!("guard.wasm, {}}}", on(guard)));
-    bundle.with("faulty/build/app.wasm,", &format!("faulty/build/app.wasm, {},", on(app)))
+    bundle.on("guard.wasm", guard).on("faulty/build/app.wasm", app)
 }
 
 /// With the guard on n2 and what it guards on n1.
@@ -146,11 +144,7 @@ async fn a_lost_handler_is_said_as_what_is_known_of_it() {
     let mut sleeper = client(&cluster);
     let asleep = tokio::spawn(async move { sleeper.ask_with("/sleep?ms=2900", user()).await.unwrap() });
     let api = cluster.api();
-    until("it sleeps", SOON, async || {
-        let lines = api.logs(GRAPH, "").await.map_err(|status| status.to_string())?;
-        holds(lines.iter().any(|line| line.message.contains("sleeping")), "not yet".to_owned())
-    })
-    .await;
+    api.said(GRAPH, "sleeping", 1).await;
     cluster.agent.kill();
     let lost = asleep.await.unwrap();
     assert_eq!((lost.status, lost.json()["error"].as_str()), (502, Some("link_lost")), "{}", lost.body);
@@ -175,11 +169,7 @@ async fn a_client_that_leaves_ends_the_handler_on_the_other_node() {
     let api = cluster.api();
     let mut client = client(&cluster);
     let asking = tokio::spawn(async move { client.ask_with("/sleep?ms=9000", user()).await });
-    until("it sleeps", SOON, async || {
-        let lines = api.logs(GRAPH, "").await.map_err(|status| status.to_string())?;
-        holds(lines.iter().any(|line| line.message.contains("sleeping")), "not yet".to_owned())
-    })
-    .await;
+    api.said(GRAPH, "sleeping", 1).await;
     asking.abort();
     // One that is not ended runs into its deadline, and says so; a later one does.
     let late = get(&cluster, "/hang").await.unwrap();
@@ -209,16 +199,7 @@ fn link(version: &GraphVersion, mistake: impl FnOnce(&mut Open)) -> String {
     let call = Call { function: 0, arguments: Vec::new(), deadline_us: 1_000_000, trace: None };
     let frame = |body| LinkFrame { session: 1, body }.into();
     let frames = vec![frame(Body::Open(Box::new(open))), frame(Body::Call(call))];
-    hex(&wire::Frames { frames }.encode_to_vec())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn bytes(hex: &str) -> Vec<u8> {
-    let pairs = hex.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
-    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    hex::encode(wire::Frames { frames }.encode_to_vec())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,7 +216,7 @@ async fn only_what_the_graph_links_is_answered_over_a_link() {
         let request = Request::get(format!("http://{HOST}/")).header("weft-link", frames);
         let answer = agent.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
         let failed = answer.headers().get("weft-link-failed").map(|value| {
-            let frames = wire::Frames::decode(&bytes(value.to_str().unwrap())[..]).unwrap().frames;
+            let frames = wire::Frames::decode(&hex::decode(value).unwrap()[..]).unwrap().frames;
             match frames.into_iter().map(|frame| LinkFrame::try_from(frame).unwrap().body).next() {
                 Some(Body::Failed(failure)) => failure.reason,
                 other => panic!("{other:?}"),

@@ -177,11 +177,7 @@ async fn a_lost_node_is_said_as_what_is_known_of_it() {
     let mut sleeper = client(&cluster, "n2", FAULTY);
     let asleep = tokio::spawn(async move { sleeper.get("/sleep?ms=9000").await });
     let api = cluster.api();
-    until("it sleeps", SOON, async || {
-        let lines = api.logs("default/faulty", "").await.map_err(|status| status.to_string())?;
-        holds(lines.iter().any(|line| line.message.contains("sleeping")), "not yet".to_owned())
-    })
-    .await;
+    api.said("default/faulty", "sleeping", 1).await;
     let mut streaming = client(&cluster, "n2", FAULTY);
     let half = tokio::spawn(async move { streaming.ask(Method::GET, "/half?ms=9000", "").await });
     until("the half is sent", SOON, async || {
@@ -273,12 +269,7 @@ async fn requests_that_another_node_passed_on_are_answered_before_their_node_end
         })
         .collect();
     let api = cluster.api();
-    until("all sleep", SOON, async || {
-        let lines = api.logs("default/faulty", "").await.map_err(|status| status.to_string())?;
-        let asleep = lines.iter().filter(|line| line.message.contains("sleeping")).count();
-        holds(asleep == sleepers.len(), format!("{asleep} sleep"))
-    })
-    .await;
+    api.said("default/faulty", "sleeping", sleepers.len()).await;
     cluster.agent.terminate();
     for sleeper in sleepers {
         let answer = sleeper.await.unwrap();
@@ -305,8 +296,7 @@ async fn only_nodes_pass_on_requests_and_nothing_is_passed_on_twice() {
 
     // A graph on n2, asked for at n1 by a node that thinks it is there.
     let elsewhere = Bundle::graph("hello").with("graph: hello", "graph: elsewhere");
-    let elsewhere = elsewhere.with("hello.localhost", "elsewhere.localhost");
-    let elsewhere = elsewhere.with("app.wasm}", "app.wasm, placement: {require: {node: n2}}}");
+    let elsewhere = elsewhere.with("hello.localhost", "elsewhere.localhost").on("app.wasm", "n2");
     cluster.api().deploy_and_wait(&elsewhere).await;
     known(&cluster, "n1", "elsewhere.localhost").await;
     assert_eq!(client(&cluster, "n1", "elsewhere.localhost").get("/").await.status, 200);

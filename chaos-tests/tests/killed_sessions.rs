@@ -99,11 +99,8 @@ async fn kill(cluster: &Cluster, mut peer: Peer, open: &wire::Open, how: Kill, f
             peer
         }
         Kill::ByAMistake => {
-            let no_function = |session| {
-                let Body::Call(call) = call(DEFAULT) else { unreachable!() };
-                (session, Body::Call(wire::Call { function: 99, ..call }))
-            };
-            peer.say(sessions.map(no_function)).await;
+            let call = wire::Call { function: 99, deadline_us: 1_000_000, ..wire::Call::default() };
+            peer.say(sessions.map(|session| (session, Body::Call(call.clone())))).await;
             answered(&mut peer, first, |body| matches!(body, Body::Failed(_))).await;
             peer
         }
@@ -122,33 +119,29 @@ async fn nothing_stays_of_sessions_that_were_killed() {
     let rows = client.get("/customers").await;
     assert_eq!(rows.status, 200, "{}", rows.body);
     let mut peer = Peer::connect(&cluster, cluster.keyring_of("n2")).await.unwrap();
+    let files = cluster.agent.open_files();
+    // Connections of streams that were lost just now are among them for a moment.
+    let settled = async |cluster: &Cluster| {
+        until("what sessions had open is closed", SOON, async || {
+            let open = cluster.agent.open_files();
+            holds(open <= files + 2, open)
+        })
+        .await;
+    };
     let mut first = 1;
     // Every way once, so that what is made once is made.
     for how in KILLS {
         peer = kill(&cluster, peer, &open, how, first).await;
         first += AT_ONCE as u64;
     }
-    let settled = async |cluster: &Cluster, least: usize| {
-        until("what sessions had open is closed", SOON, async || {
-            let open = cluster.agent.open_files();
-            holds(open <= least, open)
-        })
-        .await;
-    };
-    // Some of them may be open yet: it goes down until nothing of them is.
-    let mut files = usize::MAX;
-    while cluster.agent.open_files() < files {
-        files = cluster.agent.open_files();
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    }
+    settled(&cluster).await;
     let memory = cluster.agent.memory_bytes();
     for _ in 0..count / AT_ONCE {
         let how = *cluster.choices.one_of(&KILLS);
         peer = kill(&cluster, peer, &open, how, first).await;
         first += AT_ONCE as u64;
     }
-    // Connections of streams that were lost just now are among them for a moment.
-    settled(&cluster, files + 2).await;
+    settled(&cluster).await;
     let after = cluster.agent.memory_bytes();
     say(&format!(
         "{count} sessions killed; memory {} MiB before, {} MiB after; {files} files open before, {} after",

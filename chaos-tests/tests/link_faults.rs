@@ -284,12 +284,8 @@ async fn restarts_of_other_nodes_cost_no_request() {
 
 /// `chain` with the caller on n1 and the provider on n2, and more said of the link between them.
 fn chain(terms: &str) -> Bundle {
-    let place = |bundle: Bundle, member: &str, node: &str| {
-        let by =
-            format!("{member}.wasm, limits: {{deadline: 30s}}, placement: {{require: {{node: {node}}}}}}}");
-        bundle.with(&format!("{member}.wasm}}"), &by)
-    };
-    let bundle = place(place(Bundle::graph("chain"), "front", "n1"), "back", "n2");
+    let bundle = Bundle::graph("chain").on("front.wasm", "n1").on("back.wasm", "n2");
+    let bundle = bundle.with(".wasm,", ".wasm, limits: {deadline: 30s},");
     let links = format!("links:\n  - {{from: front, interface: \"weft:examples/greeter\", to: back{terms}}}\n");
     let manifest = format!("{}\n{links}", bundle.manifest().trim_end());
     Bundle::of(bundle.folder().to_owned(), manifest)

@@ -50,8 +50,7 @@ components:
 
 /// The graph `hello` on n2, whose answers say whether that node has room.
 async fn neighbour(cluster: &Cluster) -> Client {
-    let bound = "source: ./build/app.wasm, placement: {require: {node: n2}}";
-    cluster.api().deploy_and_wait(&Bundle::graph("hello").with("source: ./build/app.wasm", bound)).await;
+    cluster.api().deploy_and_wait(&Bundle::graph("hello").on("app.wasm", "n2")).await;
     Client::new(cluster.ingress_address_of("n2"), "hello.localhost")
 }
 

@@ -73,10 +73,6 @@ fn text(value: Option<AnyValue>) -> String {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[tonic::async_trait]
 impl TraceService for Collector {
     async fn export(
@@ -94,9 +90,9 @@ impl TraceService for Collector {
                 node: of["weft.node"].clone(),
                 name: span.name,
                 kind: span.kind,
-                trace: hex(&span.trace_id),
-                id: hex(&span.span_id),
-                parent: hex(&span.parent_span_id),
+                trace: hex::encode(&span.trace_id),
+                id: hex::encode(&span.span_id),
+                parent: hex::encode(&span.parent_span_id),
                 state: span.trace_state,
                 about: about(span.attributes),
             }));

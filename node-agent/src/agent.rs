@@ -160,7 +160,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         assigned,
         routes: route_map,
     })?;
-    tokio::spawn(routes.follow(control.desired.clone(), control.routes.clone()));
+    // What it follows is told from now on.
+    tokio::spawn(routes.follow());
     write_ready(&config.data_dir, api_address, ingress_address)?;
     tracing::info!(node = %config.name, api = %api_address, ingress = %ingress_address, "the agent is ready");
 

@@ -65,8 +65,6 @@ pub struct Control {
     pub api_address: SocketAddr,
     /// What should run.
     pub desired: watch::Receiver<Option<Arc<Assignment>>>,
-    /// Where requests of the cluster go.
-    pub routes: watch::Receiver<Option<Arc<RouteMap>>>,
     /// What runs.
     pub report: watch::Receiver<Arc<Report>>,
     /// Whether a control plane that assigns is connected.
@@ -102,7 +100,7 @@ impl Control {
         parts.assigned.follow(desired.clone());
         let route_book = RouteBook::open(&parts.data_dir).map_err(ControlError::RouteBook)?;
         let (route_sender, routes) = watch::channel(route_book.latest().cloned());
-        parts.routes.follow(routes.clone());
+        parts.routes.follow(routes);
         let (report_sender, report) = watch::channel(Arc::new(report::empty(parts.description.name.clone())));
         let (connected_sender, connected) = watch::channel(false);
         let (stop_api, stop_orders) = (CancellationToken::new(), CancellationToken::new());
@@ -125,7 +123,6 @@ impl Control {
         Ok(Self {
             api_address,
             desired: desired.clone(),
-            routes,
             report,
             connected,
             api: tokio::spawn(api),

@@ -21,11 +21,10 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use model::name::NodeName;
 use tower::Service as _;
 
-use crate::backoff::Backoff;
 use crate::health::Breaker;
 use crate::roads::{
-    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, RETRY_LEAST,
-    RETRY_MOST, Road, Roads, STREAM_WINDOW_BYTES, TRIES_MAX,
+    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
+    STREAM_WINDOW_BYTES, Tries,
 };
 
 /// The name of the protocol in a handshake: HTTP/2 that carries requests of the ingress and of links.
@@ -119,9 +118,7 @@ impl HttpRoad {
         node: &NodeName,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, CarryError> {
-        let give_up = Instant::now() + REACH_TIMEOUT;
-        let mut backoff = Backoff::new(RETRY_LEAST, RETRY_MOST);
-        let mut tries = 1;
+        let mut tries = Tries::until(Instant::now() + REACH_TIMEOUT);
         loop {
             let why = match self.lines.get(node, |line| !line.is_closed(), self.dial(node)).await {
                 Err(why) => why,
@@ -139,12 +136,9 @@ impl HttpRoad {
                     }
                 }
             };
-            let wait = backoff.after_failure();
-            if tries >= TRIES_MAX || Instant::now() + wait >= give_up {
+            if !tries.again().await {
                 return Err(CarryError::Unreached(why));
             }
-            tokio::time::sleep(wait).await;
-            tries += 1;
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use model::name::NodeName;
 use trust::Connector;
 
+use crate::backoff::Backoff;
+
 /// How long dialling may take.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A peer that says nothing at all for these two together is lost.
@@ -18,12 +20,12 @@ pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 /// What may be on its way on one stream, and on all of one connection: a large value must not stop the others.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// How often something that was not delivered is sent again, at most; its deadline ends it earlier.
-pub(crate) const TRIES_MAX: u32 = 10;
-/// The first wait before such a try.
-pub(crate) const RETRY_LEAST: Duration = Duration::from_millis(20);
+/// How often something that was not delivered is sent, at most; its deadline ends it earlier.
+const TRIES_MAX: u32 = 10;
+/// The first wait before it is sent again.
+const RETRY_LEAST: Duration = Duration::from_millis(20);
 /// The longest. All tries together outlast the restart of an agent.
-pub(crate) const RETRY_MOST: Duration = Duration::from_millis(500);
+const RETRY_MOST: Duration = Duration::from_millis(500);
 /// Connections of one kind to one agent: HTTP/2 shares one window among all that a connection carries, and one task
 /// drives it.
 const CONNECTIONS_PER_NODE: usize = 2;
@@ -38,6 +40,31 @@ pub struct Road {
 
 /// The ways to other agents; none to a node that this one has no business with.
 pub type Roads = dyn Fn(&NodeName) -> Option<Road> + Send + Sync;
+
+/// The tries of one thing that is sent until it is delivered.
+pub(crate) struct Tries {
+    backoff: Backoff,
+    left: u32,
+    end: Instant,
+}
+
+impl Tries {
+    /// The first one; there is no other after `end`.
+    pub(crate) const fn until(end: Instant) -> Self {
+        Self { backoff: Backoff::new(RETRY_LEAST, RETRY_MOST), left: TRIES_MAX - 1, end }
+    }
+
+    /// Waits until it may be sent again, or says at once that it may not.
+    pub(crate) async fn again(&mut self) -> bool {
+        let wait = self.backoff.after_failure();
+        if self.left == 0 || Instant::now() + wait >= self.end {
+            return false;
+        }
+        self.left -= 1;
+        tokio::time::sleep(wait).await;
+        true
+    }
+}
 
 /// Connections of one kind to all agents, of which each is dialled once, however many want it.
 pub(crate) struct Pool<C, E> {

@@ -17,6 +17,11 @@ impl<T> Told<T> {
         let _ = self.0.set(told);
     }
 
+    /// Wakes on each change; nothing before it is followed.
+    pub fn changes(&self) -> Option<watch::Receiver<Option<Arc<T>>>> {
+        self.0.get().cloned()
+    }
+
     /// What holds now; nothing before the first.
     pub fn now(&self) -> Option<Arc<T>> {
         self.0.get()?.borrow().clone()

@@ -189,19 +189,16 @@ impl Session {
         loop {
             let state = states.borrow_and_update().clone();
             self.send_assignment(&state).await?;
-            if routes.has_changed().unwrap_or_default() {
-                let latest = routes.borrow_and_update().clone();
-                self.send_routes(latest).await?;
-            }
             tokio::select! {
                 () = stop.cancelled() => return Err(stopping()),
                 () = self.ended.cancelled() => return Err(superseded(&self.name)),
                 // Cancel safe: a change that was not taken is seen by the next call.
                 changed = states.changed() => if changed.is_err() { return Err(stopping()) },
-                changed = routes.changed() => match changed {
-                    Ok(()) => routes.mark_changed(),
-                    Err(_) => return Err(stopping()),
-                },
+                changed = routes.changed() => {
+                    changed.map_err(|_| stopping())?;
+                    let latest = routes.borrow_and_update().clone();
+                    self.send_routes(latest).await?;
+                }
                 // Cancel safe: a message is taken whole or not at all.
                 message = incoming.message() => match message.map_err(transport_errors::in_stream)? {
                     Some(message) => self.take(message).await?,

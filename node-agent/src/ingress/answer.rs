@@ -39,7 +39,7 @@ pub struct Answers {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum From {
+enum Asker {
     /// A client, of this node's ingress.
     Client,
     /// The ingress of another node, which found that this one answers. Nothing is passed on twice, so nothing goes in
@@ -57,18 +57,18 @@ impl Answers {
     pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
         strip_own_headers(&mut request);
         strip_of_one_connection(request.headers_mut());
-        self.answer_to(From::Client, request).await
+        self.answer_to(Asker::Client, request).await
     }
 
     /// Answers a request that another node carries here: of its ingress, or over a link.
     pub(crate) async fn answer_node(&self, caller: &Uid, request: Request<Incoming>) -> Response<Body> {
         match self.reach.request(caller, request).await {
             Ok(response) => response,
-            Err(request) => self.answer_to(From::Node, request).await,
+            Err(request) => self.answer_to(Asker::Node, request).await,
         }
     }
 
-    async fn answer_to(&self, from: From, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer_to(&self, asker: Asker, mut request: Request<Incoming>) -> Response<Body> {
         let found = self.routes.find(host_of(&request), request.uri().path());
         let answering = found.as_ref().map(|(target, route)| {
             let graph = match target {
@@ -83,7 +83,7 @@ impl Answers {
         }
         let response = match found {
             Some((Target::Here(running), route)) => running.handle(&route, request, trace).await,
-            Some((Target::Placed(placed), _)) if from == From::Node || placed.node == *self.routes.node() => {
+            Some((Target::Placed(placed), _)) if asker == Asker::Node || placed.node == *self.routes.node() => {
                 not_yet(&placed)
             }
             Some((Target::Placed(placed), _)) => self.pass_on(&placed, request, &trace).await,

@@ -14,7 +14,6 @@ use model::id::GraphKey;
 use model::name::NodeName;
 use model::route::HttpRoute;
 use model::routing::RouteMap;
-use tokio::sync::watch;
 
 use crate::host::Running;
 use crate::told::{Assigned, Told};
@@ -68,12 +67,10 @@ impl RouteTableHandle {
         self.0.make(|running| *running = graphs);
     }
 
-    /// Makes the table anew on each change, for as long as there is somebody who tells of them.
-    pub async fn follow(
-        self,
-        mut assigned: watch::Receiver<Option<Arc<Assignment>>>,
-        mut cluster: watch::Receiver<Option<Arc<RouteMap>>>,
-    ) {
+    /// Makes the table anew on each change of what is told, for as long as there is somebody who tells it.
+    pub async fn follow(self) {
+        let changes = (self.0.assigned.changes(), self.0.cluster.changes());
+        let (Some(mut assigned), Some(mut cluster)) = changes else { return };
         loop {
             // Seen before the table is made, so that a later change is told again.
             assigned.mark_unchanged();

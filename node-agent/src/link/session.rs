@@ -8,10 +8,9 @@ use model::link::{Binding, Body, Call, GraphVersion, LinkFailure, LinkReason, ME
 use model::name::{ComponentName, NodeName};
 use model::trace::{TraceContext, TraceState};
 
-use crate::backoff::Backoff;
 use crate::health::{Admission, Breaker, Budget};
 use crate::link::carrier::{Carrier, Line};
-use crate::roads::{RETRY_LEAST, RETRY_MOST, TRIES_MAX};
+use crate::roads::Tries;
 
 /// A provider on another node, as one instance of a consumer may call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,8 +267,7 @@ impl Links {
         work: Work<'_>,
         mut lost: Option<LinkFailure>,
     ) -> Result<(Opened, Vec<u8>), LinkFailure> {
-        let mut backoff = Backoff::new(RETRY_LEAST, RETRY_MOST);
-        let mut tries = 1;
+        let mut tries = Tries::until(work.deadline);
         loop {
             let failure = match self.carrier.line(&to.node).await {
                 Err(failure) => failure,
@@ -279,15 +277,12 @@ impl Links {
                     Err(failure) => return Err(lost.unwrap_or(failure)),
                 },
             };
-            let wait = backoff.after_failure();
-            if tries >= TRIES_MAX || Instant::now() + wait >= work.deadline {
+            if !tries.again().await {
                 return Err(lost.unwrap_or(failure));
             }
             if failure.reason == LinkReason::Lost {
                 lost = Some(failure);
             }
-            tokio::time::sleep(wait).await;
-            tries += 1;
         }
     }
 

@@ -14,6 +14,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Ordered maps, so that equal messages have equal bytes.
     let mut config = tonic_prost_build::Config::new();
     config.btree_map(["."]);
+    // What is only passed on is not copied.
+    config.bytes([".weft.link.v1.Pipe"]);
     // Messages know their names, so that clients can show them as JSON by their descriptors.
     config.enable_type_names();
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;

@@ -5,9 +5,11 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 use crate::digest::Digest;
 use crate::id::{Generation, GraphKey, Uid};
-use crate::interface::InterfaceName;
+use crate::interface::{InterfaceName, Track};
 use crate::name::ComponentName;
 use crate::trace::{TraceContext, TraceState};
 
@@ -15,6 +17,14 @@ use crate::trace::{TraceContext, TraceState};
 pub const MESSAGE_MAX_BYTES: usize = 4 << 20;
 /// No session: a failure with this number is the provider's agent saying that its stream takes no new ones.
 pub const STREAM: u64 = 0;
+/// The most bytes of one pipe that are on their way or wait to be taken: what its receiver has agreed to hold.
+pub const PIPE_WINDOW_BYTES: usize = 256 << 10;
+/// The most bytes of one frame of a pipe: what others on the same stream wait behind.
+pub const PIPE_DATA_MAX_BYTES: usize = 64 << 10;
+/// What the smallest frame of a pipe costs of that: what holds a few bytes takes more memory than they.
+pub const PIPE_DATA_LEAST_BYTES: usize = 256;
+/// The most pipes of one session that are open at once.
+pub const PIPES_MAX: usize = 64;
 /// The most functions of one session, which are those of all links from one component to one other.
 pub const BINDINGS_MAX: usize = 1_024;
 /// The deepest nesting of types. Each level is one message at most, and protobuf libraries read 100 of them: what we
@@ -53,6 +63,37 @@ pub enum Body {
     Dropped(Vec<u64>),
     /// The consumer is gone: its instance, its handles, its call.
     Closed,
+    /// About a pipe of the session.
+    Pipe {
+        /// Its handle: odd if the consumer's agent gave it, even if the provider's did; never used twice in a session.
+        pipe: u64,
+        /// What is said.
+        piped: Piped,
+    },
+}
+
+/// What is said about a pipe: a `wasi:io` stream or pollable that was given over a link. It stays where it is, at its
+/// home; what stands for it at the other end is filled or emptied by these.
+///
+/// Bytes flow from a sender to a receiver: from the home of an input stream, to the home of an output stream. A sender
+/// sends no more than it has credit for, each time at the price of [`PIPE_DATA_LEAST_BYTES`] at least. A pollable is an output stream without bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piped {
+    /// The sender's next bytes, at most [`PIPE_DATA_MAX_BYTES`].
+    Data(Bytes),
+    /// The receiver takes so many more bytes.
+    Credit(u64),
+    /// The sender wants to know when all that it has sent is written out; asked again only after the answer.
+    Wait,
+    /// The answer to [`Piped::Wait`].
+    Ready,
+    /// This end is done with it. A sender has sent all; a receiver wants no more.
+    Ended {
+        /// Why it could not go on, where it should have.
+        failure: Option<String>,
+        /// How many bytes a receiver has taken in all: the others go back to who lent the stream.
+        taken: u64,
+    },
 }
 
 /// Which graph a consumer is of.
@@ -105,6 +146,36 @@ pub struct Call {
     pub deadline_us: u64,
     /// The consumer's span, if the trace is recorded.
     pub trace: Option<TraceContext>,
+}
+
+/// A resource of the host's own that can be given over a link: it stays where it is and is carried as a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HostResource {
+    /// `wasi:io/streams.input-stream`
+    InputStream,
+    /// `wasi:io/streams.output-stream`
+    OutputStream,
+    /// `wasi:io/poll.pollable`
+    Pollable,
+}
+
+impl HostResource {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::InputStream, Self::OutputStream, Self::Pollable];
+
+    /// The interface that defines it, without its version, and its name there.
+    pub const fn path(self) -> (&'static str, &'static str) {
+        match self {
+            Self::InputStream => ("wasi:io/streams", "input-stream"),
+            Self::OutputStream => ("wasi:io/streams", "output-stream"),
+            Self::Pollable => ("wasi:io/poll", "pollable"),
+        }
+    }
+
+    /// Whether this is the interface that defines it, on the track of it that hosts have: `@0.2`.
+    pub fn is_of(self, interface: &InterfaceName) -> bool {
+        interface.track() == Track::Minor(2) && interface.path() == self.path().0
+    }
 }
 
 /// Why a call over a link has no result.

@@ -11,7 +11,7 @@ use model::digest::Digest;
 use model::event::Event;
 use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
 use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
-use model::link::{Binding, Body, Call as LinkCall, Frame, GraphVersion, LinkFailure, LinkReason, Open};
+use model::link::{Binding, Body, Call as LinkCall, Frame, GraphVersion, LinkFailure, LinkReason, Open, Piped};
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
@@ -267,6 +267,13 @@ fn frame() -> impl Strategy<Value = Frame> {
         Just(LinkReason::Trapped),
         Just(LinkReason::Protocol),
     ];
+    let piped = prop_oneof![
+        bytes().prop_map(|bytes| Piped::Data(bytes.into())),
+        any::<u64>().prop_map(Piped::Credit),
+        Just(Piped::Wait),
+        Just(Piped::Ready),
+        (option::of(text()), any::<u64>()).prop_map(|(failure, taken)| Piped::Ended { failure, taken }),
+    ];
     let body = prop_oneof![
         open.prop_map(|open| Body::Open(Box::new(open))),
         call.prop_map(Body::Call),
@@ -274,6 +281,7 @@ fn frame() -> impl Strategy<Value = Frame> {
         (reason, text()).prop_map(|(reason, message)| Body::Failed(LinkFailure { reason, message })),
         vec(any::<u64>(), 0..4).prop_map(Body::Dropped),
         Just(Body::Closed),
+        (any::<u64>(), piped).prop_map(|(pipe, piped)| Body::Pipe { pipe, piped }),
     ];
     (any::<u64>(), body).prop_map(|(session, body)| Frame { session, body })
 }

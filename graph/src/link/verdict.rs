@@ -3,18 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::interface::InterfaceName;
-use model::link::{BINDINGS_MAX, FLAGS_MAX, NAME_MAX_BYTES, TYPES_DEPTH_MAX, TYPES_MAX};
-use model::linked::{Link, Verdict};
+use model::link::{BINDINGS_MAX, FLAGS_MAX, HostResource, NAME_MAX_BYTES, TYPES_DEPTH_MAX, TYPES_MAX};
+use model::linked::{Link, LinkedGraph, Target, Verdict};
 use model::name::ComponentName;
 
+use super::Types;
 use crate::interface::types::{FunctionType, Resource, Type};
 
-/// The verdict of one function of an interface.
+/// The verdict of one function of an interface, where the streams of both ends are the host's.
 pub fn verdict(interface: &InterfaceName, function: &FunctionType) -> Verdict {
+    judge(interface, function, true)
+}
+
+fn judge(interface: &InterfaceName, function: &FunctionType, are_streams_of_host: bool) -> Verdict {
     if is_http(interface, function) {
         return Verdict::Remotable;
     }
-    let mut found = Found { local: BTreeSet::new(), leased: BTreeSet::new(), left: TYPES_MAX };
+    let mut found =
+        Found { local: BTreeSet::new(), leased: BTreeSet::new(), left: TYPES_MAX, are_streams_of_host };
     if function.is_async {
         found.local.insert("async func".to_owned());
     }
@@ -46,6 +52,32 @@ fn is_http(interface: &InterfaceName, function: &FunctionType) -> bool {
         && function.result.is_none()
         && matches!(&function.parameters[..], [(_, request), (_, out)]
             if is_own(request, "incoming-request") && is_own(out, "response-outparam"))
+}
+
+/// Streams and pollables cross as the host's. Where a component gives another its own of them, they are resources of
+/// that component like all others, and mean nothing elsewhere.
+pub(super) fn keep_streams_at_home(linked: &mut LinkedGraph, types: &Types) {
+    let is_stream = |link: &Link| HostResource::ALL.iter().any(|resource| resource.is_of(&link.interface));
+    let others: BTreeSet<ComponentName> = linked
+        .links
+        .iter()
+        .filter(|link| is_stream(link) && link.to != Target::Host)
+        .map(|link| link.from.clone())
+        .collect();
+    let LinkedGraph { components, links, .. } = linked;
+    for link in links.iter_mut() {
+        let ends = [Some(&link.from), link.to.member()];
+        if link.to == Target::Host || !ends.into_iter().flatten().any(|end| others.contains(end)) {
+            continue;
+        }
+        let component = components.get(&link.from).and_then(|from| types.get(&from.artifact.digest));
+        let import = component.and_then(|found| found.imports.iter().find(|i| i.name == link.interface));
+        for function in &mut link.functions {
+            if let Some(found) = import.and_then(|import| import.function(&function.name)) {
+                function.verdict = judge(&link.interface, found, false);
+            }
+        }
+    }
 }
 
 /// All links of an instance to a provider lead to one instance of it, and a carried request has one of its own: one that
@@ -97,6 +129,8 @@ struct Found {
     leased: BTreeSet<String>,
     /// How many types and names there may still be.
     left: usize,
+    /// Whether both ends have their streams from the host.
+    are_streams_of_host: bool,
 }
 
 fn join(reasons: &BTreeSet<String>) -> String {
@@ -161,11 +195,17 @@ impl Found {
         false
     }
 
-    /// A provider's own resources live at the provider under a lease; what belongs to another interface, or to the
-    /// host, means nothing elsewhere.
+    /// A provider's own resources live at the provider under a lease, and the host's streams where they are from; what
+    /// else belongs to another interface means nothing elsewhere.
     fn handle(&mut self, wit: &Type, resource: &Resource) {
+        let is_carried = |interface: &InterfaceName| {
+            HostResource::ALL.iter().any(|host| host.is_of(interface) && host.path().1 == resource.name)
+        };
         match &resource.interface {
             None => self.leased.insert(format!("resource {}", resource.name)),
+            Some(interface) if self.are_streams_of_host && is_carried(interface) => {
+                self.leased.insert(format!("{} of {interface}", resource.name))
+            }
             Some(interface) => self.local.insert(format!("{wit} of {interface}")),
         };
     }

@@ -1,6 +1,7 @@
 //! Calls from other nodes: the sessions of one stream, each in a task of its own.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -16,6 +17,7 @@ use trust::{Role, gate};
 
 use crate::host::{Inbound, Reach};
 use crate::link::carrier::messages;
+use crate::link::pipe::{Party, Pipes, SessionPipes};
 
 /// Sessions of one stream: more than instances fit into the pool.
 const SESSIONS_MAX: usize = 4_096;
@@ -76,7 +78,13 @@ struct Stream {
     reach: Reach,
     stop: CancellationToken,
     answers: mpsc::Sender<Frame>,
-    sessions: HashMap<u64, mpsc::Sender<Body>>,
+    sessions: HashMap<u64, Member>,
+}
+
+/// A session of a stream, as what comes for it is passed on.
+struct Member {
+    frames: mpsc::Sender<Body>,
+    pipes: Arc<Pipes>,
 }
 
 impl Stream {
@@ -117,7 +125,7 @@ impl Stream {
 
     /// When the stream ends if nothing more comes. A consumer whose session has ended says so.
     fn end(&mut self, stopped: Instant) -> Instant {
-        self.sessions.retain(|_, frames| !frames.is_closed());
+        self.sessions.retain(|_, member| !member.frames.is_closed());
         stopped + if self.sessions.is_empty() { FAREWELL } else { ENDING_MAX }
     }
 
@@ -129,8 +137,11 @@ impl Stream {
                     return;
                 }
                 let (sender, frames) = mpsc::channel(FRAMES_WAITING_MAX);
-                self.sessions.insert(session, sender);
-                let inbound = Inbound { session, frames, answers: self.answers.clone() };
+                let pipes = Arc::new(Pipes::new(Party::Provider));
+                pipes.attach(self.answers.clone(), session);
+                self.sessions.insert(session, Member { frames: sender, pipes: pipes.clone() });
+                let inbound =
+                    Inbound { session, frames, answers: self.answers.clone(), pipes: SessionPipes::of(pipes) };
                 let (reach, caller) = (self.reach.clone(), self.caller.clone());
                 tokio::spawn(async move { reach.session(&caller, *open, inbound).await });
             }
@@ -139,9 +150,18 @@ impl Stream {
                 self.sessions.remove(&session);
             }
             // A session that has failed is not known any more: its consumer has been told.
+            Body::Pipe { pipe, piped } => {
+                let heard = self.sessions.get(&session).map(|member| member.pipes.hear(pipe, piped));
+                if let Some(Err(why)) = heard {
+                    self.sessions.remove(&session);
+                    let message = format!("the consumer's agent said what it must not: {why}");
+                    let body = Body::Failed(LinkFailure::new(LinkReason::Protocol, message));
+                    let _ = self.answers.send(Frame { session, body }).await;
+                }
+            }
             other => {
-                if let Some(frames) = self.sessions.get(&session)
-                    && frames.try_send(other).is_err()
+                if let Some(member) = self.sessions.get(&session)
+                    && member.frames.try_send(other).is_err()
                 {
                     self.sessions.remove(&session);
                 }
@@ -155,7 +175,7 @@ impl Stream {
             return Some(stops());
         }
         if self.sessions.len() >= SESSIONS_MAX {
-            self.sessions.retain(|_, frames| !frames.is_closed());
+            self.sessions.retain(|_, member| !member.frames.is_closed());
         }
         if self.sessions.len() >= SESSIONS_MAX {
             let message = format!("a stream has at most {SESSIONS_MAX} sessions");

@@ -30,6 +30,7 @@ use crate::host::remote::{self, Remotes};
 use crate::host::state::State;
 use crate::host::stdio::LineStream;
 use crate::http_road::HttpRoad;
+use crate::link::encoding::HostResources;
 use crate::link::session::Remote;
 
 /// What the slots of a slice are filled with.
@@ -89,6 +90,7 @@ pub(crate) fn link(
     let mut shared = Vec::new();
     let mut remotes = Remotes::default();
     let ty = component.component_type();
+    let host = HostResources::of(engine, &ty);
     for (name, item) in ty.imports(engine) {
         match slots.get(name) {
             Some(slot) => match (&slot.behind, &item.ty) {
@@ -97,7 +99,7 @@ pub(crate) fn link(
                         .map_err(wrong)?;
                 }
                 (Behind::Remote(there), ComponentItem::ComponentInstance(instance)) => {
-                    remote::offer(engine, &mut linker, name, instance, slot, there, &mut remotes)
+                    remote::offer(engine, &mut linker, name, (instance, &host), slot, there, &mut remotes)
                         .map_err(wrong)?;
                 }
                 _ => fill(&mut linker, name, slot, offers)?,

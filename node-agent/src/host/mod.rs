@@ -30,6 +30,7 @@ mod seal;
 mod slice;
 mod state;
 mod stdio;
+mod streams;
 
 use std::collections::HashMap;
 use std::io;

@@ -12,15 +12,17 @@ use model::link::{
 use model::linked::Target;
 use model::log::Level;
 use tokio::sync::mpsc;
-use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentExportIndex, Instance, ResourceAny};
+use wasmtime::{AsContextMut as _, Store};
 
 use crate::host::instance::{CallError, LINK_FUEL_BYTES, Prepared, until};
 use crate::host::running::Running;
 use crate::host::state::{Call, State};
-use crate::link::encoding::{HandleError, Handles, Signature};
+use crate::host::streams::{self, Loans};
+use crate::link::encoding::{HandleError, Handles, HostResources, Kind, Signature};
 use crate::link::interface::LinkInterface;
+use crate::link::pipe::{Party, Pipes, SessionPipes};
 use crate::traces::{CallSpan, Over, Trace};
 
 /// How long a session waits for room in the pool.
@@ -63,6 +65,8 @@ pub(crate) struct Inbound {
     pub(crate) frames: mpsc::Receiver<Body>,
     /// To its consumer.
     pub(crate) answers: mpsc::Sender<Frame>,
+    /// Its streams.
+    pub(crate) pipes: SessionPipes,
 }
 
 impl Inbound {
@@ -93,12 +97,13 @@ impl Provider {
         let engine = component.engine();
         let ty = component.component_type();
         let mut interfaces = Vec::new();
+        let host = HostResources::of(engine, &ty);
         for (name, item) in ty.exports(engine) {
             let (ComponentItem::ComponentInstance(instance), Ok(interface)) = (&item.ty, name.parse()) else {
                 continue;
             };
             let Some(at) = component.get_export_index(None, name) else { continue };
-            let found = LinkInterface::of(engine, instance).functions.into_iter();
+            let found = LinkInterface::of(engine, instance, &host).functions.into_iter();
             let exports = found.filter_map(|(name, signature)| {
                 let index = component.get_export_index(Some(&at), &name)?;
                 Some(Export { name, index, signature })
@@ -200,6 +205,7 @@ impl Running {
             Ok(instance) => instance,
             Err(error) => return span.ended(Err(failed(error))),
         };
+        let pipes = inbound.pipes.get_or_make(Party::Provider).clone();
         let mut begun = Some(span);
         let mut held = Held::default();
         let mut next = Some(Body::Call(first));
@@ -210,9 +216,15 @@ impl Running {
                     trace.clone_from(span.trace());
                     store.data_mut().call.deadline = self.deadline(prepared, &call);
                     store.data_mut().call.trace.clone_from(trace);
+                    let calling = async {
+                        pipes.settled().await;
+                        let answer = answer(&mut store, &instance, &bound, &mut held, &pipes, &call).await?;
+                        pipes.drained().await;
+                        Ok(answer)
+                    };
                     let answer = tokio::select! {
                         biased;
-                        answer = answer(&mut store, &instance, &bound, &mut held, &call) => span.ended(answer)?,
+                        answer = calling => span.ended(answer)?,
                         given_up = inbound.given_up() => return given_up,
                     };
                     span.returned(answer.len());
@@ -234,11 +246,22 @@ impl Running {
                     }
                 }
                 Body::Closed => return Ok(()),
-                Body::Open(_) | Body::Returned(_) | Body::Failed(_) => {
+                Body::Open(_) | Body::Returned(_) | Body::Failed(_) | Body::Pipe { .. } => {
                     return Err(protocol("the consumer's agent sent a frame of providers"));
                 }
             }
-            next = inbound.next(NEXT_CALL_TIMEOUT).await?;
+            let coming = inbound.next(NEXT_CALL_TIMEOUT);
+            next = if pipes.have_pollables() {
+                tokio::select! {
+                    biased;
+                    coming = coming => coming,
+                    () = streams::poll(&pipes, &mut store.data_mut().table) => {
+                        Err(protocol("its pollables cannot be asked"))
+                    }
+                }
+            } else {
+                coming.await
+            }?;
         }
         Ok(())
     }
@@ -269,6 +292,7 @@ async fn answer(
     instance: &Instance,
     bound: &[Bound],
     held: &mut Held,
+    pipes: &Arc<Pipes>,
     call: &LinkCall,
 ) -> Result<Vec<u8>, LinkFailure> {
     if call.arguments.len() > MESSAGE_MAX_BYTES {
@@ -280,10 +304,12 @@ async fn answer(
     let function = usize::try_from(call.function).ok().and_then(|place| bound.get(place));
     let function = function.ok_or_else(|| protocol(format!("there is no function {}", call.function)))?;
     held.interface = function.interface;
+    let mut handles = StoreHandles { store, held, pipes };
     let arguments = function
         .signature
-        .decode_arguments(&call.arguments, held)
+        .decode_arguments(&call.arguments, &mut handles)
         .map_err(|error| protocol(format!("the arguments are wrong: {error}")))?;
+    let store = &mut *handles.store;
     let deadline = store.data().call.deadline;
     let mut results = vec![wasmtime::component::Val::Bool(false); function.signature.results()];
     until(deadline, async {
@@ -297,8 +323,11 @@ async fn answer(
     let mut bytes = Vec::new();
     function
         .signature
-        .encode_result(results.first(), held, &mut bytes)
+        .encode_result(results.first(), &mut handles, &mut bytes)
         .map_err(|error| protocol(format!("the result cannot be sent: {error}")))?;
+    let StoreHandles { store, .. } = handles;
+    streams::give_back(store.as_context_mut())
+        .map_err(|error| protocol(format!("a stream cannot be given back: {error:#}")))?;
     if bytes.len() > MESSAGE_MAX_BYTES {
         let message = format!("the result has {} bytes, at most {MESSAGE_MAX_BYTES} are carried", bytes.len());
         return Err(LinkFailure::new(LinkReason::Trapped, message));
@@ -332,8 +361,39 @@ struct Held {
     interface: usize,
 }
 
-impl Handles for Held {
-    fn lower(&mut self, resource: usize, handle: &ResourceAny, _owned: bool) -> Result<u64, HandleError> {
+/// The handles of a call under way.
+struct StoreHandles<'a> {
+    store: &'a mut Store<State>,
+    held: &'a mut Held,
+    pipes: &'a Arc<Pipes>,
+}
+
+impl Handles for StoreHandles<'_> {
+    fn lower(&mut self, resource: Kind, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
+        match resource {
+            Kind::Interface(resource) => self.held.lower(resource, handle),
+            // No result has a borrowed one.
+            Kind::Host(resource) => streams::lower(
+                self.store.as_context_mut(),
+                self.pipes,
+                resource,
+                handle,
+                owned,
+                &mut Loans::default(),
+            ),
+        }
+    }
+
+    fn lift(&mut self, resource: Kind, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
+        match resource {
+            Kind::Interface(resource) => self.held.lift(resource, id, owned),
+            Kind::Host(resource) => streams::lift(self.store.as_context_mut(), self.pipes, resource, id, owned),
+        }
+    }
+}
+
+impl Held {
+    fn lower(&mut self, resource: usize, handle: &ResourceAny) -> Result<u64, HandleError> {
         if self.table.len() >= HANDLES_MAX {
             return Err(HandleError::Full { max: HANDLES_MAX });
         }

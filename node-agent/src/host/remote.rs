@@ -11,12 +11,14 @@ use model::name::{ComponentName, NodeName};
 use model::placement::LinkTerms;
 use wasmtime::component::types::ComponentInstance;
 use wasmtime::component::{Linker, ResourceAny, ResourceDynamic, ResourceType, Val};
-use wasmtime::{Engine, StoreContextMut};
+use wasmtime::{AsContextMut as _, Engine, StoreContextMut};
 
 use crate::host::fuse::Slot;
 use crate::host::state::State;
-use crate::link::encoding::{ErrorCase, HandleError, Handles, Signature};
+use crate::host::streams::{self, Loans};
+use crate::link::encoding::{ErrorCase, HandleError, Handles, HostResources, Kind, Signature};
 use crate::link::interface::LinkInterface;
+use crate::link::pipe::Pipes;
 use crate::link::session::{Remote, Work};
 use crate::traces::{CallSpan, Over};
 
@@ -77,18 +79,18 @@ struct Function {
     label: String,
 }
 
-/// Fills the slot `name`, an import of the type `instance`, whose provider is `there`.
+/// Fills the slot `name`, an import of the type `instance` of a component that has these of the host, whose provider is `there`.
 pub(crate) fn offer(
     engine: &Engine,
     linker: &mut Linker<State>,
     name: &str,
-    instance: &ComponentInstance,
+    (instance, host): (&ComponentInstance, &HostResources),
     slot: &Slot,
     there: &There,
     remotes: &mut Remotes,
 ) -> wasmtime::Result<()> {
     let There { to, node, terms } = there;
-    let interface = LinkInterface::of(engine, instance);
+    let interface = LinkInterface::of(engine, instance, host);
     let remote = remotes.place(slot.consumer, &slot.component, to, node);
     let mut linker = linker.instance(name)?;
     let mut kinds = Vec::new();
@@ -179,34 +181,76 @@ async fn attempt(
     span: &mut CallSpan,
 ) -> Result<Option<Val>, LinkFailure> {
     let protocol = |message: String| LinkFailure::new(LinkReason::Protocol, message);
+    let now = Instant::now();
+    let deadline = store.data().call.deadline;
+    let deadline = called.timeout.map_or(deadline, |timeout| deadline.min(now + timeout));
     let mut bytes = Vec::new();
     let mut handles = Proxies::new(store, called);
-    if let Err(error) = called.signature.encode_arguments(arguments, &mut handles, &mut bytes) {
-        return Err(if handles.is_stale {
+    let encoded = called.signature.encode_arguments(arguments, &mut handles, &mut bytes);
+    let Proxies { is_stale, has_lowered, gives_streams, mut loans, .. } = handles;
+    if let Err(error) = encoded {
+        end_loans(store, called, gives_streams, loans).await;
+        return Err(if is_stale {
             LinkFailure::new(LinkReason::Lost, "the provider of a handle is gone, and with it the handle")
         } else {
             protocol(format!("the arguments cannot be sent: {error}"))
         });
     }
     // A handle means something to the instance that gave it, and to no other.
-    let is_repeatable = called.idempotent && !handles.has_lowered;
+    let is_repeatable = called.idempotent && !has_lowered;
     span.sent(bytes.len());
-    let state = store.data_mut();
-    let now = Instant::now();
-    let deadline = called.timeout.map_or(state.call.deadline, |timeout| state.call.deadline.min(now + timeout));
-    let request = state.call.request.clone();
-    let sessions =
-        state.sessions.as_mut().ok_or_else(|| protocol("the instance has no sessions".to_owned()))?;
+    let State { call, sessions, table, .. } = store.data_mut();
+    let request = call.request.clone();
+    let sessions = sessions.as_mut().ok_or_else(|| protocol("the instance has no sessions".to_owned()))?;
     let trace = span.trace();
     let work =
         Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state(), is_repeatable };
-    let answer = sessions.call(called.remote, called.place, bytes, work).await?;
+    let pipes = sessions.given(called.remote).filter(|pipes| pipes.have_pollables());
+    let calling = sessions.call(called.remote, called.place, bytes, work);
+    let mut answer = match pipes {
+        None => calling.await,
+        Some(pipes) => tokio::select! {
+            biased;
+            answer = calling => answer,
+            () = streams::poll(&pipes, table) => Err(protocol("its pollables cannot be asked".to_owned())),
+        },
+    };
+    if answer.is_ok() && !loans.is_empty() {
+        let back = loans.returned();
+        if tokio::time::timeout_at(deadline.into(), back).await.is_err() {
+            let message = "the call was done in time, but not what it wrote to the streams that it was lent";
+            answer = Err(LinkFailure::new(LinkReason::Deadline, message));
+        }
+    }
+    loans.put_back(store.data_mut());
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(failure) => {
+            end_loans(store, called, gives_streams, loans).await;
+            return Err(failure);
+        }
+    };
     span.returned(answer.len());
     let mut handles = Proxies::new(store, called);
     called
         .signature
         .decode_result(&answer, &mut handles)
         .map_err(|error| protocol(format!("the answer is wrong: {error}")))
+}
+
+/// A call that gave streams away has failed: the session that they were given to is over.
+async fn end_loans(
+    store: &mut StoreContextMut<'_, State>,
+    called: &Function,
+    gives_streams: bool,
+    mut loans: Loans,
+) {
+    let state = store.data_mut();
+    if let Some(sessions) = state.sessions.as_mut().filter(|_| gives_streams) {
+        sessions.end(called.remote);
+        loans.returned().await;
+        loans.put_back(state);
+    }
 }
 
 /// What stands in this store for a provider's resources.
@@ -218,18 +262,50 @@ struct Proxies<'a, 'b> {
     is_stale: bool,
     /// Whether a handle goes to the provider.
     has_lowered: bool,
+    /// Whether a stream of the host's does.
+    gives_streams: bool,
+    /// Those that are lent to it.
+    loans: Loans,
 }
 
 impl<'a, 'b> Proxies<'a, 'b> {
     fn new(store: &'a mut StoreContextMut<'b, State>, called: &'a Function) -> Self {
         let Function { remote, kinds, .. } = called;
-        Self { store, remote: *remote, kinds, is_stale: false, has_lowered: false }
+        Self {
+            store,
+            remote: *remote,
+            kinds,
+            is_stale: false,
+            has_lowered: false,
+            gives_streams: false,
+            loans: Loans::default(),
+        }
+    }
+}
+
+impl Proxies<'_, '_> {
+    fn pipes(&mut self) -> Result<Arc<Pipes>, HandleError> {
+        let sessions = self.store.data_mut().sessions.as_mut();
+        let pipes = sessions.and_then(|sessions| sessions.pipes(self.remote)).cloned();
+        pipes.ok_or_else(|| HandleError::Store { message: "the instance has no sessions".to_owned() })
     }
 }
 
 impl Handles for Proxies<'_, '_> {
-    fn lower(&mut self, _resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
+    fn lower(&mut self, resource: Kind, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
         self.has_lowered = true;
+        if let Kind::Host(resource) = resource {
+            self.gives_streams = true;
+            let pipes = self.pipes()?;
+            return streams::lower(
+                self.store.as_context_mut(),
+                &pipes,
+                resource,
+                handle,
+                owned,
+                &mut self.loans,
+            );
+        }
         // An owned one leaves this store with that.
         let proxy = handle.try_into_resource_dynamic(&mut *self.store).map_err(|error| store_error(&error))?;
         let rep = proxy.rep();
@@ -241,7 +317,14 @@ impl Handles for Proxies<'_, '_> {
         })
     }
 
-    fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
+    fn lift(&mut self, resource: Kind, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
+        let resource = match resource {
+            Kind::Interface(resource) => resource,
+            Kind::Host(resource) => {
+                let pipes = self.pipes()?;
+                return streams::lift(self.store.as_context_mut(), &pipes, resource, id, owned);
+            }
+        };
         let (Some(kind), true) = (self.kinds.get(resource), owned) else {
             return Err(HandleError::Unknown { id });
         };

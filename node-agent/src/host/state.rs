@@ -10,6 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::host::egress::EgressHooks;
 use crate::host::logs::GraphLog;
+use crate::host::streams::Borrowed;
 use crate::link::session::Sessions;
 use crate::traces::Trace;
 
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) memory: MemoryBudget,
     /// Where the slice calls providers on other nodes.
     pub(crate) sessions: Option<Sessions>,
+    /// What other nodes have lent it for the call under way.
+    pub(crate) borrowed: Borrowed,
     pub(crate) call: Call,
 }
 
@@ -58,7 +61,7 @@ impl State {
         table.set_max_capacity(RESOURCES_MAX);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
-        Self { wasi: None, http, table, egress, memory, sessions: None, call }
+        Self { wasi: None, http, table, egress, memory, sessions: None, borrowed: Borrowed::default(), call }
     }
 }
 

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::unfold;
-use model::link::{Body, Frame, GraphVersion, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, STREAM};
+use model::link::{Body, Frame, GraphVersion, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Piped, STREAM};
 use model::name::NodeName;
 use proto::weft::link::v1 as wire;
 use proto::weft::link::v1::links_client::LinksClient;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::link::pipe::Pipes;
 use crate::roads::{
     CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
     STREAM_WINDOW_BYTES,
@@ -53,6 +54,8 @@ type Answer = Result<Vec<u8>, LinkFailure>;
 #[derive(Default)]
 struct Sessions {
     waiting: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    /// The pipes of the sessions that have any.
+    pipes: Mutex<HashMap<u64, Arc<Pipes>>>,
     is_lost: AtomicBool,
     /// The other agent stops: what is open goes on, nothing new is begun.
     is_ending: AtomicBool,
@@ -146,8 +149,19 @@ impl Line {
         answer
     }
 
+    /// From now on, what comes of pipes of a session is for these.
+    pub(crate) fn attach(&self, session: u64, pipes: &Arc<Pipes>) {
+        pipes.attach(self.outgoing.clone(), session);
+        self.sessions.pipes().insert(session, pipes.clone());
+        // Whoever ends the stream has said so before it looks for pipes.
+        if self.sessions.is_lost.load(Ordering::Acquire) {
+            pipes.lose();
+        }
+    }
+
     /// Says that a session's consumer is gone. Never waits: what ends an instance cannot.
     pub(crate) fn close(&self, session: u64) {
+        self.sessions.pipes().remove(&session);
         let frame = Frame { session, body: Body::Closed };
         if let Err(mpsc::error::TrySendError::Full(frame)) = self.outgoing.try_send(frame) {
             let outgoing = self.outgoing.clone();
@@ -181,11 +195,29 @@ impl Sessions {
         }
     }
 
+    fn pipes(&self) -> MutexGuard<'_, HashMap<u64, Arc<Pipes>>> {
+        self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, session: u64, pipe: u64, piped: Piped) {
+        // A session whose consumer is gone may still be told something.
+        let Some(pipes) = self.pipes().get(&session).cloned() else { return };
+        if let Err(why) = pipes.hear(pipe, piped) {
+            pipes.lose();
+            let message = format!("the provider's agent said what it must not: {why}");
+            self.answer(session, Err(LinkFailure::new(LinkReason::Protocol, message)));
+        }
+    }
+
     fn lose(&self) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_lost.store(true, Ordering::Release);
         for (_, waits) in waiting.drain() {
             let _ = waits.send(Err(lost()));
+        }
+        drop(waiting);
+        for (_, pipes) in self.pipes().drain() {
+            pipes.lose();
         }
     }
 }
@@ -226,6 +258,7 @@ fn take(message: wire::Frames, sessions: &Sessions) -> Result<(), String> {
             Body::Failed(_) if session == STREAM => sessions.is_ending.store(true, Ordering::Release),
             Body::Returned(result) => sessions.answer(session, Ok(result)),
             Body::Failed(failure) => sessions.answer(session, Err(failure)),
+            Body::Pipe { pipe, piped } => sessions.hear(session, pipe, piped),
             Body::Open(_) | Body::Call(_) | Body::Dropped(_) | Body::Closed => {
                 return Err("a provider's agent sent a frame of consumers".to_owned());
             }
@@ -254,7 +287,8 @@ fn value_bytes(frame: &Frame) -> usize {
     match &frame.body {
         Body::Call(call) => call.arguments.len(),
         Body::Returned(result) => result.len(),
-        Body::Open(_) | Body::Failed(_) | Body::Dropped(_) | Body::Closed => 0,
+        Body::Pipe { piped: Piped::Data(bytes), .. } => bytes.len(),
+        Body::Open(_) | Body::Failed(_) | Body::Dropped(_) | Body::Closed | Body::Pipe { .. } => 0,
     }
 }
 

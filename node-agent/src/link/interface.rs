@@ -5,21 +5,21 @@ use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
-use crate::link::encoding::{Resources, Signature};
+use crate::link::encoding::{HostResources, Resources, Signature};
 
 /// One interface.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkInterface {
-    /// The names of its resources, by the index that signatures know them by.
+    /// The names of the resources that it defines, by the index that signatures know them by.
     pub(crate) resources: Vec<String>,
     /// Its functions by their WIT names; what cannot be carried has the reason.
     pub(crate) functions: Vec<(String, Result<Arc<Signature>, String>)>,
 }
 
 impl LinkInterface {
-    /// Reads the type of an imported or exported instance.
-    pub(crate) fn of(engine: &Engine, instance: &ComponentInstance) -> Self {
-        let found = Resources::of(engine, instance);
+    /// Reads the type of an imported or exported instance of a component that has these of the host.
+    pub(crate) fn of(engine: &Engine, instance: &ComponentInstance, host: &HostResources) -> Self {
+        let found = Resources::of(engine, instance, host);
         let resources = found.names().map(str::to_owned).collect();
         let functions = instance.exports(engine).filter_map(|(name, item)| match item.ty {
             ComponentItem::ComponentFunc(function) => {

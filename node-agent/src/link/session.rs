@@ -10,6 +10,7 @@ use model::trace::{TraceContext, TraceState};
 
 use crate::health::{Admission, Breaker, Budget};
 use crate::link::carrier::{Carrier, Line};
+use crate::link::pipe::{Party, Pipes, SessionPipes};
 use crate::roads::Tries;
 
 /// A provider on another node, as one instance of a consumer may call it.
@@ -70,6 +71,8 @@ struct Calls {
     handles: Vec<Option<(u64, u64)>>,
     /// Places without a handle.
     free: Vec<u32>,
+    /// The streams that the session has, or that the next one will have.
+    pipes: SessionPipes,
 }
 
 /// A session at the other end; dropped, it is closed there.
@@ -87,8 +90,11 @@ impl Drop for Opened {
 }
 
 impl Opened {
-    fn new(line: Arc<Line>) -> Self {
+    fn new(line: Arc<Line>, pipes: Option<&Arc<Pipes>>) -> Self {
         let id = line.session();
+        if let Some(pipes) = pipes {
+            line.attach(id, pipes);
+        }
         Self { line, id, dropped: Vec::new() }
     }
 }
@@ -130,6 +136,30 @@ impl Sessions {
         }
     }
 
+    /// The pipes of the session with the provider at this place, if it has any.
+    pub(crate) fn given(&self, remote: usize) -> Option<Arc<Pipes>> {
+        self.calls.get(remote)?.pipes.get().cloned()
+    }
+
+    /// Ends the session with the provider at this place.
+    pub(crate) fn end(&mut self, remote: usize) {
+        if let Some(calls) = self.calls.get_mut(remote) {
+            (calls.opened, calls.pipes) = (None, SessionPipes::default());
+            calls.epoch += 1;
+        }
+    }
+
+    /// The pipes of the session with the provider at this place; those of the next one, if none is open.
+    pub(crate) fn pipes(&mut self, remote: usize) -> Option<&Arc<Pipes>> {
+        let Calls { pipes, opened, .. } = self.calls.get_mut(remote)?;
+        let is_new = pipes.get().is_none();
+        let pipes = pipes.get_or_make(Party::Consumer);
+        if let Some(opened) = opened.as_ref().filter(|_| is_new) {
+            opened.line.attach(opened.id, pipes);
+        }
+        Some(pipes)
+    }
+
     /// The provider at this place.
     pub(crate) fn remote(&self, remote: usize) -> Option<&Remote> {
         self.links.remotes.get(remote).map(|(remote, _)| remote)
@@ -162,9 +192,13 @@ impl Sessions {
         health.budget.deposit();
         // Taken out, and another session's number: a call that fails or is given up half-way ends the session.
         let (opened, epoch) = (calls.opened.take(), calls.epoch);
+        let mut pipes = std::mem::take(&mut calls.pipes);
         calls.epoch += 1;
         let calling = async {
             let mut lost = None;
+            if let Some(pipes) = pipes.get() {
+                pipes.drained().await;
+            }
             if let Some(mut opened) = opened {
                 let mut frames = Vec::with_capacity(2);
                 if !opened.dropped.is_empty() {
@@ -174,15 +208,25 @@ impl Sessions {
                     if work.is_repeatable { arguments.clone() } else { std::mem::take(&mut arguments) };
                 frames.push(call(function, arguments, work));
                 match opened.line.call(opened.id, frames).await {
-                    Ok(answer) => return Ok((opened, epoch, answer)),
+                    Ok(answer) => {
+                        if let Some(pipes) = pipes.get() {
+                            pipes.settled().await;
+                        }
+                        return Ok((opened, epoch, answer));
+                    }
                     // The instance is gone with its session. Only what bears that is done on another.
                     Err(failure) if work.is_repeatable && health.may_repeat(&failure, work) => {
-                        lost = Some(failure)
+                        lost = Some(failure);
+                        pipes = SessionPipes::default();
                     }
                     Err(failure) => return Err(failure),
                 }
             }
-            let (opened, answer) = links.first_call((to, health), function, arguments, work, lost).await?;
+            let first = links.first_call((to, health), pipes.get(), function, arguments, work, lost);
+            let (opened, answer) = first.await?;
+            if let Some(pipes) = pipes.get() {
+                pipes.settled().await;
+            }
             Ok((opened, epoch + 1, answer))
         };
         let outcome = tokio::time::timeout_at(work.deadline.into(), calling).await.unwrap_or_else(|_| {
@@ -191,7 +235,7 @@ impl Sessions {
         });
         to.judge(admission, outcome.as_ref().err());
         let (opened, epoch, answer) = outcome?;
-        (calls.opened, calls.epoch) = (Some(opened), epoch);
+        (calls.opened, calls.epoch, calls.pipes) = (Some(opened), epoch, pipes);
         Ok(answer)
     }
 }
@@ -262,6 +306,7 @@ impl Links {
     async fn first_call(
         &self,
         (to, health): (&Remote, &Health),
+        pipes: Option<&Arc<Pipes>>,
         function: u32,
         arguments: Vec<u8>,
         work: Work<'_>,
@@ -271,11 +316,14 @@ impl Links {
         loop {
             let failure = match self.carrier.line(&to.node).await {
                 Err(failure) => failure,
-                Ok(line) => match self.open(line, to, call(function, arguments.clone(), work), work).await {
-                    Ok(done) => return Ok(done),
-                    Err(failure) if health.may_repeat(&failure, work) => failure,
-                    Err(failure) => return Err(lost.unwrap_or(failure)),
-                },
+                Ok(line) => {
+                    let opened = Opened::new(line, pipes);
+                    match self.open(opened, to, call(function, arguments.clone(), work), work).await {
+                        Ok(done) => return Ok(done),
+                        Err(failure) if health.may_repeat(&failure, work) => failure,
+                        Err(failure) => return Err(lost.unwrap_or(failure)),
+                    }
+                }
             };
             if !tries.again().await {
                 return Err(lost.unwrap_or(failure));
@@ -289,12 +337,11 @@ impl Links {
     /// Opens a session with its first call.
     async fn open(
         &self,
-        line: Arc<Line>,
+        opened: Opened,
         to: &Remote,
         call: Body,
         work: Work<'_>,
     ) -> Result<(Opened, Vec<u8>), LinkFailure> {
-        let opened = Opened::new(line);
         let open = Body::Open(Box::new(Open {
             version: self.version.clone(),
             from: to.from.clone(),

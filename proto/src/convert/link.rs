@@ -1,12 +1,13 @@
 //! Frames of links.
 
+use bytes::Bytes;
 use model::id::Generation;
-use model::link::{Binding, Body, Call, Frame, GraphVersion, LinkFailure, LinkReason, Open};
+use model::link::{Binding, Body, Call, Frame, GraphVersion, LinkFailure, LinkReason, Open, Piped};
 use model::trace::TraceContext;
 
 use super::{DecodeError, each, parse, read, required};
 use crate::weft::link::v1 as wire;
-use crate::weft::link::v1::frame;
+use crate::weft::link::v1::{frame, pipe};
 
 impl From<Frame> for wire::Frame {
     fn from(value: Frame) -> Self {
@@ -24,6 +25,9 @@ impl From<Frame> for wire::Frame {
             }
             Body::Dropped(handles) => frame::Body::Dropped(wire::Dropped { handles }),
             Body::Closed => frame::Body::Closed(wire::Closed {}),
+            Body::Pipe { pipe, piped } => {
+                frame::Body::Pipe(wire::Pipe { pipe, piped: Some(pipe::Piped::from(piped)) })
+            }
         };
         Self { session: value.session, body: Some(body) }
     }
@@ -50,8 +54,37 @@ impl TryFrom<wire::Frame> for Frame {
             }
             frame::Body::Dropped(dropped) => Body::Dropped(dropped.handles),
             frame::Body::Closed(wire::Closed {}) => Body::Closed,
+            frame::Body::Pipe(wire::Pipe { pipe, piped }) => Body::Pipe {
+                pipe,
+                piped: required("piped", piped).map_err(|error| error.under("pipe"))?.into(),
+            },
         };
         Ok(Self { session: value.session, body })
+    }
+}
+
+impl From<Piped> for pipe::Piped {
+    fn from(piped: Piped) -> Self {
+        match piped {
+            Piped::Data(bytes) => Self::Data(bytes),
+            Piped::Credit(bytes) => Self::Credit(bytes),
+            Piped::Wait => Self::Wait(wire::PipeWait {}),
+            Piped::Ready => Self::Ready(wire::PipeReady {}),
+            Piped::Ended { failure, taken } => Self::Ended(wire::PipeEnded { failure, taken }),
+        }
+    }
+}
+
+impl From<pipe::Piped> for Piped {
+    fn from(piped: pipe::Piped) -> Self {
+        match piped {
+            // They are a part of the message that they came in, and would keep all of it.
+            pipe::Piped::Data(bytes) => Self::Data(Bytes::copy_from_slice(&bytes)),
+            pipe::Piped::Credit(bytes) => Self::Credit(bytes),
+            pipe::Piped::Wait(wire::PipeWait {}) => Self::Wait,
+            pipe::Piped::Ready(wire::PipeReady {}) => Self::Ready,
+            pipe::Piped::Ended(wire::PipeEnded { failure, taken }) => Self::Ended { failure, taken },
+        }
     }
 }
 

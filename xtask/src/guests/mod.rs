@@ -27,7 +27,7 @@ enum Language {
     Python,
 }
 
-const GUESTS: [Guest; 13] = [
+const GUESTS: [Guest; 16] = [
     rust("customers-app", "customers/app", "customers/build/app.wasm"),
     rust("pii-proxy", "customers/pii-proxy", "customers/build/pii-proxy.wasm"),
     rust("hello-app", "hello/app", "hello/build/app.wasm"),
@@ -38,6 +38,9 @@ const GUESTS: [Guest; 13] = [
     rust("types-echo", "types/echo", "types/build/echo.wasm"),
     rust("types-pass", "types/pass", "types/build/pass.wasm"),
     rust("types-probe", "types/probe", "types/build/probe.wasm"),
+    rust("streams-desk", "streams/desk", "streams/build/desk.wasm"),
+    rust("streams-pass", "streams/pass", "streams/build/pass.wasm"),
+    rust("streams-mill", "streams/mill", "streams/build/mill.wasm"),
     rust("polyglot-front", "polyglot/front", "polyglot/build/front.wasm"),
     python("polyglot-pricing", "polyglot/pricing", "polyglot/build/pricing.wasm"),
     rust("polyglot-rates", "polyglot/rates", "polyglot/build/rates.wasm"),

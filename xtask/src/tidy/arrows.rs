@@ -18,7 +18,7 @@ struct Folder {
 }
 
 const FOLDERS: [Folder; 10] = [
-    Folder { name: "model", ours: &[], others: Some(&["semver", "serde", "thiserror"]) },
+    Folder { name: "model", ours: &[], others: Some(&["bytes", "semver", "serde", "thiserror"]) },
     Folder {
         name: "graph",
         ours: &["model"],
@@ -39,6 +39,7 @@ const FOLDERS: [Folder; 10] = [
         name: "proto",
         ours: &["model"],
         others: Some(&[
+            "bytes",
             "http",
             "prost",
             "prost-types",

@@ -26,7 +26,8 @@ mod wire;
 use wasmtime::component::ResourceAny;
 
 pub(crate) use self::error::{DecodeError, DecodeProblem, EncodeError, EncodeProblem, Refusal, Unsupported};
-pub(crate) use self::resources::Resources;
+pub(crate) use self::resources::{HostResources, Resources};
+pub(crate) use self::shape::Kind;
 pub(crate) use self::signature::{ErrorCase, Signature};
 
 /// The handles of one session: what stands for a resource on the wire, and what it stands for here.
@@ -34,13 +35,12 @@ pub(crate) use self::signature::{ErrorCase, Signature};
 /// A call whose encoding or decoding fails half-way may have moved handles already. Its session is told so by the
 /// error, and has to end: nothing is moved back.
 pub(crate) trait Handles {
-    /// The id under which a handle of this store crosses. `resource` is an index of [`Resources`]; an `owned` handle
-    /// leaves this store.
-    fn lower(&mut self, resource: usize, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError>;
+    /// The id under which a handle of this store crosses. An `owned` one leaves this store.
+    fn lower(&mut self, resource: Kind, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError>;
 
     /// The handle that an id stands for. Whatever a peer sends arrives here: ids that never were, that are of another
     /// resource, and one owned id twice in a message.
-    fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError>;
+    fn lift(&mut self, resource: Kind, id: u64, owned: bool) -> Result<ResourceAny, HandleError>;
 }
 
 /// Why a handle cannot cross.
@@ -55,6 +55,12 @@ pub(crate) enum HandleError {
     /// The session has as many as it may.
     #[error("the session has {max} handles, and may have no more")]
     Full {
+        /// How many it may have.
+        max: usize,
+    },
+    /// The session has as many of the host's as it may.
+    #[error("the session has {max} streams, and may have no more")]
+    Pipes {
         /// How many it may have.
         max: usize,
     },

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use model::link::HostResource;
+
 use super::wire::Wire;
 
 /// A type.
@@ -56,11 +58,19 @@ pub(super) struct Variant {
 /// A handle of a resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Handle {
-    /// An index of the interface's resources.
-    pub(super) resource: usize,
+    pub(super) resource: Kind,
     pub(super) name: Arc<str>,
     /// `own`, not `borrow`.
     pub(super) owned: bool,
+}
+
+/// Which resource a handle is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// One of the interface: an index of [`super::Resources`].
+    Interface(usize),
+    /// One of the host.
+    Host(HostResource),
 }
 
 /// The names of cases or flags, by position and by name.

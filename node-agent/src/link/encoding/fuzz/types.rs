@@ -6,7 +6,7 @@ use std::sync::Arc;
 use model::link::{FLAGS_MAX, NAME_MAX_BYTES, TYPES_DEPTH_MAX, TYPES_MAX};
 
 use super::super::Signature;
-use super::super::shape::{Field, Handle, Names, Shape, Variant};
+use super::super::shape::{Field, Handle, Kind, Names, Shape, Variant};
 
 /// The types that are one byte, which is their position here.
 const SCALARS: [Shape; 14] = [
@@ -116,7 +116,7 @@ impl TypeReader<'_> {
                 Shape::Flags(self.names(count))
             }
             HANDLE => {
-                let resource = usize::from(self.byte() % RESOURCES);
+                let resource = Kind::Interface(usize::from(self.byte() % RESOURCES));
                 Shape::Handle(Handle { resource, name: "r".into(), owned: self.flag() })
             }
             scalar => SCALARS[usize::from(scalar)].clone(),
@@ -186,7 +186,10 @@ fn put(shape: &Shape, out: &mut Vec<u8>) {
             put_payload(err.as_deref(), out);
         }
         Shape::Flags(names) => out.extend(count(FLAGS, names.iter().count())),
-        Shape::Handle(handle) => out.extend([HANDLE, handle.resource as u8, handle.owned.into()]),
+        Shape::Handle(handle) => {
+            let Kind::Interface(resource) = handle.resource else { panic!("not of a random type") };
+            out.extend([HANDLE, resource as u8, handle.owned.into()]);
+        }
         scalar => out.push(SCALARS.iter().position(|known| known == scalar).unwrap() as u8),
     }
 }

@@ -6,7 +6,7 @@ use wasmtime::{Config, Engine};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 
-use super::super::Resources;
+use super::super::{HostResources, Resources};
 use super::*;
 
 /// A resource with its kinds of functions, and every type.
@@ -33,9 +33,12 @@ const API: &str = "
     }";
 
 fn made(world: &str) -> Vec<u8> {
-    let text = format!("package test:made;\n{API}\nworld made {{ {world} }}\n");
+    component(&format!("package test:made;\n{API}\nworld made {{ {world} }}\n"))
+}
+
+fn component(text: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let package = resolve.push_str("made.wit", &text).unwrap_or_else(|error| panic!("{error:#}\n{text}"));
+    let package = resolve.push_str("made.wit", text).unwrap_or_else(|error| panic!("{error:#}\n{text}"));
     let world = resolve.select_world(&[package], Some("made")).unwrap();
     let mut module = dummy_module(&resolve, world, ManglingAndAbi::Legacy(LiftLowerAbi::Sync));
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
@@ -70,7 +73,7 @@ fn importer_and_exporter_have_the_same_signatures() {
     let imports = interface(imports.component_type().get_import(&engine, "test:made/api"));
     let exports = interface(exports.component_type().get_export(&engine, "test:made/api"));
     let texts = |interface: &types::ComponentInstance| -> Vec<String> {
-        let resources = Resources::of(&engine, interface);
+        let resources = Resources::of(&engine, interface, &HostResources::default());
         assert_eq!(resources.names().collect::<Vec<_>>(), ["blob", "connection"]);
         let functions = functions(&engine, interface);
         functions
@@ -104,7 +107,7 @@ fn a_resource_is_an_index_and_whether_it_is_owned() {
     let engine = Engine::default();
     let component = Component::new(&engine, made("import api;")).unwrap();
     let api = interface(component.component_type().get_import(&engine, "test:made/api"));
-    let resources = Resources::of(&engine, &api);
+    let resources = Resources::of(&engine, &api, &HostResources::default());
     let functions = functions(&engine, &api);
     let (_, swap) = functions.iter().find(|(name, _)| name == "swap").unwrap();
     let signature = Signature::of(swap, &resources).unwrap();
@@ -116,22 +119,33 @@ fn a_resource_is_an_index_and_whether_it_is_owned() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(handles, [(0, true), (1, false)]);
+    assert_eq!(handles, [(Kind::Interface(0), true), (Kind::Interface(1), false)]);
 }
 
 #[test]
-fn a_resource_of_another_interface_is_refused() {
+fn streams_of_the_host_are_told_from_the_interface_s_own() {
     let engine = Engine::default();
-    let component = Component::new(&engine, made("import api; import other;")).unwrap();
+    let wit = "package test:made;
+        package wasi:io@0.2.3 {
+            interface streams { resource input-stream; resource output-stream; }
+        }
+        interface other {
+            use wasi:io/streams@0.2.3.{input-stream};
+            resource thing;
+            pass: func(a: borrow<input-stream>, b: thing) -> input-stream;
+        }
+        world made { import other; }";
+    let component = Component::new(&engine, component(wit)).unwrap();
     let ty = component.component_type();
-    let api = interface(ty.get_import(&engine, "test:made/api"));
     let other = interface(ty.get_import(&engine, "test:made/other"));
-    let own = Resources::of(&engine, &other).except(&engine, &api);
-    assert_eq!(own.names().count(), 0);
+    let host = HostResources::of(&engine, &ty);
+    let resources = Resources::of(&engine, &other, &host);
+    assert_eq!(resources.names().collect::<Vec<_>>(), ["thing"]);
     let functions = functions(&engine, &other);
-    let error = Signature::of(&functions[0].1, &own).unwrap_err();
-    let expected = "argument 1: a resource that the interface does not define itself is not carried";
-    assert_eq!(error.to_string(), expected);
+    let signature = Signature::of(&functions[0].1, &resources).unwrap();
+    let stream = "wasi:io/streams/input-stream";
+    let expected = format!("func(a: borrow<{stream}>, b: own<thing>) -> own<{stream}>");
+    assert_eq!(signature.text(), expected);
 }
 
 /// Why a function of this type, in component text, is refused.
@@ -152,7 +166,7 @@ fn refusal(definitions: &str, ty: &str) -> String {
     let empty = wat::parse_str("(component (import \"a\" (instance)))").unwrap();
     let component = Component::new(&engine, empty).unwrap();
     let nothing = interface(component.component_type().get_import(&engine, "a"));
-    let resources = Resources::of(&engine, &nothing);
+    let resources = Resources::of(&engine, &nothing, &HostResources::default());
     Signature::of(&function, &resources).unwrap_err().to_string()
 }
 

@@ -16,7 +16,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Value};
 use wasmtime::component::Val;
 
 use super::fuzz::Session;
-use super::shape::{Field, Handle, Names, Shape, Variant};
+use super::shape::{Field, Handle, Kind, Names, Shape, Variant};
 use super::{Handles as _, Signature, descriptor, fuzz};
 
 /// A function with one parameter `x`.
@@ -62,7 +62,7 @@ fn variant(cases: Vec<(&str, Option<Shape>)>) -> Shape {
 }
 
 fn handle(owned: bool) -> Shape {
-    Shape::Handle(Handle { resource: 0, name: "connection".into(), owned })
+    Shape::Handle(Handle { resource: Kind::Interface(0), name: "connection".into(), owned })
 }
 
 fn text(value: &str) -> Val {

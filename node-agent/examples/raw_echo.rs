@@ -3,7 +3,8 @@
 //! `raw_echo serve FILE` echoes messages on a free port of loopback, as a unary method and as a stream in both
 //! directions, and writes to the file who may connect. `raw_echo call ADDRESS FILE` takes the place of the consumer's agent: `GET /unary?n=1000` makes so many calls one after
 //! another and answers their number, `GET /bidi?n=1000` sends as many messages on a stream that it opens for it, each
-//! when the one before has come back. Both print where they listen. Connections, their TLS and their settings are those
+//! when the one before has come back; with `&bytes=N` either carries so many more. `POST /pour` sends its body on such a
+//! stream, in messages of 64 KiB at most, and answers how much came back. Both print where they listen. Connections, their TLS and their settings are those
 //! of the agent, and the message has the bytes of a call of `add: func(u32, u32) -> u32`.
 
 use std::convert::Infallible;
@@ -19,13 +20,14 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use http::uri::PathAndQuery;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use model::id::{ClusterId, Uid};
-use proto::weft::link::v1::{Call, Frame, Frames, frame};
+use model::link::PIPE_DATA_MAX_BYTES;
+use proto::weft::link::v1::{Call, Frame, Frames, Pipe, frame, pipe};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -170,11 +172,17 @@ impl Caller {
         &self,
         request: hyper::Request<Incoming>,
     ) -> Result<hyper::Response<Full<Bytes>>, Infallible> {
-        let count = request.uri().query().and_then(|query| query.strip_prefix("n=")?.parse().ok());
+        let query = request.uri().query().unwrap_or_default();
+        let number = |name: &str| {
+            let value = query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+            value.and_then(|value| value.parse().ok())
+        };
+        let (count, bytes) = (number("n"), number("bytes").unwrap_or_default());
         let done = match (request.uri().path(), count) {
-            ("/unary", Some(count)) => self.unary(count).await,
-            ("/bidi", Some(count)) => self.bidi(count).await,
-            _ => Err(anyhow::anyhow!("/unary?n=… or /bidi?n=…")),
+            ("/unary", Some(count)) => self.unary(count, bytes).await,
+            ("/bidi", Some(count)) => self.bidi(count, bytes).await,
+            ("/pour", None) => self.pour(request.into_body()).await,
+            _ => Err(anyhow::anyhow!("/unary?n=…, /bidi?n=… or /pour")),
         };
         let (status, text) = match done {
             Ok(count) => (http::StatusCode::OK, count.to_string()),
@@ -190,18 +198,19 @@ impl Caller {
         Grpc::new(self.channels[at].clone())
     }
 
-    async fn unary(&self, count: u32) -> anyhow::Result<u32> {
+    async fn unary(&self, count: u32, bytes: u32) -> anyhow::Result<u32> {
         let mut grpc = self.grpc();
         for number in 0..count {
             grpc.ready().await?;
             let (path, codec) = (PathAndQuery::from_static(UNARY), ProstCodec::default());
-            let answer: Response<Frames> = grpc.unary(Request::new(message(number)), path, codec).await?;
+            let answer: Response<Frames> =
+                grpc.unary(Request::new(message(number, bytes)), path, codec).await?;
             check(number, &answer.into_inner())?;
         }
         Ok(count)
     }
 
-    async fn bidi(&self, count: u32) -> anyhow::Result<u32> {
+    async fn bidi(&self, count: u32, bytes: u32) -> anyhow::Result<u32> {
         if count == 0 {
             return Ok(0);
         }
@@ -209,24 +218,59 @@ impl Caller {
         grpc.ready().await?;
         let (sender, messages) = mpsc::channel(1);
         // The first message goes with the stream: no one waits for an empty answer.
-        sender.send(message(0)).await?;
+        sender.send(message(0, bytes)).await?;
         let (path, codec) = (PathAndQuery::from_static(BIDI), ProstCodec::default());
         let messages = ReceiverStream::new(messages);
         let answers: Response<Streaming<Frames>> = grpc.streaming(Request::new(messages), path, codec).await?;
         let mut answers = answers.into_inner();
         for number in 0..count {
             if number > 0 {
-                sender.send(message(number)).await?;
+                sender.send(message(number, bytes)).await?;
             }
             let answer = answers.next().await.context("the stream has ended")??;
             check(number, &answer)?;
         }
         Ok(count)
     }
+
+    /// How many bytes came back.
+    async fn pour(&self, body: Incoming) -> anyhow::Result<u32> {
+        let mut grpc = self.grpc();
+        grpc.ready().await?;
+        let (sender, messages) = mpsc::channel(4);
+        let fed = tokio::spawn(feed(body, sender));
+        let (path, codec) = (PathAndQuery::from_static(BIDI), ProstCodec::default());
+        let messages = ReceiverStream::new(messages);
+        let answers: Response<Streaming<Frames>> = grpc.streaming(Request::new(messages), path, codec).await?;
+        let (mut answers, mut came) = (answers.into_inner(), 0);
+        while let Some(answer) = answers.next().await {
+            for frame in answer?.frames {
+                if let Some(frame::Body::Pipe(Pipe { piped: Some(pipe::Piped::Data(data)), .. })) = frame.body {
+                    came += u32::try_from(data.len())?;
+                }
+            }
+        }
+        fed.await??;
+        Ok(came)
+    }
 }
 
-/// What the agent sends for `add(number, 1)`.
-fn message(number: u32) -> Frames {
+/// A body of a request, in messages as the agent's.
+async fn feed(mut body: Incoming, sender: mpsc::Sender<Frames>) -> anyhow::Result<()> {
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame?.into_data() else { continue };
+        while !data.is_empty() {
+            let part = data.split_to(data.len().min(PIPE_DATA_MAX_BYTES));
+            let pipe = Pipe { pipe: 1, piped: Some(pipe::Piped::Data(part)) };
+            let frame = Frame { session: 1, body: Some(frame::Body::Pipe(pipe)) };
+            sender.send(Frames { frames: vec![frame] }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What the agent sends for `add(number, 1)`, and so many bytes.
+fn message(number: u32, bytes: u32) -> Frames {
     /// Most of the ten seconds that a call has.
     const LEFT_US: u64 = 9_900_000;
     let mut arguments = vec![0x08];
@@ -236,6 +280,7 @@ fn message(number: u32) -> Frames {
         left >>= 7;
     }
     arguments.extend([left.to_le_bytes()[0], 0x10, 1]);
+    arguments.resize(arguments.len() + bytes as usize, 7);
     let call = Call { function: 0, arguments, deadline_us: LEFT_US, trace: Vec::new() };
     Frames { frames: vec![Frame { session: u64::from(number), body: Some(frame::Body::Call(call)) }] }
 }

@@ -101,6 +101,15 @@ impl Connection {
         Ok(Self { stream, request, buffer: Vec::new() })
     }
 
+    /// Connects, to send a body with each request.
+    pub fn open_with(target: &Target, body: &[u8]) -> anyhow::Result<Self> {
+        let mut connection = Self::open(target)?;
+        let (path, host, length) = (&target.path, &target.host, body.len());
+        let head = format!("POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-length: {length}\r\n\r\n");
+        connection.request = [head.as_bytes(), body].concat();
+        Ok(connection)
+    }
+
     /// Sends the request and reads the answer.
     pub fn ask(&mut self) -> anyhow::Result<Response> {
         self.stream.write_all(&self.request)?;

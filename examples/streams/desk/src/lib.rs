@@ -59,7 +59,12 @@ fn answer(path: &str, data: InputStream, to: OutputStream) {
             parts.concat()
         }
         "/through" => return copy(&streaming::through(data), &to),
-        // Reads what comes back itself.
+        "/whole" => {
+            let data = vec![7; usize::try_from(number).unwrap_or_default()];
+            streaming::whole(&data).len().to_string()
+        }
+        "/echo" => format!("{:?}", rest(&streaming::through(data), None)),
+        // Reads what comes back itself, and says so each time.
         "/count" => format!("{:?}", rest(&streaming::through(data), Some(&to))),
         "/onto" => return copy(&data, &streaming::onto(to)),
         "/timer" => {
@@ -95,7 +100,7 @@ fn answer(path: &str, data: InputStream, to: OutputStream) {
             format!("{:?}", first.map(|bytes| bytes.len()))
         }
         _ => {
-            "/measure, /shout, /line, /print, /keep, /through, /count, /onto, /timer, /wait or /idle".to_owned()
+            "/measure, /shout, /line, /print, /keep, /through, /whole, /echo, /count, /onto, /timer, /wait or /idle".to_owned()
         }
     };
     let _ = write(&to, &text);

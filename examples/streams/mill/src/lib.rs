@@ -119,6 +119,10 @@ impl Guest for Mill {
         monotonic_clock::subscribe_duration(ms * 1_000_000)
     }
 
+    fn whole(data: Vec<u8>) -> Vec<u8> {
+        data
+    }
+
     fn wait(until: &Pollable) {
         until.block();
     }

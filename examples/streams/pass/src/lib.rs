@@ -46,6 +46,10 @@ impl Guest for Pass {
         streaming::timer(ms)
     }
 
+    fn whole(data: Vec<u8>) -> Vec<u8> {
+        streaming::whole(&data)
+    }
+
     fn wait(until: &Pollable) {
         streaming::wait(until);
     }

@@ -2,10 +2,12 @@
 
 mod fused;
 mod remote;
+mod streams;
 
 use super::Bench;
 
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     fused::run(bench)?;
-    remote::run(bench)
+    remote::run(bench)?;
+    streams::run(bench)
 }

@@ -4,6 +4,8 @@
 //! a request with one less a request with none; what a further one costs is a request with many less one with one.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -61,25 +63,12 @@ struct Rates {
 
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     let folder = bench.folder("remote-link")?;
-    let echo = bench.baseline("raw_echo");
-    let identity = folder.join("raw-echo.pem");
-    let (server, server_at) =
-        Process::start_baseline("raw-echo-server", Command::new(&echo).arg("serve").arg(&identity), &folder)?;
-    let (caller, caller_at) = Process::start_baseline(
-        "raw-echo-caller",
-        Command::new(&echo).arg("call").arg(server_at.to_string()).arg(&identity),
-        &folder,
-    )?;
+    let raw = Raw::start(bench, &folder)?;
     let cluster = Cluster::start_nodes(bench, "remote-link", 2)?;
     let provider = cluster.others.first().context("a second node")?;
     let weft = |name: &str, node: &str| -> anyhow::Result<Target> {
         deploy(bench, &cluster, name, node)?;
         Ok(cluster.target(&format!("{name}.localhost"), "/add?n="))
-    };
-    let raw = |path: &str| Target {
-        address: caller_at,
-        host: "raw.localhost".to_owned(),
-        path: format!("{path}?n="),
     };
     let contenders = [
         Contender {
@@ -88,8 +77,16 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
             processes: vec![&cluster.agent, provider],
         },
         Contender { name: "weft, fused", target: weft("beside", "n1")?, processes: vec![&cluster.agent] },
-        Contender { name: "tonic unary", target: raw("/unary"), processes: vec![&caller, &server] },
-        Contender { name: "tonic stream", target: raw("/bidi"), processes: vec![&caller, &server] },
+        Contender {
+            name: "tonic unary",
+            target: raw.target("/unary?n="),
+            processes: vec![&raw.caller, &raw.server],
+        },
+        Contender {
+            name: "tonic stream",
+            target: raw.target("/bidi?n="),
+            processes: vec![&raw.caller, &raw.server],
+        },
     ];
     for contender in &contenders {
         for (calls, _) in REQUESTS {
@@ -103,8 +100,34 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Both ends of gRPC without components.
+pub(super) struct Raw {
+    pub(super) server: Process,
+    pub(super) caller: Process,
+    /// Where the caller takes requests.
+    pub(super) address: SocketAddr,
+}
+
+impl Raw {
+    pub(super) fn start(bench: &Bench, folder: &Path) -> anyhow::Result<Self> {
+        let echo = bench.baseline("raw_echo");
+        let identity = folder.join("raw-echo.pem");
+        let mut serve = Command::new(&echo);
+        let (server, at) =
+            Process::start_baseline("raw-echo-server", serve.arg("serve").arg(&identity), folder)?;
+        let mut call = Command::new(&echo);
+        call.arg("call").arg(at.to_string()).arg(&identity);
+        let (caller, address) = Process::start_baseline("raw-echo-caller", &mut call, folder)?;
+        Ok(Self { server, caller, address })
+    }
+
+    pub(super) fn target(&self, path: &str) -> Target {
+        Target { address: self.address, host: "raw.localhost".to_owned(), path: path.to_owned() }
+    }
+}
+
 /// The chain, with its provider on this node.
-fn deploy(bench: &Bench, cluster: &Cluster, name: &str, node: &str) -> anyhow::Result<()> {
+pub(super) fn deploy(bench: &Bench, cluster: &Cluster, name: &str, node: &str) -> anyhow::Result<()> {
     let folder = cluster.manifests()?;
     for file in ["front.wasm", "back.wasm"] {
         fs::copy(bench.examples.join("chain/build").join(file), folder.join(file))
@@ -244,20 +267,20 @@ fn print_rates(rates: &[Rates], contenders: &[Contender<'_>], callers: usize) {
 }
 
 /// The median of the ratios of each round.
-fn ratio(values: &[f64], base: &[f64]) -> f64 {
+pub(super) fn ratio(values: &[f64], base: &[f64]) -> f64 {
     median(&values.iter().zip(base).map(|(value, base)| value / base).collect::<Vec<_>>())
 }
 
-fn range(values: &[f64], digits: usize) -> String {
+pub(super) fn range(values: &[f64], digits: usize) -> String {
     format!("({:.digits$}..{:.digits$})", quantile(values, 0.0), quantile(values, 1.0))
 }
 
-fn at_most(what: &str, found: f64, most: f64, of: &str) {
+pub(super) fn at_most(what: &str, found: f64, most: f64, of: &str) {
     let word = if found <= most { "met" } else { "missed" };
     say(&format!("  target: {what} at most {most:.1}x {of}: {found:.2}x, {word}"));
 }
 
-fn at_least(what: &str, found: f64, least: f64, of: &str) {
+pub(super) fn at_least(what: &str, found: f64, least: f64, of: &str) {
     let word = if found >= least { "met" } else { "missed" };
     say(&format!("  target: {what} at least {least:.1}x {of}: {found:.2}x, {word}"));
 }

@@ -188,8 +188,17 @@ impl Cluster {
 
     /// Where the ingress of a node listens.
     pub fn ingress_address_of(&self, name: &str) -> SocketAddr {
+        self.addresses_of(name).ingress
+    }
+
+    /// Where the API of a node's agent listens.
+    pub fn agent_api_address_of(&self, name: &str) -> SocketAddr {
+        self.addresses_of(name).api
+    }
+
+    fn addresses_of(&self, name: &str) -> Addresses {
         let index = (0..self.agent_addresses.len()).find(|index| node_name(*index) == name);
-        self.agent_addresses[index.unwrap_or_else(|| panic!("there is no node {name}"))].ingress
+        self.agent_addresses[index.unwrap_or_else(|| panic!("there is no node {name}"))]
     }
 
     /// Asks a graph by its host at the ingress of n1, on a connection of its own.

@@ -15,6 +15,7 @@ pub mod http;
 pub mod origin;
 pub mod peer;
 pub mod process;
+pub mod road;
 pub mod seed;
 pub mod traffic;
 pub mod wait;

@@ -22,6 +22,11 @@ impl Choices {
         Self(seed)
     }
 
+    /// From a number that other choices gave.
+    pub const fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Any number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

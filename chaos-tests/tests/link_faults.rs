@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
+use chaos_tests::road::{ADVERTISE_FLAG, Road, Way};
 use chaos_tests::traffic::{Answer, Broken, Client, Exchange, Load};
 use chaos_tests::wait::{SOON, holds, until};
 use http::Method;
@@ -176,14 +177,79 @@ async fn a_providers_node_that_stands_still_is_given_up_and_found_again() {
     let mut cluster = Cluster::start_nodes(3).await;
     survives(&mut cluster, async |cluster, load| {
         cluster.agent_named("n3").pause();
-        until("n1 gives up its streams", SOON, async || {
-            let log = cluster.agent.last_log();
-            let ended = log.lines().filter(|line| line.contains("a stream of links ended")).count();
-            holds(ended == 2, ended)
-        })
-        .await;
+        given_up(cluster).await;
         until_answers(load, load.answers() + 4).await;
         cluster.agent_named("n3").resume();
+    })
+    .await;
+}
+
+/// Shorter than a peer may be silent: what was sent arrives once there is a way again.
+const CUT_FOR_A_MOMENT: Duration = Duration::from_millis(1_500);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_one_way_or_both_costs_declared_failures_and_no_write_is_done_twice() {
+    for (there, back) in [(Way::Cut, Way::Cut), (Way::Cut, Way::Open), (Way::Open, Way::Cut)] {
+        let mut cluster = Cluster::start_as(3, &[], &[ADVERTISE_FLAG]).await;
+        let road = Road::to(&mut cluster, "n3").await;
+        survives(&mut cluster, async |cluster, load| {
+            let moment = usize::try_from(cluster.choices.below(20)).unwrap();
+            until_answers(load, load.answers() + moment).await;
+            road.becomes(there, back);
+            tokio::time::sleep(CUT_FOR_A_MOMENT).await;
+            road.becomes(Way::Open, Way::Open);
+            until_answers(load, load.answers() + ENOUGH).await;
+            road.becomes(there, back);
+            given_up(cluster).await;
+            until_answers(load, load.answers() + 4).await;
+            road.becomes(Way::Open, Way::Open);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_or_lossy_road_costs_time_and_no_request() {
+    let mut cluster = Cluster::start_as(3, &[], &[ADVERTISE_FLAG]).await;
+    let road = Road::to(&mut cluster, "n3").await;
+    let api = cluster.api();
+    api.deploy_and_wait(&journalled(&cluster)).await;
+    api.deploy_and_wait(&Bundle::graph("hello").on("app.wasm", "n3")).await;
+    let mut hello = cluster.client("hello.localhost");
+    until("the way to hello is known", SOON, async || {
+        let answer = hello.get("/").await;
+        holds(answer.status == 200, answer)
+    })
+    .await;
+    let late = Way::Late(Duration::from_millis(50));
+    // One packet of twenty, which is sent again after what Linux waits at least.
+    let lossy = Way::Lossy { one_of: 20, stall: Duration::from_millis(200) };
+    let writers = Writers::start(cluster.ingress_address(), 2);
+    for way in [late, lossy] {
+        road.becomes(way, way);
+        // A call over a link, and a request that is carried to the node.
+        let load = Load::start(cluster.ingress_address(), HOST, "/customers/2", 4);
+        let carried = Load::start(cluster.ingress_address(), "hello.localhost", "/", 4);
+        let started = Instant::now();
+        until_answers(&load, 2 * ENOUGH).await;
+        let took = started.elapsed();
+        until_answers(&carried, 2 * ENOUGH).await;
+        // There and back, so many one after the other on each of four connections.
+        assert!(way != late || took > Duration::from_millis(100) * ENOUGH as u32 / 2, "{took:?}");
+        load.stop_all_good(2 * ENOUGH).await;
+        carried.stop_all_good(2 * ENOUGH).await;
+    }
+    let writes = writers.stop().await;
+    let failed: Vec<_> = writes.iter().filter(|(_, answer)| !is_good(answer)).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    are_done_once(&mut cluster.client(HOST), &writes).await;
+}
+
+async fn given_up(cluster: &Cluster) {
+    until("n1 gives up its streams", SOON, async || {
+        let log = cluster.agent.last_log();
+        let ended = log.lines().filter(|line| line.contains("a stream of links ended")).count();
+        holds(ended == 2, ended)
     })
     .await;
 }

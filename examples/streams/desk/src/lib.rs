@@ -81,6 +81,7 @@ fn answer(path: &str, data: InputStream, to: OutputStream) {
             let both = poll::poll(&[&never, &timer]);
             format!("{was_ready} {both:?} {}", took_ms >= number)
         }
+        "/tick" => return streaming::tick(number),
         "/wait" => {
             let begun = monotonic_clock::now();
             let timer = monotonic_clock::subscribe_duration(number * 1_000_000);
@@ -100,7 +101,7 @@ fn answer(path: &str, data: InputStream, to: OutputStream) {
             format!("{:?}", first.map(|bytes| bytes.len()))
         }
         _ => {
-            "/measure, /shout, /line, /print, /keep, /through, /whole, /echo, /count, /onto, /timer, /wait or /idle".to_owned()
+            "/measure, /shout, /line, /print, /keep, /through, /whole, /echo, /count, /onto, /timer, /tick, /wait or /idle".to_owned()
         }
     };
     let _ = write(&to, &text);

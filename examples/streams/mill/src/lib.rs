@@ -123,6 +123,13 @@ impl Guest for Mill {
         data
     }
 
+    fn tick(ms: u64) {
+        loop {
+            monotonic_clock::subscribe_duration(ms * 1_000_000).block();
+            say("tick\n");
+        }
+    }
+
     fn wait(until: &Pollable) {
         until.block();
     }

@@ -50,6 +50,10 @@ impl Guest for Pass {
         streaming::whole(&data)
     }
 
+    fn tick(ms: u64) {
+        streaming::tick(ms);
+    }
+
     fn wait(until: &Pollable) {
         streaming::wait(until);
     }

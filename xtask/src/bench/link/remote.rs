@@ -21,8 +21,10 @@ use crate::bench::{Bench, say};
 const CALLS: u32 = 1_000;
 /// Requests of a round on one connection, by how many calls each makes.
 const REQUESTS: [(u32, usize); 3] = [(0, 200), (1, 200), (CALLS, 8)];
-/// Callers at once.
-const CALLERS: [usize; 3] = [1, 8, 64];
+/// Callers at once, and the calls of a request of theirs: a round is about as long for many as for few.
+const CALLERS: [(usize, u32); 4] = [(1, CALLS), (8, CALLS), (64, CALLS), (512, CALLS / 10)];
+/// At so many callers, the targets count.
+const CALLERS_OF_TARGET: usize = 64;
 /// Before the first round: streams are dialled, pools are filled.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -94,8 +96,8 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         }
     }
     print_latencies(&one_caller(bench, &contenders)?, &contenders);
-    for callers in CALLERS {
-        print_rates(&many_callers(bench, &contenders, callers)?, &contenders, callers);
+    for (callers, calls) in CALLERS {
+        print_rates(&many_callers(bench, &contenders, callers, calls)?, &contenders, callers, calls);
     }
     Ok(())
 }
@@ -177,18 +179,23 @@ fn ask(target: &Target, calls: u32, requests: usize) -> anyhow::Result<f64> {
     Ok(median(&times))
 }
 
-fn many_callers(bench: &Bench, contenders: &[Contender<'_>], callers: usize) -> anyhow::Result<Vec<Rates>> {
+fn many_callers(
+    bench: &Bench,
+    contenders: &[Contender<'_>],
+    callers: usize,
+    calls: u32,
+) -> anyhow::Result<Vec<Rates>> {
     let mut rates: Vec<Rates> = contenders.iter().map(|_| Rates::default()).collect();
     for _ in 0..bench.rounds {
         for (contender, rates) in contenders.iter().zip(&mut rates) {
-            let target = calling(&contender.target, CALLS);
+            let target = calling(&contender.target, calls);
             let before = cpu(&contender.processes)?;
             let round = drive(&target, callers, bench.round)?;
             let spent = cpu(&contender.processes)?.saturating_sub(before);
-            let calls = round.latencies.len() as f64 * f64::from(CALLS);
-            rates.calls_per_second.push(round.rate() * f64::from(CALLS));
-            rates.p50_us.push(round.latency_us(0.5) / f64::from(CALLS));
-            rates.cpu_us.push(spent.as_secs_f64() * 1e6 / calls);
+            let calls = f64::from(calls);
+            rates.calls_per_second.push(round.rate() * calls);
+            rates.p50_us.push(round.latency_us(0.5) / calls);
+            rates.cpu_us.push(spent.as_secs_f64() * 1e6 / (round.latencies.len() as f64 * calls));
         }
     }
     Ok(rates)
@@ -239,9 +246,9 @@ fn print_latencies(times: &[Vec<Times>], contenders: &[Contender<'_>]) {
     at_most("further call", ratio(&further(REMOTE), &further(UNARY)), FURTHER_MOST, "a unary call");
 }
 
-fn print_rates(rates: &[Rates], contenders: &[Contender<'_>], callers: usize) {
+fn print_rates(rates: &[Rates], contenders: &[Contender<'_>], callers: usize, calls: u32) {
     say(&format!(
-        "\nlink: the same, {CALLS} calls a request, requests at once: {callers}; CPU of both ends with their HTTP; \
+        "\nlink: the same, {calls} calls a request, requests at once: {callers}; CPU of both ends with their HTTP; \
          ratio to unary"
     ));
     say(&format!(
@@ -260,7 +267,7 @@ fn print_rates(rates: &[Rates], contenders: &[Contender<'_>], callers: usize) {
             against(at, UNARY),
         ));
     }
-    if CALLERS.last() == Some(&callers) {
+    if callers == CALLERS_OF_TARGET {
         at_least("calls/s", against(REMOTE, UNARY), UNARY_RATE_LEAST, "unary's");
         at_least("calls/s", against(REMOTE, BIDI), BIDI_RATE_LEAST, "the stream's");
     }

@@ -84,7 +84,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
 }
 
 /// The desk and the mill, without anybody between them, and the mill on this node.
-fn deploy(bench: &Bench, cluster: &Cluster, name: &str, node: &str) -> anyhow::Result<()> {
+pub(super) fn deploy(bench: &Bench, cluster: &Cluster, name: &str, node: &str) -> anyhow::Result<()> {
     let folder = cluster.manifests()?;
     for file in ["desk.wasm", "mill.wasm"] {
         fs::copy(bench.examples.join("streams/build").join(file), folder.join(file))

@@ -193,10 +193,11 @@ async fn a_node_that_is_cut_off_one_way_or_both_costs_declared_failures_and_no_w
         let mut cluster = Cluster::start_as(3, &[], &[ADVERTISE_FLAG]).await;
         let road = Road::to(&mut cluster, "n3").await;
         survives(&mut cluster, async |cluster, load| {
-            let moment = usize::try_from(cluster.choices.below(20)).unwrap();
-            until_answers(load, load.answers() + moment).await;
+            let begin = usize::try_from(cluster.choices.below(20)).unwrap();
+            until_answers(load, load.answers() + begin).await;
             road.becomes(there, back);
-            tokio::time::sleep(CUT_FOR_A_MOMENT).await;
+            let moment = CUT_FOR_A_MOMENT;
+            tokio::time::sleep(moment).await;
             road.becomes(Way::Open, Way::Open);
             until_answers(load, load.answers() + ENOUGH).await;
             road.becomes(there, back);

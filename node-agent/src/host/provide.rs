@@ -206,6 +206,8 @@ impl Running {
             Err(error) => return span.ended(Err(failed(error))),
         };
         let pipes = inbound.pipes.get_or_make(Party::Provider).clone();
+        // Dropped before the store: however the session ends, what its guest had is lost, and not merely done with.
+        let _lost = SessionPipes::of(pipes.clone());
         let mut begun = Some(span);
         let mut held = Held::default();
         let mut next = Some(Body::Call(first));
@@ -216,10 +218,12 @@ impl Running {
                     trace.clone_from(span.trace());
                     store.data_mut().call.deadline = self.deadline(prepared, &call);
                     store.data_mut().call.trace.clone_from(trace);
+                    let deadline = store.data().call.deadline;
                     let calling = async {
-                        pipes.settled().await;
+                        in_time(deadline, pipes.settled()).await?;
+                        streams::release(&pipes, &mut store.data_mut().table);
                         let answer = answer(&mut store, &instance, &bound, &mut held, &pipes, &call).await?;
-                        pipes.drained().await;
+                        in_time(deadline, pipes.drained()).await?;
                         Ok(answer)
                     };
                     let answer = tokio::select! {
@@ -284,6 +288,11 @@ impl Running {
     fn deadline(&self, prepared: &Prepared, call: &LinkCall) -> Instant {
         Instant::now() + Duration::from_micros(call.deadline_us).min(prepared.deadline)
     }
+}
+
+/// What a call waits for besides its guest: streams of its consumer, and the way to that.
+async fn in_time(deadline: Instant, work: impl Future<Output = ()>) -> Result<(), LinkFailure> {
+    tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| failed(CallError::Deadline))
 }
 
 /// Makes one call.

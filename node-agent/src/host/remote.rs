@@ -207,14 +207,17 @@ async fn attempt(
         Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state(), is_repeatable };
     let pipes = sessions.given(called.remote).filter(|pipes| pipes.have_pollables());
     let calling = sessions.call(called.remote, called.place, bytes, work);
-    let mut answer = match pipes {
+    let mut answer = match &pipes {
         None => calling.await,
         Some(pipes) => tokio::select! {
             biased;
             answer = calling => answer,
-            () = streams::poll(&pipes, table) => Err(protocol("its pollables cannot be asked".to_owned())),
+            () = streams::poll(pipes, table) => Err(protocol("its pollables cannot be asked".to_owned())),
         },
     };
+    if let Some(pipes) = &pipes {
+        streams::release(pipes, table);
+    }
     if answer.is_ok() && !loans.is_empty() {
         let back = loans.returned();
         if tokio::time::timeout_at(deadline.into(), back).await.is_err() {
@@ -232,10 +235,15 @@ async fn attempt(
     };
     span.returned(answer.len());
     let mut handles = Proxies::new(store, called);
-    called
-        .signature
-        .decode_result(&answer, &mut handles)
-        .map_err(|error| protocol(format!("the answer is wrong: {error}")))
+    let decoded = called.signature.decode_result(&answer, &mut handles);
+    let is_stale = handles.is_stale;
+    decoded.map_err(|error| {
+        if is_stale {
+            LinkFailure::new(LinkReason::Lost, "the call was done, but the streams that it gave are lost")
+        } else {
+            protocol(format!("the answer is wrong: {error}"))
+        }
+    })
 }
 
 /// A call that gave streams away has failed: the session that they were given to is over.
@@ -247,9 +255,13 @@ async fn end_loans(
 ) {
     let state = store.data_mut();
     if let Some(sessions) = state.sessions.as_mut().filter(|_| gives_streams) {
+        let pipes = sessions.given(called.remote);
         sessions.end(called.remote);
         loans.returned().await;
         loans.put_back(state);
+        if let Some(pipes) = pipes {
+            streams::release(&pipes, &mut state.table);
+        }
     }
 }
 
@@ -322,7 +334,9 @@ impl Handles for Proxies<'_, '_> {
             Kind::Interface(resource) => resource,
             Kind::Host(resource) => {
                 let pipes = self.pipes()?;
-                return streams::lift(self.store.as_context_mut(), &pipes, resource, id, owned);
+                let lifted = streams::lift(self.store.as_context_mut(), &pipes, resource, id, owned);
+                self.is_stale |= matches!(lifted, Err(HandleError::Lost));
+                return lifted;
             }
         };
         let (Some(kind), true) = (self.kinds.get(resource), owned) else {

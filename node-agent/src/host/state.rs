@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::host::egress::EgressHooks;
 use crate::host::logs::GraphLog;
-use crate::host::streams::Borrowed;
+use crate::host::streams::Carried;
 use crate::link::session::Sessions;
 use crate::traces::Trace;
 
@@ -36,8 +36,8 @@ pub(crate) struct State {
     pub(crate) memory: MemoryBudget,
     /// Where the slice calls providers on other nodes.
     pub(crate) sessions: Option<Sessions>,
-    /// What other nodes have lent it for the call under way.
-    pub(crate) borrowed: Borrowed,
+    /// Its streams and pollables that links have to do with.
+    pub(crate) carried: Carried,
     pub(crate) call: Call,
 }
 
@@ -61,7 +61,7 @@ impl State {
         table.set_max_capacity(RESOURCES_MAX);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX_BYTES);
-        Self { wasi: None, http, table, egress, memory, sessions: None, borrowed: Borrowed::default(), call }
+        Self { wasi: None, http, table, egress, memory, sessions: None, carried: Carried::default(), call }
     }
 }
 

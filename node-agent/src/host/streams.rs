@@ -1,6 +1,7 @@
 //! The host's streams of a store, as calls over links give and take them.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use model::link::HostResource;
@@ -15,7 +16,7 @@ use wasmtime_wasi::p2::{
 
 use crate::host::state::State;
 use crate::link::encoding::HandleError;
-use crate::link::pipe::{From, Lent, Pipes};
+use crate::link::pipe::{From, Lent, Pipes, Take, Unread};
 
 /// The streams of a store that another node has for the time of one call.
 #[derive(Default)]
@@ -37,10 +38,20 @@ impl<S> Default for LoansOf<S> {
     }
 }
 
-/// What stands in a store for streams and pollables that another node has lent it, for the time of one call.
+/// What is known of the streams and pollables of a store that links have to do with.
 #[derive(Default)]
-pub(crate) struct Borrowed(Vec<Loan>);
+pub(crate) struct Carried {
+    /// What another node has lent it, for the time of one call.
+    borrowed: Vec<Loan>,
+    /// What is left of streams that it has lent, by their places. Those whose streams are gone mean nothing.
+    unread: HashMap<u32, Weak<Unread>>,
+    /// What stands for pollables of other nodes, by its place, and whose they are.
+    awaited: HashMap<u32, (Weak<()>, Arc<Pipes>)>,
+    /// Places of streams that were given away while a pollable of theirs was left.
+    left: Vec<(HostResource, u32)>,
+}
 
+/// What another node has lent.
 struct Loan {
     resource: HostResource,
     handle: ResourceAny,
@@ -49,10 +60,36 @@ struct Loan {
     from: From,
 }
 
+impl Carried {
+    /// Leaves places that nothing depends on any more.
+    fn sweep(&mut self, table: &mut ResourceTable) {
+        self.left.retain(|(resource, place)| match resource {
+            HostResource::InputStream => table.delete(Resource::<DynInputStream>::new_own(*place)).is_err(),
+            HostResource::OutputStream => table.delete(Resource::<DynOutputStream>::new_own(*place)).is_err(),
+            HostResource::Pollable => false,
+        });
+        self.unread.retain(|_, unread| unread.strong_count() > 0);
+        self.awaited.retain(|_, (alive, _)| alive.strong_count() > 0);
+    }
+
+    /// The pipe that a stream at this place was lent by.
+    fn from(&self, place: u32) -> Option<From> {
+        self.borrowed.iter().find(|loan| loan.place == place).map(|loan| loan.from.clone())
+    }
+}
+
 /// Both kinds of streams.
 trait Stream: Send + Sized + 'static {
-    fn give(self, pipes: &Arc<Pipes>) -> Result<u64, HandleError>;
-    fn lend(self, from: Option<From>, pipes: &Arc<Pipes>) -> Result<(u64, Lent<Self>), HandleError>;
+    const RESOURCE: HostResource;
+
+    fn give(pipes: &Arc<Pipes>, take: impl Take<Self>) -> Result<u64, HandleError>;
+    /// Lends the one at this place.
+    fn lend(
+        pipes: &Arc<Pipes>,
+        take: impl Take<Self>,
+        place: u32,
+        carried: &mut Carried,
+    ) -> Result<(u64, Lent<Self>), HandleError>;
     /// Stands for one of the other node.
     fn of(pipes: &Arc<Pipes>, pipe: u64) -> Result<Self, HandleError>;
     /// What is in the place of one that is with somebody else.
@@ -61,12 +98,24 @@ trait Stream: Send + Sized + 'static {
 }
 
 impl Stream for DynInputStream {
-    fn give(self, pipes: &Arc<Pipes>) -> Result<u64, HandleError> {
-        pipes.give_input(self)
+    const RESOURCE: HostResource = HostResource::InputStream;
+
+    fn give(pipes: &Arc<Pipes>, take: impl Take<Self>) -> Result<u64, HandleError> {
+        pipes.give_input(take)
     }
 
-    fn lend(self, from: Option<From>, pipes: &Arc<Pipes>) -> Result<(u64, Lent<Self>), HandleError> {
-        pipes.lend_input(self, from)
+    fn lend(
+        pipes: &Arc<Pipes>,
+        take: impl Take<Self>,
+        place: u32,
+        carried: &mut Carried,
+    ) -> Result<(u64, Lent<Self>), HandleError> {
+        // One that was lent itself is lent on.
+        let from = carried.from(place);
+        let unread = carried.unread.get(&place).and_then(Weak::upgrade);
+        let (pipe, lent, unread) = pipes.lend_input(take, from, unread)?;
+        carried.unread.insert(place, Arc::downgrade(&unread));
+        Ok((pipe, lent))
     }
 
     fn of(pipes: &Arc<Pipes>, pipe: u64) -> Result<Self, HandleError> {
@@ -83,12 +132,19 @@ impl Stream for DynInputStream {
 }
 
 impl Stream for DynOutputStream {
-    fn give(self, pipes: &Arc<Pipes>) -> Result<u64, HandleError> {
-        pipes.give_output(self)
+    const RESOURCE: HostResource = HostResource::OutputStream;
+
+    fn give(pipes: &Arc<Pipes>, take: impl Take<Self>) -> Result<u64, HandleError> {
+        pipes.give_output(take)
     }
 
-    fn lend(self, _from: Option<From>, pipes: &Arc<Pipes>) -> Result<(u64, Lent<Self>), HandleError> {
-        pipes.lend_output(self)
+    fn lend(
+        pipes: &Arc<Pipes>,
+        take: impl Take<Self>,
+        _place: u32,
+        _carried: &mut Carried,
+    ) -> Result<(u64, Lent<Self>), HandleError> {
+        pipes.lend_output(take)
     }
 
     fn of(pipes: &Arc<Pipes>, pipe: u64) -> Result<Self, HandleError> {
@@ -119,6 +175,14 @@ pub(crate) fn lower(
         HostResource::Pollable => {
             let mut store = store;
             let handle = handle.try_into_resource::<DynPollable>(&mut store).map_err(refused)?;
+            let awaited = store.data().carried.awaited.get(&handle.rep());
+            let is_theirs =
+                |(alive, of): &(Weak<()>, Arc<Pipes>)| alive.strong_count() > 0 && Arc::ptr_eq(of, pipes);
+            if awaited.is_some_and(is_theirs) {
+                // Each end would ask the other, and nobody would answer.
+                let message = "a pollable cannot be given to where it is from".to_owned();
+                return Err(HandleError::Store { message });
+            }
             pipes.give_pollable(handle.rep(), owned)
         }
     }
@@ -132,15 +196,22 @@ fn lower_stream<S: Stream>(
     loans: &mut Loans,
 ) -> Result<u64, HandleError> {
     let handle = handle.try_into_resource::<S>(&mut store).map_err(refused)?;
-    let State { table, borrowed, .. } = store.data_mut();
-    if owned {
-        return table.delete(handle).map_err(refused)?.give(pipes);
+    let State { table, carried, .. } = store.data_mut();
+    carried.sweep(table);
+    let place = handle.rep();
+    if !owned {
+        let take = || Ok(std::mem::replace(table.get_mut(&handle).map_err(refused)?, S::away()));
+        let (pipe, lent) = S::lend(pipes, take, place, carried)?;
+        S::loans(loans).lent.push((place, lent));
+        return Ok(pipe);
     }
-    let stream = std::mem::replace(table.get_mut(&handle).map_err(refused)?, S::away());
-    // One that was lent itself is lent on.
-    let from = borrowed.0.iter().find(|loan| loan.place == handle.rep()).map(|loan| loan.from.clone());
-    let (pipe, lent) = stream.lend(from, pipes)?;
-    S::loans(loans).lent.push((handle.rep(), lent));
+    let take = || Ok(std::mem::replace(table.get_mut(&handle).map_err(refused)?, S::away()));
+    let pipe = S::give(pipes, take)?;
+    carried.unread.remove(&place);
+    // A pollable of it may be left.
+    if table.delete(handle).is_err() {
+        carried.left.push((S::RESOURCE, place));
+    }
     Ok(pipe)
 }
 
@@ -159,7 +230,7 @@ pub(crate) fn lift(
     }?;
     if !owned {
         let loan = Loan { resource, handle, place, from: From { pipes: pipes.clone(), pipe } };
-        store.data_mut().borrowed.0.push(loan);
+        store.data_mut().carried.borrowed.push(loan);
     }
     Ok(handle)
 }
@@ -180,21 +251,27 @@ fn lift_pollable(
     pipes: &Arc<Pipes>,
     pipe: u64,
 ) -> Result<(ResourceAny, u32), HandleError> {
-    let awaited = pipes.pollable(pipe)?;
-    let table = &mut store.data_mut().table;
+    let (awaited, alive) = pipes.pollable(pipe)?;
+    let State { table, carried, .. } = store.data_mut();
     let awaited = table.push(awaited).map_err(refused)?;
     // It owns what it waits for.
     let pollable = subscribe(table, awaited).map_err(refused)?;
     let place = pollable.rep();
+    carried.awaited.insert(place, (alive, pipes.clone()));
     Ok((pollable.try_into_resource_any(store).map_err(refused)?, place))
+}
+
+/// Drops the pollables that were given away and that the other node is done with.
+pub(crate) fn release(pipes: &Pipes, table: &mut ResourceTable) {
+    for place in pipes.released() {
+        let _ = table.drop(Resource::<DynPollable>::new_own(place));
+    }
 }
 
 /// Asks the pollables of a store that other nodes wait for. Never ends; may be given up at any time.
 pub(crate) async fn poll(pipes: &Pipes, table: &mut ResourceTable) {
     loop {
-        for place in pipes.released() {
-            let _ = table.drop(Resource::<DynPollable>::new_own(place));
-        }
+        release(pipes, table);
         let asked = pipes.asked();
         if asked.is_empty() {
             pipes.polled().await;
@@ -260,7 +337,9 @@ impl<S: Send + 'static> LoansOf<S> {
 
 /// The call is over: what was borrowed for it is its owner's again.
 pub(crate) fn give_back(mut store: StoreContextMut<'_, State>) -> wasmtime::Result<()> {
-    for Loan { resource, handle, .. } in std::mem::take(&mut store.data_mut().borrowed.0) {
+    let State { table, carried, .. } = store.data_mut();
+    carried.sweep(table);
+    for Loan { resource, handle, .. } in std::mem::take(&mut carried.borrowed) {
         let mut store = store.as_context_mut();
         match resource {
             HostResource::InputStream => give_back_stream::<DynInputStream>(store, handle)?,
@@ -279,10 +358,14 @@ fn give_back_stream<S: Stream>(
     handle: ResourceAny,
 ) -> wasmtime::Result<()> {
     let handle = handle.try_into_resource::<S>(&mut store)?;
-    let table = &mut store.data_mut().table;
+    let State { table, carried, .. } = store.data_mut();
+    let place = handle.rep();
     // A guest that still waits for it finds it closed.
     *table.get_mut(&handle)? = S::away();
-    let _ = table.delete(handle);
+    carried.unread.remove(&place);
+    if table.delete(handle).is_err() {
+        carried.left.push((S::RESOURCE, place));
+    }
     Ok(())
 }
 

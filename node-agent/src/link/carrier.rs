@@ -149,14 +149,15 @@ impl Line {
         answer
     }
 
-    /// From now on, what comes of pipes of a session is for these.
-    pub(crate) fn attach(&self, session: u64, pipes: &Arc<Pipes>) {
-        pipes.attach(self.outgoing.clone(), session);
+    /// From now on, what comes of pipes of a session is for these. `false` if they are lost.
+    pub(crate) fn attach(&self, session: u64, pipes: &Arc<Pipes>) -> bool {
+        let is_whole = pipes.attach(self.outgoing.clone(), session);
         self.sessions.pipes().insert(session, pipes.clone());
         // Whoever ends the stream has said so before it looks for pipes.
         if self.sessions.is_lost.load(Ordering::Acquire) {
             pipes.lose();
         }
+        is_whole
     }
 
     /// Says that a session's consumer is gone. Never waits: what ends an instance cannot.
@@ -197,6 +198,15 @@ impl Sessions {
 
     fn pipes(&self) -> MutexGuard<'_, HashMap<u64, Arc<Pipes>>> {
         self.pipes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session is over. What was not begun may be tried in another, with the same pipes.
+    fn fail(&self, session: u64, failure: LinkFailure) {
+        let pipes = self.pipes().remove(&session);
+        if let Some(pipes) = pipes.filter(|_| !failure.reason.is_undelivered()) {
+            pipes.lose();
+        }
+        self.answer(session, Err(failure));
     }
 
     fn hear(&self, session: u64, pipe: u64, piped: Piped) {
@@ -257,7 +267,7 @@ fn take(message: wire::Frames, sessions: &Sessions) -> Result<(), String> {
         match body {
             Body::Failed(_) if session == STREAM => sessions.is_ending.store(true, Ordering::Release),
             Body::Returned(result) => sessions.answer(session, Ok(result)),
-            Body::Failed(failure) => sessions.answer(session, Err(failure)),
+            Body::Failed(failure) => sessions.fail(session, failure),
             Body::Pipe { pipe, piped } => sessions.hear(session, pipe, piped),
             Body::Open(_) | Body::Call(_) | Body::Dropped(_) | Body::Closed => {
                 return Err("a provider's agent sent a frame of consumers".to_owned());

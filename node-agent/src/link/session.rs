@@ -90,12 +90,12 @@ impl Drop for Opened {
 }
 
 impl Opened {
-    fn new(line: Arc<Line>, pipes: Option<&Arc<Pipes>>) -> Self {
+    /// None where the pipes that are to be its are lost.
+    fn new(line: Arc<Line>, pipes: Option<&Arc<Pipes>>) -> Option<Self> {
         let id = line.session();
-        if let Some(pipes) = pipes {
-            line.attach(id, pipes);
-        }
-        Self { line, id, dropped: Vec::new() }
+        let is_whole = pipes.is_none_or(|pipes| line.attach(id, pipes));
+        let opened = Self { line, id, dropped: Vec::new() };
+        is_whole.then_some(opened)
     }
 }
 
@@ -151,6 +151,10 @@ impl Sessions {
 
     /// The pipes of the session with the provider at this place; those of the next one, if none is open.
     pub(crate) fn pipes(&mut self, remote: usize) -> Option<&Arc<Pipes>> {
+        // Those of a session that was lost between two calls are no good for the next.
+        if self.given(remote).is_some_and(|pipes| pipes.are_lost()) {
+            self.end(remote);
+        }
         let Calls { pipes, opened, .. } = self.calls.get_mut(remote)?;
         let is_new = pipes.get().is_none();
         let pipes = pipes.get_or_make(Party::Consumer);
@@ -317,7 +321,10 @@ impl Links {
             let failure = match self.carrier.line(&to.node).await {
                 Err(failure) => failure,
                 Ok(line) => {
-                    let opened = Opened::new(line, pipes);
+                    let Some(opened) = Opened::new(line, pipes) else {
+                        let message = "the streams that it was given are lost with an earlier try";
+                        return Err(lost.unwrap_or(LinkFailure::new(LinkReason::Lost, message)));
+                    };
                     match self.open(opened, to, call(function, arguments.clone(), work), work).await {
                         Ok(done) => return Ok(done),
                         Err(failure) if health.may_repeat(&failure, work) => failure,

@@ -43,6 +43,27 @@ fn answer(path: &str, data: InputStream, to: OutputStream) {
             let next = streaming::line(&data);
             format!("{line:?} {next:?} {:?}", rest(&data, None))
         }
+        "/lines" => {
+            let mut count = 0;
+            while streaming::line(&data).is_ok_and(|line| !line.is_empty()) {
+                count += 1;
+            }
+            format!("{count} lines, {:?}", rest(&data, None))
+        }
+        // What was given away for good is let go of: else the stream could not be dropped.
+        "/released" => {
+            streaming::wait_once(data.subscribe());
+            drop(data);
+            "dropped".to_owned()
+        }
+        // The stream is given away before what waits for it is dropped.
+        "/subscribed" => {
+            let waits = data.subscribe();
+            waits.block();
+            streaming::keep(data);
+            drop(waits);
+            format!("{:?}", streaming::kept(number).map(|bytes| bytes.len()))
+        }
         "/print" => {
             let printed = (streaming::print("one ", &to), write(&to, "two "), streaming::print("three ", &to));
             format!("{printed:?}")
@@ -101,7 +122,7 @@ fn answer(path: &str, data: InputStream, to: OutputStream) {
             format!("{:?}", first.map(|bytes| bytes.len()))
         }
         _ => {
-            "/measure, /shout, /line, /print, /keep, /through, /whole, /echo, /count, /onto, /timer, /tick, /wait or /idle".to_owned()
+            "/measure, /shout, /line, /lines, /released, /subscribed, /print, /keep, /through, /whole, /echo, /count, /onto, /timer, /tick, /wait or /idle".to_owned()
         }
     };
     let _ = write(&to, &text);

@@ -64,6 +64,9 @@ pub(crate) enum HandleError {
         /// How many it may have.
         max: usize,
     },
+    /// The session is over.
+    #[error("the session is over")]
+    Lost,
     /// The store refuses it.
     #[error("the store refuses the handle: {message}")]
     Store {

@@ -7,6 +7,13 @@ use bytes::Bytes;
 use model::link::{PIPE_DATA_LEAST_BYTES, PIPE_DATA_MAX_BYTES, PIPE_WINDOW_BYTES, Piped};
 use tokio::sync::Notify;
 
+use super::FAILURE_MAX_CHARS;
+
+/// What is kept of a failure that another node tells.
+fn bounded(failure: String) -> String {
+    if failure.len() > FAILURE_MAX_CHARS { failure.chars().take(FAILURE_MAX_CHARS).collect() } else { failure }
+}
+
 /// What data cost of the credit.
 pub(super) fn cost(bytes: usize) -> usize {
     bytes.max(PIPE_DATA_LEAST_BYTES)
@@ -49,6 +56,8 @@ struct Receiving {
     /// What was taken since, with its cost.
     unconfirmed: VecDeque<(usize, usize)>,
     over: Option<Over>,
+    /// The session is over, whether the sender has sent all or not.
+    is_lost: bool,
 }
 
 /// What a receiver has next.
@@ -105,7 +114,9 @@ impl Sender {
                     return Err("an answer that nobody waits for".to_owned());
                 }
             }
-            Piped::Ended { failure, taken } => state.over = Some(Over::Ended { failure, taken }),
+            Piped::Ended { failure, taken } => {
+                state.over = Some(Over::Ended { failure: failure.map(bounded), taken });
+            }
             Piped::Data(_) | Piped::Wait => return Err("a receiver sends no data".to_owned()),
         }
         drop(state);
@@ -212,7 +223,9 @@ impl Receiver {
                 }
                 state.items.push_back(Item::Wait);
             }
-            Piped::Ended { failure, taken } => state.over = Some(Over::Ended { failure, taken }),
+            Piped::Ended { failure, taken } => {
+                state.over = Some(Over::Ended { failure: failure.map(bounded), taken });
+            }
             Piped::Credit(_) | Piped::Ready => return Err("a sender gives no credit".to_owned()),
         }
         drop(state);
@@ -224,6 +237,7 @@ impl Receiver {
         let mut state = self.state();
         // What has come may still be read, but is written out no more.
         state.over.get_or_insert(Over::Lost);
+        state.is_lost = true;
         drop(state);
         self.changed.notify_one();
     }
@@ -313,7 +327,7 @@ impl Receiver {
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.state().over == Some(Over::Lost)
+        self.state().is_lost
     }
 
     /// Resolves when there is something, or never more.
@@ -323,7 +337,7 @@ impl Receiver {
 
     /// Resolves when the session is over.
     pub(super) async fn lost(&self) {
-        self.until(|state| state.over == Some(Over::Lost)).await;
+        self.until(|state| state.is_lost).await;
     }
 
     async fn until(&self, is_so: impl Fn(&Receiving) -> bool) {

@@ -35,11 +35,13 @@ pub(super) struct Awaited {
     pipe: u64,
     /// Whether it was asked for, and the answer not yet told.
     is_asked: bool,
+    /// Tells others whether this is still there.
+    _life: Arc<()>,
 }
 
 impl Awaited {
-    pub(super) fn new(sender: Arc<Sender>, pipes: Arc<Pipes>, pipe: u64) -> Self {
-        Self { sender, pipes, pipe, is_asked: false }
+    pub(super) fn new(sender: Arc<Sender>, pipes: Arc<Pipes>, pipe: u64, life: Arc<()>) -> Self {
+        Self { sender, pipes, pipe, is_asked: false, _life: life }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use model::link::{LinkReason, PIPE_WINDOW_BYTES, Piped};
@@ -11,7 +11,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, InputStream, Pollable, StreamError, StreamResult};
 
 use super::end::{Item, Over, Receiver, Sender, cost};
-use super::{From, Pipes};
+use super::{FAILURE_MAX_CHARS, From, Pipes};
 
 /// A stream that the other end has for a while.
 pub(crate) struct Lent<S>(JoinHandle<S>);
@@ -46,6 +46,7 @@ pub(super) async fn take(stream: DynOutputStream, receiver: Arc<Receiver>, pipes
 /// Sends what an input stream has that was lent, and brings back what was not taken.
 pub(super) async fn lend(
     mut stream: DynInputStream,
+    unread: Arc<Unread>,
     from: Option<From>,
     sender: Arc<Sender>,
     pipes: Arc<Pipes>,
@@ -75,12 +76,18 @@ pub(super) async fn lend(
         // How far it was read is not known.
         Some(Over::Ended { .. } | Over::Lost) | None => (sent.total > 0).then_some(LinkReason::Lost),
     };
-    let mut unread = sent.unread;
-    if let Some(from) = from {
+    match (failure, from) {
+        (Some(failure), from) => {
+            unread.fail(failure);
+            if let Some(from) = from {
+                from.returned(Err(failure));
+            }
+        }
         // What is left goes back to where it is from, and its owner hears how much was taken.
-        from.returned(failure.map_or_else(|| Ok(std::mem::take(&mut unread)), Err));
+        (None, Some(from)) => from.returned(Ok(sent.unread)),
+        (None, None) => unread.put_back(sent.unread),
     }
-    if failure.is_none() && unread.is_empty() { stream } else { Box::new(Returned { unread, failure, stream }) }
+    stream
 }
 
 /// Writes what comes, until the other end is done; then the stream is given back.
@@ -196,7 +203,9 @@ async fn permit(stream: &mut DynOutputStream, receiver: &Receiver) -> StreamResu
 fn failure(error: StreamError) -> Option<String> {
     match error {
         StreamError::Closed => None,
-        StreamError::LastOperationFailed(error) | StreamError::Trap(error) => Some(format!("{error:#}")),
+        StreamError::LastOperationFailed(error) | StreamError::Trap(error) => {
+            Some(format!("{error:#}").chars().take(FAILURE_MAX_CHARS).collect())
+        }
     }
 }
 
@@ -255,32 +264,72 @@ impl Sent {
     }
 }
 
-/// An input stream that was lent, with what was sent of it and not taken.
-struct Returned {
-    unread: VecDeque<Bytes>,
+/// What was sent of an input stream that was lent, and not taken: it is read before what the stream has.
+#[derive(Default)]
+pub(crate) struct Unread(Mutex<Left>);
+
+#[derive(Default)]
+struct Left {
+    pieces: VecDeque<Bytes>,
     /// Nobody knows how far it was read: it cannot be read on as if nothing were missing.
     failure: Option<LinkReason>,
+}
+
+impl Unread {
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, failure: LinkReason) {
+        self.left().failure = Some(failure);
+    }
+
+    fn put_back(&self, pieces: VecDeque<Bytes>) {
+        let mut left = self.left();
+        for piece in pieces.into_iter().rev() {
+            left.pieces.push_front(piece);
+        }
+    }
+}
+
+/// An input stream that is lent, perhaps more than once.
+pub(super) struct Lendable {
+    unread: Arc<Unread>,
     stream: DynInputStream,
 }
 
+impl Lendable {
+    pub(super) fn new(stream: DynInputStream, unread: Arc<Unread>) -> Self {
+        Self { unread, stream }
+    }
+}
+
 #[async_trait]
-impl Pollable for Returned {
+impl Pollable for Lendable {
     async fn ready(&mut self) {
-        if self.unread.is_empty() && self.failure.is_none() {
+        let has_something = {
+            let left = self.unread.left();
+            !left.pieces.is_empty() || left.failure.is_some()
+        };
+        if !has_something {
             self.stream.ready().await;
         }
     }
 }
 
 #[async_trait]
-impl InputStream for Returned {
+impl InputStream for Lendable {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        if let Some(failure) = self.failure {
+        let mut left = self.unread.left();
+        if let Some(failure) = left.failure {
             return Err(StreamError::LastOperationFailed(wasmtime::format_err!("{failure}")));
         }
-        let Some(mut first) = self.unread.pop_front() else { return self.stream.read(size) };
+        let Some(mut first) = left.pieces.pop_front() else {
+            drop(left);
+            return self.stream.read(size);
+        };
         if first.len() > size {
-            self.unread.push_front(first.split_off(size));
+            left.pieces.push_front(first.split_off(size));
         }
         Ok(first)
     }

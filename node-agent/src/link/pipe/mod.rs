@@ -17,21 +17,24 @@ mod home;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use model::link::{Body, Frame, LinkReason, PIPE_DATA_LEAST_BYTES, PIPE_WINDOW_BYTES, PIPES_MAX, Piped};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, Pollable};
 
 use self::end::{Receiver, Sender};
-pub(crate) use self::home::Lent;
+pub(crate) use self::home::{Lent, Unread};
 use crate::link::encoding::HandleError;
 
 /// What waits to be sent of the pipes of one session. Of each that is as many frames as there is credit for, in either
 /// direction, and as few as it takes to end it; a call waits for all of it, so that only one call's are added to it.
 const SAID_WAITING_MAX: usize = 2 * PIPES_MAX * (PIPE_WINDOW_BYTES / PIPE_DATA_LEAST_BYTES + 16);
+
+/// How much of a failure is told to the other end: that its stream failed counts, and why is for people.
+const FAILURE_MAX_CHARS: usize = 1_024;
 
 /// The pipes of one session, as one of its ends has them. They are lost when this is dropped.
 #[derive(Default)]
@@ -64,7 +67,7 @@ enum Way {
     /// One on this stream; nothing was said yet.
     To(mpsc::Sender<Frame>, u64),
     /// By way of a task, since who speaks cannot wait.
-    Over(mpsc::Sender<Said>),
+    Over(mpsc::Sender<Said>, AbortHandle),
     /// The session is over.
     Lost,
 }
@@ -81,6 +84,11 @@ pub(crate) struct From {
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) pipe: u64,
 }
+
+/// Takes a stream from where it is.
+pub(crate) trait Take<S>: FnOnce() -> Result<S, HandleError> {}
+
+impl<S, F: FnOnce() -> Result<S, HandleError>> Take<S> for F {}
 
 /// An open pipe at this end.
 struct End {
@@ -163,50 +171,68 @@ impl Pipes {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// They are of this session from now on; an earlier one has not begun.
-    pub(crate) fn attach(&self, outgoing: mpsc::Sender<Frame>, session: u64) {
+    /// They are of this session from now on; an earlier one has not begun. `false` if they are lost.
+    pub(crate) fn attach(&self, outgoing: mpsc::Sender<Frame>, session: u64) -> bool {
         let mut state = self.state();
-        if !matches!(state.way, Way::Lost) {
-            state.way = Way::To(outgoing, session);
+        if matches!(state.way, Way::Lost) {
+            return false;
         }
+        state.way = Way::To(outgoing, session);
+        true
     }
 
-    /// Gives an input stream away for good.
-    pub(crate) fn give_input(self: &Arc<Self>, stream: DynInputStream) -> Result<u64, HandleError> {
+    /// Whether their session is over.
+    pub(crate) fn are_lost(&self) -> bool {
+        matches!(self.state().way, Way::Lost)
+    }
+
+    /// Gives an input stream away for good, which is taken once it is sure that it can be.
+    pub(crate) fn give_input(self: &Arc<Self>, take: impl Take<DynInputStream>) -> Result<u64, HandleError> {
         let sender = Arc::new(Sender::without_credit());
-        let pipe = self.begin(Role::Sends(sender.clone()))?;
+        let (pipe, stream) = self.begin_with(Role::Sends(sender.clone()), take)?;
         let task = tokio::spawn(home::give(stream, sender, self.clone(), pipe));
         self.works(pipe, task);
         Ok(pipe)
     }
 
-    /// Gives an output stream away for good.
-    pub(crate) fn give_output(self: &Arc<Self>, stream: DynOutputStream) -> Result<u64, HandleError> {
+    /// Gives an output stream away for good, which is taken once it is sure that it can be.
+    pub(crate) fn give_output(self: &Arc<Self>, take: impl Take<DynOutputStream>) -> Result<u64, HandleError> {
         let receiver = Arc::new(Receiver::default());
-        let pipe = self.begin(Role::Receives(receiver.clone()))?;
+        let (pipe, stream) = self.begin_with(Role::Receives(receiver.clone()), take)?;
         let task = tokio::spawn(home::take(stream, receiver, self.clone(), pipe));
         self.works(pipe, task);
         Ok(pipe)
     }
 
-    /// Lends an input stream, until the other end is done with it. One that was lent itself is of the pipe `from`.
+    /// Lends an input stream, until the other end is done with it. One that was lent to this end is of the pipe `from`;
+    /// one that this end has lent before has `unread`, and gets it else.
     pub(crate) fn lend_input(
         self: &Arc<Self>,
-        stream: DynInputStream,
+        take: impl Take<DynInputStream>,
         from: Option<From>,
-    ) -> Result<(u64, Lent<DynInputStream>), HandleError> {
+        unread: Option<Arc<Unread>>,
+    ) -> Result<(u64, Lent<DynInputStream>, Arc<Unread>), HandleError> {
         let sender = Arc::new(Sender::without_credit());
-        let pipe = self.begin(Role::Sends(sender.clone()))?;
-        Ok((pipe, Lent::new(home::lend(stream, from, sender, self.clone(), pipe))))
+        let (pipe, mut stream) = self.begin_with(Role::Sends(sender.clone()), take)?;
+        let unread = match unread {
+            Some(unread) => unread,
+            None => {
+                let unread = Arc::<Unread>::default();
+                stream = Box::new(home::Lendable::new(stream, unread.clone()));
+                unread
+            }
+        };
+        let lent = Lent::new(home::lend(stream, unread.clone(), from, sender, self.clone(), pipe));
+        Ok((pipe, lent, unread))
     }
 
     /// Lends an output stream, until the other end is done with it.
     pub(crate) fn lend_output(
         self: &Arc<Self>,
-        stream: DynOutputStream,
+        take: impl Take<DynOutputStream>,
     ) -> Result<(u64, Lent<DynOutputStream>), HandleError> {
         let receiver = Arc::new(Receiver::default());
-        let pipe = self.begin(Role::Receives(receiver.clone()))?;
+        let (pipe, stream) = self.begin_with(Role::Receives(receiver.clone()), take)?;
         Ok((pipe, Lent::new(home::write_out(stream, receiver, self.clone(), pipe))))
     }
 
@@ -230,10 +256,16 @@ impl Pipes {
     }
 
     /// Stands for a pollable of the other end.
-    pub(crate) fn pollable(self: &Arc<Self>, pipe: u64) -> Result<impl Pollable + use<>, HandleError> {
+    /// The second lives as long as that.
+    pub(crate) fn pollable(
+        self: &Arc<Self>,
+        pipe: u64,
+    ) -> Result<(impl Pollable + use<>, Weak<()>), HandleError> {
         let sender = Arc::new(Sender::without_credit());
         self.accept(pipe, Role::Sends(sender.clone()))?;
-        Ok(far::Awaited::new(sender, self.clone(), pipe))
+        let life = Arc::new(());
+        let alive = Arc::downgrade(&life);
+        Ok((far::Awaited::new(sender, self.clone(), pipe, life), alive))
     }
 
     /// Whether a pollable was given away.
@@ -279,6 +311,18 @@ impl Pipes {
         state.insert(pipe, role)?;
         state.next += 2;
         Ok(pipe)
+    }
+
+    /// The same, with the stream for it.
+    fn begin_with<S>(&self, role: Role, take: impl Take<S>) -> Result<(u64, S), HandleError> {
+        let pipe = self.begin(role)?;
+        match take() {
+            Ok(stream) => Ok((pipe, stream)),
+            Err(error) => {
+                self.forget(pipe);
+                Err(error)
+            }
+        }
     }
 
     /// A pipe that the other end has given. Each is taken once, in the order of their numbers.
@@ -354,7 +398,7 @@ impl Pipes {
         {
             let mut state = self.state();
             // Where nothing was said, nothing is waited for.
-            if !matches!(state.way, Way::Over(_)) {
+            if !matches!(state.way, Way::Over(..)) {
                 return;
             }
             state.way.say(Said::Mark(mark));
@@ -373,14 +417,17 @@ impl Pipes {
     /// The session is over: both what was given and what stands for something are told.
     pub(crate) fn lose(&self) {
         let mut state = self.state();
-        state.way = Way::Lost;
+        // What waits there is of no use to anybody.
+        if let Way::Over(_, task) = std::mem::replace(&mut state.way, Way::Lost) {
+            task.abort();
+        }
         state.ending.clear();
-        for (_, End { role, .. }) in state.open.drain() {
+        let State { open, released, .. } = &mut *state;
+        for (_, End { role, .. }) in open.drain() {
             match role {
                 Role::Sends(sender) => sender.lose(),
                 Role::Receives(receiver) => receiver.lose(),
-                // Nobody waits for it any more.
-                Role::Polled(_) => {}
+                Role::Polled(polled) => released.extend(polled.owned.then_some(polled.place)),
             }
         }
     }
@@ -446,7 +493,7 @@ impl State {
             return Err(HandleError::Pipes { max: PIPES_MAX });
         }
         if matches!(self.way, Way::Lost) {
-            return Err(HandleError::Unknown { id: pipe });
+            return Err(HandleError::Lost);
         }
         self.open.insert(pipe, End { role, task: None });
         Ok(())
@@ -457,10 +504,10 @@ impl Way {
     fn say(&mut self, said: Said) {
         if let Self::To(outgoing, session) = self {
             let (queue, waiting) = mpsc::channel(SAID_WAITING_MAX);
-            tokio::spawn(forward(waiting, outgoing.clone(), *session));
-            *self = Self::Over(queue);
+            let task = tokio::spawn(forward(waiting, outgoing.clone(), *session));
+            *self = Self::Over(queue, task.abort_handle());
         }
-        if let Self::Over(queue) = self
+        if let Self::Over(queue, _) = self
             && queue.try_send(said).is_err()
         {
             // Its stream is gone, and who reads that says so to all.

@@ -180,20 +180,24 @@ proptest! {
     #[test]
     fn what_is_lent_comes_back_as_it_was_left(
         sizes in sizes(),
-        shares in vec(0..=100_usize, 1..4),
+        shares in vec(0..=100_usize, 1..6),
         size in 1..70_000_usize,
         hops in 1..4_usize,
     ) {
         in_time(async {
             let (stream, all) = Source::of(&sizes);
-            let mut stream = Some(stream);
+            let (mut stream, mut kept) = (Some(stream), None);
             let mut read_so_far = Vec::new();
             // It is lent several times, and each time a share of it is read at the end of some hops.
             let sessions: Vec<_> = (0..hops).map(|_| session()).collect();
             for share in shares {
                 let (mut lent, mut from, mut far) = (Vec::new(), None, stream.take().unwrap());
                 for (consumer, provider) in &sessions {
-                    let (pipe, back) = consumer.lend_input(far, from).unwrap();
+                    let before = if lent.is_empty() { kept.take() } else { None };
+                    let (pipe, back, unread) = consumer.lend_input(|| Ok(far), from, before).unwrap();
+                    if lent.is_empty() {
+                        kept = Some(unread);
+                    }
                     far = provider.input(pipe).unwrap();
                     from = Some(From { pipes: provider.clone(), pipe });
                     lent.push(back);
@@ -218,7 +222,7 @@ proptest! {
             let (mut stream, all) = Source::of(&sizes);
             let sessions: Vec<_> = (0..hops).map(|_| session()).collect();
             for (consumer, provider) in &sessions {
-                stream = provider.input(consumer.give_input(stream).unwrap()).unwrap();
+                stream = provider.input(consumer.give_input(|| Ok(stream)).unwrap()).unwrap();
             }
             let read = read(&mut stream, usize::MAX, size).await;
             assert!(read == all, "{} of {} bytes", read.len(), all.len());
@@ -235,7 +239,7 @@ proptest! {
         in_time(async {
             let (consumer, provider) = session();
             let (sink, written) = Sink::of(room);
-            let (pipe, mut back) = consumer.lend_output(sink).unwrap();
+            let (pipe, mut back) = consumer.lend_output(|| Ok(sink)).unwrap();
             let mut far = provider.output(pipe).unwrap();
             let (_, all) = Source::of(&sizes);
             write(&mut far, &all, size).await;
@@ -257,7 +261,7 @@ fn a_stream_that_is_written_and_dropped_is_let_go_of_before_the_call_is_told() {
     in_time(async {
         let (consumer, provider) = session();
         let (sink, written) = Sink::of(1_000);
-        let mut far = provider.output(consumer.give_output(sink).unwrap()).unwrap();
+        let mut far = provider.output(consumer.give_output(|| Ok(sink)).unwrap()).unwrap();
         write(&mut far, &[7; 200_000], 50_000).await;
         drop(far);
         // As around a result that is sent.
@@ -281,9 +285,9 @@ fn whoever_does_not_read_holds_up_no_more_than_a_window() {
     in_time(async {
         let (consumer, provider) = session();
         let (stream, all) = Source::of(&[60_000; 100]);
-        let mut slow = provider.input(consumer.give_input(stream).unwrap()).unwrap();
+        let mut slow = provider.input(consumer.give_input(|| Ok(stream)).unwrap()).unwrap();
         let (stream, _) = Source::of(&[10; 1_000]);
-        let mut quick = provider.input(consumer.give_input(stream).unwrap()).unwrap();
+        let mut quick = provider.input(consumer.give_input(|| Ok(stream)).unwrap()).unwrap();
         // The neighbour ends, and the slow one has what it may have.
         assert_eq!(read(&mut quick, usize::MAX, 10_000).await.len(), 10_000);
         let held = || match &provider.state().open[&1].role {
@@ -302,7 +306,7 @@ fn failures_are_told_once_and_then_the_stream_is_closed() {
         let (consumer, provider) = session();
         let stream =
             Source { pieces: [Bytes::from("some")].into(), is_ready: false, failure: Some("it broke") };
-        let mut far = provider.input(consumer.give_input(Box::new(stream)).unwrap()).unwrap();
+        let mut far = provider.input(consumer.give_input(|| Ok(Box::new(stream))).unwrap()).unwrap();
         assert_eq!(read(&mut far, 4, 10).await, b"some");
         let told = far.blocking_read(10).await.unwrap_err();
         assert_eq!(told.to_string(), "last operation failed: it broke");
@@ -310,7 +314,7 @@ fn failures_are_told_once_and_then_the_stream_is_closed() {
 
         let (sink, written) = Sink::of(10);
         written.lock().unwrap().is_closed = true;
-        let mut far = provider.output(consumer.give_output(sink).unwrap()).unwrap();
+        let mut far = provider.output(consumer.give_output(|| Ok(sink)).unwrap()).unwrap();
         far.write(Bytes::from("nobody reads this")).unwrap();
         far.flush().unwrap();
         assert!(matches!(far.write_ready().await, Err(StreamError::Closed)));
@@ -323,11 +327,11 @@ fn with_the_session_everything_is_lost_and_said_so() {
     in_time(async {
         let (consumer, provider) = session();
         let (stream, _) = Source::of(&[1_000; 10]);
-        let (pipe, mut lent) = consumer.lend_input(stream, None).unwrap();
+        let (pipe, mut lent, _) = consumer.lend_input(|| Ok(stream), None, None).unwrap();
         let mut input = provider.input(pipe).unwrap();
         read(&mut input, 10, 10).await;
         let (sink, written) = Sink::of(10);
-        let mut output = provider.output(consumer.give_output(sink).unwrap()).unwrap();
+        let mut output = provider.output(consumer.give_output(|| Ok(sink)).unwrap()).unwrap();
         output.write_ready().await.unwrap();
         provider.lose();
         consumer.lose();
@@ -363,7 +367,7 @@ fn an_agent_that_breaks_the_rules_is_found_out() {
         assert!(provider.hear(1, data(1)).is_err());
         assert!(provider.hear(2, ended()).is_err());
         let (sink, _) = Sink::of(10);
-        let pipe = consumer.give_output(sink).unwrap();
+        let pipe = consumer.give_output(|| Ok(sink)).unwrap();
         let far = provider.output(pipe).unwrap();
         for wrong in [Piped::Credit(1), Piped::Ready, data(1), Piped::Wait] {
             let text = format!("{wrong:?}");
@@ -383,7 +387,7 @@ fn an_agent_that_breaks_the_rules_is_found_out() {
         for size in [PIPE_DATA_MAX_BYTES, 1] {
             let (stuck, _) = Sink::of(0);
             let consumer = Arc::new(Pipes::new(Party::Consumer));
-            let pipe = consumer.give_output(stuck).unwrap();
+            let pipe = consumer.give_output(|| Ok(stuck)).unwrap();
             let pieces = PIPE_WINDOW_BYTES / super::end::cost(size);
             for _ in 0..pieces {
                 consumer.hear(pipe, data(size)).unwrap();
@@ -409,7 +413,7 @@ fn a_session_has_so_many_pipes_and_no_more() {
         let given: Vec<u64> =
             (0..PIPES_MAX as u32).map(|at| consumer.give_pollable(at, true).unwrap()).collect();
         assert!(consumer.give_pollable(0, true).is_err());
-        let mut far = provider.pollable(given[0]).unwrap();
+        let (mut far, alive) = provider.pollable(given[0]).unwrap();
         let asked = tokio::spawn(async move {
             far.ready().await;
             far
@@ -418,6 +422,7 @@ fn a_session_has_so_many_pipes_and_no_more() {
         assert_eq!(consumer.asked()[0].0, given[0]);
         consumer.is_ready(given[0]);
         drop(asked.await.unwrap());
+        assert_eq!(alive.strong_count(), 0);
         wait(|| !consumer.released().is_empty()).await;
         assert!(consumer.give_pollable(0, true).is_ok());
     });

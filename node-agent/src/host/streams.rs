@@ -16,7 +16,7 @@ use wasmtime_wasi::p2::{
 
 use crate::host::state::State;
 use crate::link::encoding::HandleError;
-use crate::link::pipe::{From, Lent, Pipes, Take, Unread};
+use crate::link::pipe::{Lent, LentBy, Pipes, Take, Unread};
 
 /// The streams of a store that another node has for the time of one call.
 #[derive(Default)]
@@ -57,7 +57,7 @@ struct Loan {
     handle: ResourceAny,
     /// Where a stream is in the table of the store.
     place: u32,
-    from: From,
+    from: LentBy,
 }
 
 impl Carried {
@@ -73,7 +73,7 @@ impl Carried {
     }
 
     /// The pipe that a stream at this place was lent by.
-    fn from(&self, place: u32) -> Option<From> {
+    fn from(&self, place: u32) -> Option<LentBy> {
         self.borrowed.iter().find(|loan| loan.place == place).map(|loan| loan.from.clone())
     }
 }
@@ -229,7 +229,7 @@ pub(crate) fn lift(
         HostResource::Pollable => lift_pollable(store.as_context_mut(), pipes, pipe),
     }?;
     if !owned {
-        let loan = Loan { resource, handle, place, from: From { pipes: pipes.clone(), pipe } };
+        let loan = Loan { resource, handle, place, from: LentBy { pipes: pipes.clone(), pipe } };
         store.data_mut().carried.borrowed.push(loan);
     }
     Ok(handle)

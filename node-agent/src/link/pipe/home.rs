@@ -11,7 +11,7 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, InputStream, Pollable, StreamError, StreamResult};
 
 use super::end::{Item, Over, Receiver, Sender, cost};
-use super::{FAILURE_MAX_CHARS, From, Pipes};
+use super::{FAILURE_MAX_CHARS, LentBy, Pipes};
 
 /// A stream that the other end has for a while.
 pub(crate) struct Lent<S>(JoinHandle<S>);
@@ -47,7 +47,7 @@ pub(super) async fn take(stream: DynOutputStream, receiver: Arc<Receiver>, pipes
 pub(super) async fn lend(
     mut stream: DynInputStream,
     unread: Arc<Unread>,
-    from: Option<From>,
+    from: Option<LentBy>,
     sender: Arc<Sender>,
     pipes: Arc<Pipes>,
     pipe: u64,

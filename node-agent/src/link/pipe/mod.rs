@@ -80,7 +80,7 @@ enum Said {
 
 /// The pipe of an input stream that was lent to this end.
 #[derive(Clone)]
-pub(crate) struct From {
+pub(crate) struct LentBy {
     pub(crate) pipes: Arc<Pipes>,
     pub(crate) pipe: u64,
 }
@@ -209,7 +209,7 @@ impl Pipes {
     pub(crate) fn lend_input(
         self: &Arc<Self>,
         take: impl Take<DynInputStream>,
-        from: Option<From>,
+        from: Option<LentBy>,
         unread: Option<Arc<Unread>>,
     ) -> Result<(u64, Lent<DynInputStream>, Arc<Unread>), HandleError> {
         let sender = Arc::new(Sender::without_credit());
@@ -433,7 +433,7 @@ impl Pipes {
     }
 }
 
-impl From {
+impl LentBy {
     fn receiver(&self) -> Option<Arc<Receiver>> {
         match &self.pipes.state().open.get(&self.pipe)?.role {
             Role::Receives(receiver) => Some(receiver.clone()),

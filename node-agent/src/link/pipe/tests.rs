@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, InputStream, OutputStream, Pollable, StreamError, StreamResult,
 };
 
-use super::{From, Party, Pipes};
+use super::{LentBy, Party, Pipes};
 
 /// The most that a test waits for something.
 const SOON: Duration = Duration::from_secs(20);
@@ -199,7 +199,7 @@ proptest! {
                         kept = Some(unread);
                     }
                     far = provider.input(pipe).unwrap();
-                    from = Some(From { pipes: provider.clone(), pipe });
+                    from = Some(LentBy { pipes: provider.clone(), pipe });
                     lent.push(back);
                 }
                 let most = all.len() * share / 100;

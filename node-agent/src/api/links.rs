@@ -17,7 +17,7 @@ use trust::{Role, gate};
 
 use crate::host::{Inbound, Reach};
 use crate::link::carrier::messages;
-use crate::link::pipe::{Party, Pipes, SessionPipes};
+use crate::link::pipe::{Party, Pipes};
 
 /// Sessions of one stream: more than instances fit into the pool.
 const SESSIONS_MAX: usize = 4_096;
@@ -140,8 +140,7 @@ impl Stream {
                 let pipes = Arc::new(Pipes::new(Party::Provider));
                 pipes.attach(self.answers.clone(), session);
                 self.sessions.insert(session, Member { frames: sender, pipes: pipes.clone() });
-                let inbound =
-                    Inbound { session, frames, answers: self.answers.clone(), pipes: SessionPipes::of(pipes) };
+                let inbound = Inbound { session, frames, answers: self.answers.clone(), pipes };
                 let (reach, caller) = (self.reach.clone(), self.caller.clone());
                 tokio::spawn(async move { reach.session(&caller, *open, inbound).await });
             }

@@ -22,7 +22,7 @@ use crate::host::state::{Call, State};
 use crate::host::streams::{self, Loans};
 use crate::link::encoding::{HandleError, Handles, HostResources, Kind, Signature};
 use crate::link::interface::LinkInterface;
-use crate::link::pipe::{Party, Pipes, SessionPipes};
+use crate::link::pipe::{Pipes, SessionPipes};
 use crate::traces::{CallSpan, Over, Trace};
 
 /// How long a session waits for room in the pool.
@@ -66,7 +66,7 @@ pub(crate) struct Inbound {
     /// To its consumer.
     pub(crate) answers: mpsc::Sender<Frame>,
     /// Its streams.
-    pub(crate) pipes: SessionPipes,
+    pub(crate) pipes: Arc<Pipes>,
 }
 
 impl Inbound {
@@ -205,7 +205,7 @@ impl Running {
             Ok(instance) => instance,
             Err(error) => return span.ended(Err(failed(error))),
         };
-        let pipes = inbound.pipes.get_or_make(Party::Provider).clone();
+        let pipes = inbound.pipes.clone();
         // Dropped before the store: however the session ends, what its guest had is lost, and not merely done with.
         let _lost = SessionPipes::of(pipes.clone());
         let mut begun = Some(span);
@@ -254,18 +254,11 @@ impl Running {
                     return Err(protocol("the consumer's agent sent a frame of providers"));
                 }
             }
-            let coming = inbound.next(NEXT_CALL_TIMEOUT);
-            next = if pipes.have_pollables() {
-                tokio::select! {
-                    biased;
-                    coming = coming => coming,
-                    () = streams::poll(&pipes, &mut store.data_mut().table) => {
-                        Err(protocol("its pollables cannot be asked"))
-                    }
-                }
-            } else {
-                coming.await
-            }?;
+            next = tokio::select! {
+                biased;
+                coming = inbound.next(NEXT_CALL_TIMEOUT) => coming?,
+                never = streams::poll(&pipes, &mut store.data_mut().table) => match never {},
+            };
         }
         Ok(())
     }

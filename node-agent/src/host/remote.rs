@@ -205,14 +205,14 @@ async fn attempt(
     let trace = span.trace();
     let work =
         Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state(), is_repeatable };
-    let pipes = sessions.given(called.remote).filter(|pipes| pipes.have_pollables());
+    let pipes = sessions.given(called.remote);
     let calling = sessions.call(called.remote, called.place, bytes, work);
     let mut answer = match &pipes {
         None => calling.await,
         Some(pipes) => tokio::select! {
             biased;
             answer = calling => answer,
-            () = streams::poll(pipes, table) => Err(protocol("its pollables cannot be asked".to_owned())),
+            never = streams::poll(pipes, table) => match never {},
         },
     };
     if let Some(pipes) = &pipes {

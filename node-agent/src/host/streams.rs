@@ -1,6 +1,7 @@
 //! The host's streams of a store, as calls over links give and take them.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
@@ -199,13 +200,12 @@ fn lower_stream<S: Stream>(
     let State { table, carried, .. } = store.data_mut();
     carried.sweep(table);
     let place = handle.rep();
+    let take = || Ok(std::mem::replace(table.get_mut(&handle).map_err(refused)?, S::away()));
     if !owned {
-        let take = || Ok(std::mem::replace(table.get_mut(&handle).map_err(refused)?, S::away()));
         let (pipe, lent) = S::lend(pipes, take, place, carried)?;
         S::loans(loans).lent.push((place, lent));
         return Ok(pipe);
     }
-    let take = || Ok(std::mem::replace(table.get_mut(&handle).map_err(refused)?, S::away()));
     let pipe = S::give(pipes, take)?;
     carried.unread.remove(&place);
     // A pollable of it may be left.
@@ -269,7 +269,7 @@ pub(crate) fn release(pipes: &Pipes, table: &mut ResourceTable) {
 }
 
 /// Asks the pollables of a store that other nodes wait for. Never ends; may be given up at any time.
-pub(crate) async fn poll(pipes: &Pipes, table: &mut ResourceTable) {
+pub(crate) async fn poll(pipes: &Pipes, table: &mut ResourceTable) -> Infallible {
     loop {
         release(pipes, table);
         let asked = pipes.asked();

@@ -10,7 +10,7 @@ use model::trace::{TraceContext, TraceState};
 
 use crate::health::{Admission, Breaker, Budget};
 use crate::link::carrier::{Carrier, Line};
-use crate::link::pipe::{Party, Pipes, SessionPipes};
+use crate::link::pipe::{Pipes, SessionPipes};
 use crate::roads::Tries;
 
 /// A provider on another node, as one instance of a consumer may call it.
@@ -157,7 +157,7 @@ impl Sessions {
         }
         let Calls { pipes, opened, .. } = self.calls.get_mut(remote)?;
         let is_new = pipes.get().is_none();
-        let pipes = pipes.get_or_make(Party::Consumer);
+        let pipes = pipes.get_or_make();
         if let Some(opened) = opened.as_ref().filter(|_| is_new) {
             opened.line.attach(opened.id, pipes);
         }
@@ -200,9 +200,7 @@ impl Sessions {
         calls.epoch += 1;
         let calling = async {
             let mut lost = None;
-            if let Some(pipes) = pipes.get() {
-                pipes.drained().await;
-            }
+            pipes.drained().await;
             if let Some(mut opened) = opened {
                 let mut frames = Vec::with_capacity(2);
                 if !opened.dropped.is_empty() {
@@ -213,9 +211,7 @@ impl Sessions {
                 frames.push(call(function, arguments, work));
                 match opened.line.call(opened.id, frames).await {
                     Ok(answer) => {
-                        if let Some(pipes) = pipes.get() {
-                            pipes.settled().await;
-                        }
+                        pipes.settled().await;
                         return Ok((opened, epoch, answer));
                     }
                     // The instance is gone with its session. Only what bears that is done on another.
@@ -228,9 +224,7 @@ impl Sessions {
             }
             let first = links.first_call((to, health), pipes.get(), function, arguments, work, lost);
             let (opened, answer) = first.await?;
-            if let Some(pipes) = pipes.get() {
-                pipes.settled().await;
-            }
+            pipes.settled().await;
             Ok((opened, epoch + 1, answer))
         };
         let outcome = tokio::time::timeout_at(work.deadline.into(), calling).await.unwrap_or_else(|_| {

@@ -9,8 +9,8 @@ use tokio::sync::Notify;
 
 use super::FAILURE_MAX_CHARS;
 
-/// What is kept of a failure that another node tells.
-fn bounded(failure: String) -> String {
+/// What is told of a failure, and kept of one that another node tells.
+pub(super) fn bounded(failure: String) -> String {
     if failure.len() > FAILURE_MAX_CHARS { failure.chars().take(FAILURE_MAX_CHARS).collect() } else { failure }
 }
 

@@ -65,15 +65,8 @@ impl Drop for Awaited {
 
 impl Input {
     pub(super) fn new(receiver: Arc<Receiver>, pipes: Arc<Pipes>, pipe: u64) -> Self {
-        let input = Self { receiver, pipes, pipe, is_told: false };
-        input.grant();
-        input
-    }
-
-    fn grant(&self) {
-        if let Some(credit) = self.receiver.grant() {
-            self.pipes.say(self.pipe, Piped::Credit(credit));
-        }
+        pipes.grant(pipe, &receiver);
+        Self { receiver, pipes, pipe, is_told: false }
     }
 }
 
@@ -112,7 +105,7 @@ impl InputStream for Input {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         match self.receiver.next(size) {
             Ok(Some(Item::Data(bytes, _))) => {
-                self.grant();
+                self.pipes.grant(self.pipe, &self.receiver);
                 Ok(bytes)
             }
             // What is sent here is never written on.

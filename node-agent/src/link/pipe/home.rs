@@ -10,8 +10,8 @@ use tokio::task::{JoinHandle, yield_now};
 use wasmtime_wasi::async_trait;
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, InputStream, Pollable, StreamError, StreamResult};
 
-use super::end::{Item, Over, Receiver, Sender, cost};
-use super::{FAILURE_MAX_CHARS, LentBy, Pipes};
+use super::end::{Item, Over, Receiver, Sender, bounded, cost};
+use super::{LentBy, Pipes};
 
 /// A stream that the other end has for a while.
 pub(crate) struct Lent<S>(JoinHandle<S>);
@@ -167,9 +167,7 @@ async fn write(
                     let Some(permit) = permit(stream, receiver).await? else { return Ok(()) };
                     stream.write(bytes.split_to(permit.min(bytes.len())))?;
                 }
-                if let Some(credit) = receiver.grant() {
-                    pipes.say(pipe, Piped::Credit(credit));
-                }
+                pipes.grant(pipe, receiver);
             }
             Ok(Some(Item::Wait)) => {
                 stream.flush()?;
@@ -204,7 +202,7 @@ fn failure(error: StreamError) -> Option<String> {
     match error {
         StreamError::Closed => None,
         StreamError::LastOperationFailed(error) | StreamError::Trap(error) => {
-            Some(format!("{error:#}").chars().take(FAILURE_MAX_CHARS).collect())
+            Some(bounded(format!("{error:#}")))
         }
     }
 }
@@ -215,7 +213,7 @@ struct Sent {
     unread: VecDeque<Bytes>,
     unread_bytes: usize,
     total: u64,
-    /// The credit that was used for what is known to be taken, and for a part of the first of the others.
+    /// The credit that was used for what is known to be taken.
     confirmed: u64,
 }
 

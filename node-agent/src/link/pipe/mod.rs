@@ -125,7 +125,7 @@ pub(crate) enum Party {
 }
 
 impl SessionPipes {
-    /// Those of a session that has them from the beginning.
+    /// Those of a provider, whose sessions have them from the beginning.
     pub(crate) fn of(pipes: Arc<Pipes>) -> Self {
         Self(Some(pipes))
     }
@@ -135,9 +135,23 @@ impl SessionPipes {
         self.0.as_ref()
     }
 
-    /// Made when the first is needed: most sessions have none.
-    pub(crate) fn get_or_make(&mut self, party: Party) -> &Arc<Pipes> {
-        self.0.get_or_insert_with(|| Arc::new(Pipes::new(party)))
+    /// [`Pipes::drained`], if there are any.
+    pub(crate) async fn drained(&self) {
+        if let Some(pipes) = &self.0 {
+            pipes.drained().await;
+        }
+    }
+
+    /// [`Pipes::settled`], if there are any.
+    pub(crate) async fn settled(&self) {
+        if let Some(pipes) = &self.0 {
+            pipes.settled().await;
+        }
+    }
+
+    /// Those of a consumer are made when the first is needed: most sessions have none.
+    pub(crate) fn get_or_make(&mut self) -> &Arc<Pipes> {
+        self.0.get_or_insert_with(|| Arc::new(Pipes::new(Party::Consumer)))
     }
 }
 
@@ -268,12 +282,6 @@ impl Pipes {
         Ok((far::Awaited::new(sender, self.clone(), pipe, life), alive))
     }
 
-    /// Whether a pollable was given away.
-    pub(crate) fn have_pollables(&self) -> bool {
-        let state = self.state();
-        !state.released.is_empty() || state.open.values().any(|end| matches!(end.role, Role::Polled(_)))
-    }
-
     /// The pollables that the other end waits for.
     pub(crate) fn asked(&self) -> Vec<(u64, Polled)> {
         let state = self.state();
@@ -345,6 +353,13 @@ impl Pipes {
     /// One end of a pipe says something to the other.
     fn say(&self, pipe: u64, piped: Piped) {
         self.state().way.say(Said::Frame(pipe, piped));
+    }
+
+    /// The receiving end of a pipe gives what credit is due.
+    fn grant(&self, pipe: u64, receiver: &Receiver) {
+        if let Some(credit) = receiver.grant() {
+            self.say(pipe, Piped::Credit(credit));
+        }
     }
 
     /// This end is done with a pipe, and says so.
@@ -452,7 +467,7 @@ impl LentBy {
     fn confirm(&self, bytes: usize) {
         if let Some(receiver) = self.receiver() {
             receiver.confirm(bytes);
-            self.grant(&receiver);
+            self.pipes.grant(self.pipe, &receiver);
         }
     }
 
@@ -462,16 +477,10 @@ impl LentBy {
             Ok(unread) => {
                 if let Some(receiver) = self.receiver() {
                     receiver.returned(unread);
-                    self.grant(&receiver);
+                    self.pipes.grant(self.pipe, &receiver);
                 }
             }
             Err(failure) => self.pipes.end(self.pipe, Some(failure.word().to_owned()), 0),
-        }
-    }
-
-    fn grant(&self, receiver: &Receiver) {
-        if let Some(credit) = receiver.grant() {
-            self.pipes.say(self.pipe, Piped::Credit(credit));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::streams;
+use super::streams::STREAMS;
 use crate::bench::cluster::Cluster;
 use crate::bench::table::{median, quantile};
 use crate::bench::{Bench, say};
@@ -25,7 +25,7 @@ const MOST_MS: f64 = 50.0;
 
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
     let cluster = Cluster::start_nodes(bench, GRAPH, 2)?;
-    streams::deploy(bench, &cluster, GRAPH, "n2")?;
+    STREAMS.deploy(bench, &cluster, GRAPH, "n2")?;
     let mut ended_ms = Vec::new();
     for _ in 0..if bench.quick { QUICK_TIMES } else { TIMES } {
         ended_ms.push(break_off(&cluster)?);

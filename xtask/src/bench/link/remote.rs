@@ -69,7 +69,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
     let cluster = Cluster::start_nodes(bench, "remote-link", 2)?;
     let provider = cluster.others.first().context("a second node")?;
     let weft = |name: &str, node: &str| -> anyhow::Result<Target> {
-        deploy(bench, &cluster, name, node)?;
+        CHAIN.deploy(bench, &cluster, name, node)?;
         Ok(cluster.target(&format!("{name}.localhost"), "/add?n="))
     };
     let contenders = [
@@ -128,25 +128,46 @@ impl Raw {
     }
 }
 
-/// The chain, with its provider on this node.
-pub(super) fn deploy(bench: &Bench, cluster: &Cluster, name: &str, node: &str) -> anyhow::Result<()> {
-    let folder = cluster.manifests()?;
-    for file in ["front.wasm", "back.wasm"] {
-        fs::copy(bench.examples.join("chain/build").join(file), folder.join(file))
-            .with_context(|| format!("copy {file}"))?;
+/// Two components of an example, of which the first calls the second.
+pub(super) struct Pair {
+    pub(super) example: &'static str,
+    pub(super) caller: &'static str,
+    pub(super) provider: &'static str,
+    /// What is answered once both serve.
+    pub(super) probe: &'static str,
+}
+
+/// Adds numbers.
+pub(super) const CHAIN: Pair = Pair { example: "chain", caller: "front", provider: "back", probe: "/add?n=1" };
+
+impl Pair {
+    /// Deploys them as a graph of this name, with the provider on this node.
+    pub(super) fn deploy(
+        &self,
+        bench: &Bench,
+        cluster: &Cluster,
+        name: &str,
+        node: &str,
+    ) -> anyhow::Result<()> {
+        let Self { example, caller, provider, probe } = self;
+        let folder = cluster.manifests()?;
+        for file in [caller, provider].map(|component| format!("{component}.wasm")) {
+            fs::copy(bench.examples.join(example).join("build").join(&file), folder.join(&file))
+                .with_context(|| format!("copy {file}"))?;
+        }
+        // With 64 callers a request takes seconds: its deadline is not what is measured.
+        let text = format!(
+            "version: 1\ngraph: {name}\ningress:\n  - {{http: {{host: {name}.localhost, path: /}}, to: {caller}}}\n\
+             components:\n\
+             \x20 {caller}: {{source: ./{caller}.wasm, limits: {{deadline: 60s}}, placement: {{require: {{node: n1}}}}}}\n\
+             \x20 {provider}: {{source: ./{provider}.wasm, limits: {{deadline: 60s}}, placement: {{require: {{node: {node}}}}}}}\n"
+        );
+        let file = folder.join(format!("{name}.yaml"));
+        fs::write(&file, text)?;
+        cluster.ctl(&["deploy", &file.to_string_lossy()])?;
+        cluster.answers(&cluster.target(&format!("{name}.localhost"), probe))?;
+        Ok(())
     }
-    // With 64 callers a request takes seconds: its deadline is not what is measured.
-    let text = format!(
-        "version: 1\ngraph: {name}\ningress:\n  - {{http: {{host: {name}.localhost, path: /}}, to: front}}\n\
-         components:\n\
-         \x20 front: {{source: ./front.wasm, limits: {{deadline: 60s}}, placement: {{require: {{node: n1}}}}}}\n\
-         \x20 back: {{source: ./back.wasm, limits: {{deadline: 60s}}, placement: {{require: {{node: {node}}}}}}}\n"
-    );
-    let file = folder.join(format!("{name}.yaml"));
-    fs::write(&file, text)?;
-    cluster.ctl(&["deploy", &file.to_string_lossy()])?;
-    cluster.answers(&cluster.target(&format!("{name}.localhost"), "/add?n=1"))?;
-    Ok(())
 }
 
 fn calling(target: &Target, calls: u32) -> Target {

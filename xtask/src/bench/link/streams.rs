@@ -3,19 +3,21 @@
 //!
 //! All are asked alike: a request brings 16 MiB, which go to the other process and come back, and are counted there.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 
-use super::remote::{self, Raw, at_least, range, ratio};
+use super::remote::{CHAIN, Pair, Raw, at_least, range, ratio};
 use crate::bench::cluster::Cluster;
 use crate::bench::load::{Connection, Round, Target, drive};
 use crate::bench::process::Process;
 use crate::bench::table::{cpu, median};
 use crate::bench::{Bench, say};
 
+/// The desk and the mill, without anybody between them.
+pub(super) const STREAMS: Pair =
+    Pair { example: "streams", caller: "desk", provider: "mill", probe: "/whole?1" };
 const MIB: usize = 1 << 20;
 /// The bytes of a request, which go there and back.
 const BODY_BYTES: usize = 16 * MIB;
@@ -53,10 +55,10 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
     let cluster = Cluster::start_nodes(bench, "streams", 2)?;
     let provider = cluster.others.first().context("a second node")?;
     for (name, node) in [("poured", "n2"), ("kept", "n1")] {
-        deploy(bench, &cluster, name, node)?;
+        STREAMS.deploy(bench, &cluster, name, node)?;
     }
     for (name, node) in [("apart", "n2"), ("beside", "n1")] {
-        remote::deploy(bench, &cluster, name, node)?;
+        CHAIN.deploy(bench, &cluster, name, node)?;
     }
     let weft = |name, streams: &str, chain: &str, processes| Contender {
         name,
@@ -81,26 +83,6 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         print_lists(&lists(bench, &contenders, bytes, requests)?, &contenders, bytes);
     }
     neighbours(bench, &contenders)
-}
-
-/// The desk and the mill, without anybody between them, and the mill on this node.
-pub(super) fn deploy(bench: &Bench, cluster: &Cluster, name: &str, node: &str) -> anyhow::Result<()> {
-    let folder = cluster.manifests()?;
-    for file in ["desk.wasm", "mill.wasm"] {
-        fs::copy(bench.examples.join("streams/build").join(file), folder.join(file))
-            .with_context(|| format!("copy {file}"))?;
-    }
-    let text = format!(
-        "version: 1\ngraph: {name}\ningress:\n  - {{http: {{host: {name}.localhost, path: /}}, to: desk}}\n\
-         components:\n\
-         \x20 desk: {{source: ./desk.wasm, limits: {{deadline: 60s}}, placement: {{require: {{node: n1}}}}}}\n\
-         \x20 mill: {{source: ./mill.wasm, limits: {{deadline: 60s}}, placement: {{require: {{node: {node}}}}}}}\n"
-    );
-    let file = folder.join(format!("{name}.yaml"));
-    fs::write(&file, text)?;
-    cluster.ctl(&["deploy", &file.to_string_lossy()])?;
-    cluster.answers(&cluster.target(&format!("{name}.localhost"), "/whole?1"))?;
-    Ok(())
 }
 
 /// Sends a body there and back.

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
 use chaos_tests::ctl::Ctl;
+use chaos_tests::traffic::Broken;
 use chaos_tests::wait::{SOON, holds, until};
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2;
@@ -102,6 +103,8 @@ async fn streams_mean_the_same_however_far_they_go() {
         ("/released", ""),
         ("/released", "some bytes"),
         ("/subscribed?7", "some bytes"),
+        // A list, not a stream: all of it at once in one message, in memory twice at each node.
+        ("/whole?3000000", ""),
     ];
     let mut fused = Vec::new();
     for nodes in [["n1"; 3], ["n1", "n1", "n2"], ["n1", "n2", "n2"], ["n1", "n2", "n3"], ["n1", "n2", "n1"]] {
@@ -128,7 +131,25 @@ async fn streams_mean_the_same_however_far_they_go() {
     assert_eq!(texts[8], "one two three (Ok(()), Ok(()), Ok(()))");
     assert_eq!(texts[9], "kept for later");
     assert_eq!(texts[16], "false [1] true");
-    assert_eq!(texts[17..], ["true true", "500 lines, Ok(0)", "dropped", "dropped", "Ok(7)"]);
+    assert_eq!(texts[17..], ["true true", "500 lines, Ok(0)", "dropped", "dropped", "Ok(7)", "3000000"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_more_than_a_message_is_refused_where_it_is_sent_and_costs_no_neighbour() {
+    let cluster = apart().await;
+    let (mut client, ctl) = (cluster.client(HOST), Ctl::new(&cluster));
+    // Its head may be on its way already.
+    match client.ask(Method::GET, "/whole?5000000", "").await {
+        Ok(answer) => assert_eq!(answer.status, 500, "{}", answer.body),
+        Err(broken) => assert!(matches!(broken, Broken::Cut(_)), "{broken:?}"),
+    }
+    let said = "more than 4194304 bytes, and at most so many are carried";
+    until("why is in the log", SOON, async || {
+        let lines = ctl.done(&["logs", "streams", "--since", "1h"]).await;
+        holds(lines.contains(said) && lines.contains("on node n2"), lines)
+    })
+    .await;
+    assert_eq!(client.get("/whole?3000000").await.body, "3000000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,14 +13,17 @@ use model::linked::Target;
 use model::log::Level;
 use tokio::sync::mpsc;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{ComponentExportIndex, Instance, ResourceAny};
+use wasmtime::component::{ComponentExportIndex, Func, Instance, ResourceAny};
 use wasmtime::{AsContextMut as _, Store};
 
 use crate::host::instance::{CallError, LINK_FUEL_BYTES, Prepared, until};
 use crate::host::running::Running;
 use crate::host::state::{Call, State};
 use crate::host::streams::{self, Loans};
-use crate::link::encoding::{HandleError, Handles, HostResources, Kind, Signature};
+use crate::link::encoding::{
+    ARGUMENT_CELLS_MAX, Cells, DecodeError, FromGuest, HandleError, Handles, HostResources, IN_MEMORY, Kind,
+    Signature, ToGuest, TooLong,
+};
 use crate::link::interface::LinkInterface;
 use crate::link::pipe::{Pipes, SessionPipes};
 use crate::traces::{CallSpan, Over, Trace};
@@ -55,6 +58,13 @@ struct Bound {
     signature: Arc<Signature>,
     /// Handles are of one interface.
     interface: usize,
+}
+
+impl Bound {
+    fn of(&self, instance: &Instance, store: &mut Store<State>) -> wasmtime::Result<Func> {
+        let found = instance.get_func(store, self.index);
+        found.ok_or_else(|| wasmtime::format_err!("the function is gone from the instance"))
+    }
 }
 
 /// What comes in of one session, and where its answers go.
@@ -222,7 +232,7 @@ impl Running {
                     let calling = async {
                         in_time(deadline, pipes.settled()).await?;
                         streams::release(&pipes, &mut store.data_mut().table);
-                        let answer = answer(&mut store, &instance, &bound, &mut held, &pipes, &call).await?;
+                        let answer = answer(&mut store, &instance, &bound, &mut held, &pipes, call).await?;
                         in_time(deadline, pipes.drained()).await?;
                         Ok(answer)
                     };
@@ -295,7 +305,7 @@ async fn answer(
     bound: &[Bound],
     held: &mut Held,
     pipes: &Arc<Pipes>,
-    call: &LinkCall,
+    call: LinkCall,
 ) -> Result<Vec<u8>, LinkFailure> {
     if call.arguments.len() > MESSAGE_MAX_BYTES {
         let sent = call.arguments.len();
@@ -305,19 +315,20 @@ async fn answer(
     }
     let function = usize::try_from(call.function).ok().and_then(|place| bound.get(place));
     let function = function.ok_or_else(|| protocol(format!("there is no function {}", call.function)))?;
+    if let Some(cells) = function.signature.cells() {
+        return answer_directly(store, instance, function, cells, call.arguments).await;
+    }
     held.interface = function.interface;
     let mut handles = StoreHandles { store, held, pipes };
     let arguments = function
         .signature
         .decode_arguments(&call.arguments, &mut handles)
-        .map_err(|error| protocol(format!("the arguments are wrong: {error}")))?;
+        .map_err(|error| wrong_arguments(&error))?;
     let store = &mut *handles.store;
     let deadline = store.data().call.deadline;
     let mut results = vec![wasmtime::component::Val::Bool(false); function.signature.results()];
     until(deadline, async {
-        let Some(callee) = instance.get_func(&mut *store, function.index) else {
-            wasmtime::bail!("the function is gone from the instance");
-        };
+        let callee = function.of(instance, store)?;
         callee.call_async(&mut *store, &arguments, &mut results).await
     })
     .await
@@ -337,17 +348,55 @@ async fn answer(
     Ok(bytes)
 }
 
+/// Makes one call whose values go straight between the link and the guest's memory.
+async fn answer_directly(
+    store: &mut Store<State>,
+    instance: &Instance,
+    function: &Bound,
+    cells: Cells,
+    arguments: Vec<u8>,
+) -> Result<Vec<u8>, LinkFailure> {
+    let deadline = store.data().call.deadline;
+    let answered = until(deadline, async {
+        let callee = function.of(instance, store)?;
+        match cells.result {
+            0 => called::<0>(store, callee, arguments).await,
+            1 => called::<1>(store, callee, arguments).await,
+            _ => called::<IN_MEMORY>(store, callee, arguments).await,
+        }
+    })
+    .await
+    .map_err(failed)?;
+    answered.map_err(|too_long| LinkFailure::new(LinkReason::Trapped, format!("the result has {too_long}")))
+}
+
+/// Calls a function with a message, and takes its result as one.
+async fn called<const RESULT: usize>(
+    store: &mut Store<State>,
+    callee: Func,
+    arguments: Vec<u8>,
+) -> wasmtime::Result<Result<Vec<u8>, TooLong>> {
+    let callee = callee.typed::<ToGuest<ARGUMENT_CELLS_MAX>, FromGuest<RESULT>>(&*store)?;
+    let FromGuest(answer) = callee.call_async(store, ToGuest::arguments(arguments)).await?;
+    Ok(answer)
+}
+
 fn protocol(message: impl Into<String>) -> LinkFailure {
     LinkFailure::new(LinkReason::Protocol, message)
+}
+
+fn wrong_arguments(error: &DecodeError) -> LinkFailure {
+    protocol(format!("the arguments are wrong: {error}"))
 }
 
 /// Why a provider's call has no result.
 fn failed(error: CallError) -> LinkFailure {
     match error {
         CallError::Deadline => LinkFailure::new(LinkReason::Deadline, "the provider did not answer in time"),
-        // A provider may be a consumer itself: what hindered it is what is said.
-        CallError::Trap(error) => match error.downcast_ref::<LinkFailure>() {
-            Some(failure) if !failure.reason.is_undelivered() => failure.clone(),
+        CallError::Trap(error) => match (error.downcast_ref(), error.downcast_ref::<LinkFailure>()) {
+            (Some(wrong), _) => wrong_arguments(wrong),
+            // A provider may be a consumer itself: what hindered it is what is said.
+            (None, Some(failure)) if !failure.reason.is_undelivered() => failure.clone(),
             _ => LinkFailure::new(LinkReason::Trapped, format!("the provider trapped: {error:#}")),
         },
     }

@@ -1,5 +1,7 @@
 //! Imports of a slice whose providers run on another node: every function becomes a call over a link.
 
+mod direct;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,11 +18,11 @@ use wasmtime::{AsContextMut as _, Engine, StoreContextMut};
 use crate::host::fuse::Slot;
 use crate::host::state::State;
 use crate::host::streams::{self, Loans};
-use crate::link::encoding::{ErrorCase, HandleError, Handles, HostResources, Kind, Signature};
+use crate::link::encoding::{DecodeError, ErrorCase, HandleError, Handles, HostResources, Kind, Signature};
 use crate::link::interface::LinkInterface;
 use crate::link::pipe::Pipes;
 use crate::link::session::{Remote, Work};
-use crate::traces::{CallSpan, Over};
+use crate::traces::{CallSpan, Over, Trace};
 
 /// The providers on other nodes that one slice calls, gathered while its imports are filled.
 #[derive(Default)]
@@ -122,6 +124,10 @@ pub(crate) fn offer(
         let (kinds, timeout, idempotent) = (kinds.clone(), terms.timeout, terms.idempotent);
         let called =
             Arc::new(Function { signature, kinds, remote, place, timeout, on_loss, idempotent, label });
+        if let Some(cells) = called.signature.cells() {
+            direct::offer(&mut linker, &function, cells, &called)?;
+            continue;
+        }
         linker.func_new_async(&function, move |store, _, arguments, results| {
             let called = called.clone();
             Box::new(async move { call(store, &called, arguments, results).await })
@@ -136,34 +142,52 @@ async fn call(
     arguments: &[Val],
     results: &mut [Val],
 ) -> wasmtime::Result<()> {
-    let mut span = {
-        let State { call, sessions, .. } = store.data();
-        call.trace.calling(|| over(call.log.graph(), sessions.as_ref()?.remote(called.remote)?, called.place))
-    };
+    let mut span = begin(&store, called);
     let outcome = attempt(&mut store, called, arguments, &mut span).await;
-    let failure = match span.ended(outcome) {
-        Ok(value) => {
-            if let (Some(result), Some(value)) = (results.first_mut(), value) {
-                *result = value;
-            }
-            return Ok(());
+    let value = match span.ended(outcome) {
+        Ok(value) => value,
+        Err(failure) => {
+            let (error, why) = on_loss(&store, called, &span, failure)?;
+            Some(error.value(why))
         }
-        Err(failure) => failure,
     };
-    let is_late = Instant::now() >= store.data().call.deadline;
-    if let (Some(error), Some(result)) = (&called.on_loss, results.first_mut())
-        && failure.reason.is_loss()
-        && !is_late
-    {
-        let state = store.data();
-        let Function { label, .. } = called;
-        let message = format!("the link {label} failed{}, which the guest is told: {failure}", span.trace());
-        state.call.log.agent(None, Some(&state.call.request), Level::Warn, &message);
-        // The word alone: names and addresses of nodes are none of a guest's business.
-        *result = error.value(failure.reason.word());
-        return Ok(());
+    if let (Some(result), Some(value)) = (results.first_mut(), value) {
+        *result = value;
     }
-    Err(wasmtime::Error::from(failure).context(format!("the link {} failed{}", called.label, span.trace())))
+    Ok(())
+}
+
+/// The span of a call that begins.
+fn begin(store: &StoreContextMut<'_, State>, called: &Function) -> CallSpan {
+    let State { call, sessions, .. } = store.data();
+    call.trace.calling(|| over(call.log.graph(), sessions.as_ref()?.remote(called.remote)?, called.place))
+}
+
+/// What the guest is told of a failure: an error of the function's own and why it is there, or a trap.
+fn on_loss<'a>(
+    store: &StoreContextMut<'_, State>,
+    called: &'a Function,
+    span: &CallSpan,
+    failure: LinkFailure,
+) -> wasmtime::Result<(&'a ErrorCase, &'static str)> {
+    let state = store.data();
+    let Function { label, on_loss, .. } = called;
+    let is_late = Instant::now() >= state.call.deadline;
+    match on_loss {
+        Some(error) if failure.reason.is_loss() && !is_late => {
+            let message =
+                format!("the link {label} failed{}, which the guest is told: {failure}", span.trace());
+            state.call.log.agent(None, Some(&state.call.request), Level::Warn, &message);
+            // The word alone: names and addresses of nodes are none of a guest's business.
+            Ok((error, failure.reason.word()))
+        }
+        _ => Err(failed(failure, called, span.trace())),
+    }
+}
+
+/// What a guest traps with.
+fn failed(failure: LinkFailure, called: &Function, trace: &Trace) -> wasmtime::Error {
+    wasmtime::Error::from(failure).context(format!("the link {} failed{trace}", called.label))
 }
 
 /// What is called, for its span.
@@ -180,10 +204,7 @@ async fn attempt(
     arguments: &[Val],
     span: &mut CallSpan,
 ) -> Result<Option<Val>, LinkFailure> {
-    let protocol = |message: String| LinkFailure::new(LinkReason::Protocol, message);
-    let now = Instant::now();
-    let deadline = store.data().call.deadline;
-    let deadline = called.timeout.map_or(deadline, |timeout| deadline.min(now + timeout));
+    let deadline = deadline(store, called);
     let mut bytes = Vec::new();
     let mut handles = Proxies::new(store, called);
     let encoded = called.signature.encode_arguments(arguments, &mut handles, &mut bytes);
@@ -198,26 +219,7 @@ async fn attempt(
     }
     // A handle means something to the instance that gave it, and to no other.
     let is_repeatable = called.idempotent && !has_lowered;
-    span.sent(bytes.len());
-    let State { call, sessions, table, .. } = store.data_mut();
-    let request = call.request.clone();
-    let sessions = sessions.as_mut().ok_or_else(|| protocol("the instance has no sessions".to_owned()))?;
-    let trace = span.trace();
-    let work =
-        Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state(), is_repeatable };
-    let pipes = sessions.given(called.remote);
-    let calling = sessions.call(called.remote, called.place, bytes, work);
-    let mut answer = match &pipes {
-        None => calling.await,
-        Some(pipes) => tokio::select! {
-            biased;
-            answer = calling => answer,
-            never = streams::poll(pipes, table) => match never {},
-        },
-    };
-    if let Some(pipes) = &pipes {
-        streams::release(pipes, table);
-    }
+    let mut answer = exchange(store, called, bytes, (deadline, is_repeatable), span).await;
     if answer.is_ok() && !loans.is_empty() {
         let back = loans.returned();
         if tokio::time::timeout_at(deadline.into(), back).await.is_err() {
@@ -241,9 +243,50 @@ async fn attempt(
         if is_stale {
             LinkFailure::new(LinkReason::Lost, "the call was done, but the streams that it gave are lost")
         } else {
-            protocol(format!("the answer is wrong: {error}"))
+            wrong_answer(&error)
         }
     })
+}
+
+/// When a call that begins now is over.
+fn deadline(store: &StoreContextMut<'_, State>, called: &Function) -> Instant {
+    let deadline = store.data().call.deadline;
+    called.timeout.map_or(deadline, |timeout| deadline.min(Instant::now() + timeout))
+}
+
+/// Sends a call and waits for its answer. The store's pollables that others wait for are asked meanwhile.
+async fn exchange(
+    store: &mut StoreContextMut<'_, State>,
+    called: &Function,
+    arguments: Vec<u8>,
+    (deadline, is_repeatable): (Instant, bool),
+    span: &mut CallSpan,
+) -> Result<Vec<u8>, LinkFailure> {
+    span.sent(arguments.len());
+    let State { call, sessions, table, .. } = store.data_mut();
+    let request = call.request.clone();
+    let sessions = sessions.as_mut().ok_or_else(|| protocol("the instance has no sessions".to_owned()))?;
+    let trace = span.trace();
+    let work =
+        Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state(), is_repeatable };
+    let pipes = sessions.given(called.remote);
+    let calling = sessions.call(called.remote, called.place, arguments, work);
+    let Some(pipes) = pipes else { return calling.await };
+    let answer = tokio::select! {
+        biased;
+        answer = calling => answer,
+        never = streams::poll(&pipes, table) => match never {},
+    };
+    streams::release(&pipes, table);
+    answer
+}
+
+fn protocol(message: String) -> LinkFailure {
+    LinkFailure::new(LinkReason::Protocol, message)
+}
+
+fn wrong_answer(error: &DecodeError) -> LinkFailure {
+    protocol(format!("the answer is wrong: {error}"))
 }
 
 /// A call that gave streams away has failed: the session that they were given to is over.

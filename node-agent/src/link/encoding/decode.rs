@@ -24,26 +24,46 @@ const VALUE_BYTES: usize = size_of::<Val>();
 /// Reads the values of one message.
 pub(super) struct Decoder<'a> {
     handles: &'a mut dyn Handles,
-    /// How much memory may still be taken.
+    budget: Budget,
+}
+
+/// How much memory may still be taken.
+pub(super) struct Budget {
     left: usize,
+}
+
+impl Budget {
+    pub(super) fn new() -> Self {
+        Self { left: DECODED_MAX_BYTES }
+    }
+
+    /// Takes memory for `count` things of `size` bytes, if there is so much.
+    pub(super) fn spend(&mut self, count: usize, size: usize) -> Result<(), DecodeProblem> {
+        let left = count.checked_mul(size).and_then(|bytes| self.left.checked_sub(bytes));
+        self.left = left.ok_or(DecodeProblem::Memory)?;
+        Ok(())
+    }
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(handles: &'a mut dyn Handles) -> Self {
-        Self { handles, left: DECODED_MAX_BYTES }
+        Self { handles, budget: Budget::new() }
     }
 
     /// How much memory was asked for.
     #[cfg(any(test, fuzzing))]
     pub(super) fn spent(&self) -> usize {
-        DECODED_MAX_BYTES - self.left
+        DECODED_MAX_BYTES - self.budget.left
     }
 
     pub(super) fn arguments(&mut self, parameters: &[Field], bytes: &[u8]) -> Result<Vec<Val>, DecodeError> {
         self.spend(parameters.len(), VALUE_BYTES)?;
-        let bytes = self.in_order(bytes, parameters.len(), |index| {
-            parameters.get(index).is_some_and(|parameter| parameter.shape.is_repeated())
-        })?;
+        let bytes = in_order(
+            bytes,
+            parameters.len(),
+            |index| parameters.get(index).is_some_and(|parameter| parameter.shape.is_repeated()),
+            &mut self.budget,
+        )?;
         let mut reader = Reader::new(&bytes);
         let mut values = Vec::with_capacity(parameters.len());
         for (number, parameter) in (1..).zip(parameters) {
@@ -165,20 +185,23 @@ impl<'a> Decoder<'a> {
 
     /// A message with one field, 1.
     fn alone(&mut self, shape: &Shape, bytes: &[u8]) -> Result<Val, DecodeError> {
-        let bytes = self.in_order(bytes, 1, |_| shape.is_repeated())?;
+        let bytes = in_order(bytes, 1, |_| shape.is_repeated(), &mut self.budget)?;
         self.field(1, shape, &mut Reader::new(&bytes))
     }
 
     /// A message without fields.
     fn nothing(&mut self, bytes: &[u8]) -> Result<(), DecodeError> {
-        self.in_order(bytes, 0, |_| false).map(|_| ())
+        Ok(in_order(bytes, 0, |_| false, &mut self.budget).map(|_| ())?)
     }
 
     fn record(&mut self, fields: &[Field], bytes: &[u8]) -> Result<Val, DecodeError> {
         self.spend(fields.len(), size_of::<(String, Val)>())?;
-        let bytes = self.in_order(bytes, fields.len(), |index| {
-            fields.get(index).is_some_and(|field| field.shape.is_repeated())
-        })?;
+        let bytes = in_order(
+            bytes,
+            fields.len(),
+            |index| fields.get(index).is_some_and(|field| field.shape.is_repeated()),
+            &mut self.budget,
+        )?;
         let mut reader = Reader::new(&bytes);
         let mut values = Vec::with_capacity(fields.len());
         for (number, field) in (1..).zip(fields) {
@@ -191,8 +214,12 @@ impl<'a> Decoder<'a> {
 
     fn tuple(&mut self, items: &[Shape], bytes: &[u8]) -> Result<Val, DecodeError> {
         self.spend(items.len(), VALUE_BYTES)?;
-        let bytes =
-            self.in_order(bytes, items.len(), |index| items.get(index).is_some_and(Shape::is_repeated))?;
+        let bytes = in_order(
+            bytes,
+            items.len(),
+            |index| items.get(index).is_some_and(Shape::is_repeated),
+            &mut self.budget,
+        )?;
         let mut reader = Reader::new(&bytes);
         let mut values = Vec::with_capacity(items.len());
         for (number, item) in (1..).zip(items) {
@@ -242,76 +269,73 @@ impl<'a> Decoder<'a> {
         Ok(Val::Resource(lifted.map_err(DecodeProblem::Handle)?))
     }
 
-    /// A message whose fields are in the order of their numbers, all of them known, and one of each but of those that
-    /// repeat. Writers keep that order, as ours does, and then nothing is copied; readers may not count on it.
-    fn in_order<'b>(
-        &mut self,
-        bytes: &'b [u8],
-        fields: usize,
-        repeats: impl Fn(usize) -> bool,
-    ) -> Result<Cow<'b, [u8]>, DecodeError> {
-        let mut reader = Reader::new(bytes);
-        let mut last = 0;
-        let mut count: usize = 0;
-        let mut is_ordered = true;
-        while !reader.is_empty() {
-            let (number, _) = reader.entry()?;
-            if number as usize > fields {
-                return Err(DecodeProblem::UnknownField { number }.into());
-            }
-            if number == last && !repeats(number as usize - 1) {
-                return Err(DecodeProblem::Duplicate { number }.into());
-            }
-            is_ordered &= last <= number;
-            last = number;
-            count += 1;
-        }
-        if is_ordered {
-            return Ok(Cow::Borrowed(bytes));
-        }
-        self.spend(count, size_of::<(u32, &[u8])>())?;
-        self.spend(bytes.len(), 1)?;
-        let mut entries = Vec::with_capacity(count);
-        let mut reader = Reader::new(bytes);
-        while !reader.is_empty() {
-            let start = reader;
-            let (number, _) = reader.entry()?;
-            entries.push((number, reader.since(start)));
-        }
-        // Elements of a list keep their order, which is that of their places: to keep that of equals, a sort would take
-        // memory of its own.
-        entries.sort_unstable_by_key(|(number, entry)| (*number, entry.as_ptr()));
-        for pair in entries.windows(2) {
-            if let [(number, _), (next, _)] = pair
-                && number == next
-                && !repeats(*number as usize - 1)
-            {
-                return Err(DecodeProblem::Duplicate { number: *number }.into());
-            }
-        }
-        let mut ordered = Vec::with_capacity(bytes.len());
-        for (_, entry) in entries {
-            ordered.extend_from_slice(entry);
-        }
-        Ok(Cow::Owned(ordered))
-    }
-
     /// A copy of a name, as every value has its own.
     fn name(&mut self, name: &str) -> Result<String, DecodeError> {
         self.spend(name.len(), 1)?;
         Ok(name.to_owned())
     }
 
-    /// Takes memory for `count` things of `size` bytes, if there is so much.
-    fn spend(&mut self, count: usize, size: usize) -> Result<(), DecodeError> {
-        let left = count.checked_mul(size).and_then(|bytes| self.left.checked_sub(bytes));
-        self.left = left.ok_or(DecodeProblem::Memory)?;
-        Ok(())
+    fn spend(&mut self, count: usize, size: usize) -> Result<(), DecodeProblem> {
+        self.budget.spend(count, size)
     }
 }
 
+/// A message whose fields are in the order of their numbers, all of them known, and one of each but of those that
+/// repeat. Writers keep that order, as ours does, and then nothing is copied; readers may not count on it.
+pub(super) fn in_order<'b>(
+    bytes: &'b [u8],
+    fields: usize,
+    repeats: impl Fn(usize) -> bool,
+    budget: &mut Budget,
+) -> Result<Cow<'b, [u8]>, DecodeProblem> {
+    let mut reader = Reader::new(bytes);
+    let mut last = 0;
+    let mut count: usize = 0;
+    let mut is_ordered = true;
+    while !reader.is_empty() {
+        let (number, _) = reader.entry()?;
+        if number as usize > fields {
+            return Err(DecodeProblem::UnknownField { number });
+        }
+        if number == last && !repeats(number as usize - 1) {
+            return Err(DecodeProblem::Duplicate { number });
+        }
+        is_ordered &= last <= number;
+        last = number;
+        count += 1;
+    }
+    if is_ordered {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    budget.spend(count, size_of::<(u32, &[u8])>())?;
+    budget.spend(bytes.len(), 1)?;
+    let mut entries = Vec::with_capacity(count);
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        let start = reader;
+        let (number, _) = reader.entry()?;
+        entries.push((number, reader.since(start)));
+    }
+    // Elements of a list keep their order, which is that of their places: to keep that of equals, a sort would take
+    // memory of its own.
+    entries.sort_unstable_by_key(|(number, entry)| (*number, entry.as_ptr()));
+    for pair in entries.windows(2) {
+        if let [(number, _), (next, _)] = pair
+            && number == next
+            && !repeats(*number as usize - 1)
+        {
+            return Err(DecodeProblem::Duplicate { number: *number });
+        }
+    }
+    let mut ordered = Vec::with_capacity(bytes.len());
+    for (_, entry) in entries {
+        ordered.extend_from_slice(entry);
+    }
+    Ok(Cow::Owned(ordered))
+}
+
 /// The one field of a variant or a result.
-fn case(bytes: &[u8]) -> Result<(u32, Raw<'_>), DecodeProblem> {
+pub(super) fn case(bytes: &[u8]) -> Result<(u32, Raw<'_>), DecodeProblem> {
     let mut reader = Reader::new(bytes);
     if reader.is_empty() {
         return Err(DecodeProblem::NoCase);
@@ -321,6 +345,6 @@ fn case(bytes: &[u8]) -> Result<(u32, Raw<'_>), DecodeProblem> {
 }
 
 /// A number in a type that may be too small for it.
-fn fit<W, N: TryFrom<W>>(number: W) -> Result<N, DecodeProblem> {
+pub(super) fn fit<W, N: TryFrom<W>>(number: W) -> Result<N, DecodeProblem> {
     N::try_from(number).map_err(|_| DecodeProblem::Range)
 }

@@ -62,6 +62,13 @@ impl<P> From<P> for At<P> {
     }
 }
 
+impl<P> At<P> {
+    /// The same way, to what is made of the problem; or what else is.
+    pub(super) fn and_then<Q, E>(self, other: impl FnOnce(P) -> Result<Q, E>) -> Result<At<Q>, E> {
+        Ok(At { problem: other(self.problem)?, steps: self.steps })
+    }
+}
+
 impl<P: fmt::Display> fmt::Display for At<P> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.steps.iter().rev().enumerate() {

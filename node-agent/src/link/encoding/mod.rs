@@ -14,6 +14,7 @@ mod error;
 #[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod fuzz;
+mod guest;
 mod resources;
 mod shape;
 mod signature;
@@ -26,6 +27,7 @@ mod wire;
 use wasmtime::component::ResourceAny;
 
 pub(crate) use self::error::{DecodeError, DecodeProblem, EncodeError, EncodeProblem, Refusal, Unsupported};
+pub(crate) use self::guest::{ARGUMENT_CELLS_MAX, Cells, FromGuest, IN_MEMORY, ToGuest, TooLong, with_cells};
 pub(crate) use self::resources::{HostResources, Resources};
 pub(crate) use self::shape::Kind;
 pub(crate) use self::signature::{ErrorCase, Signature};
@@ -41,6 +43,19 @@ pub(crate) trait Handles {
     /// The handle that an id stands for. Whatever a peer sends arrives here: ids that never were, that are of another
     /// resource, and one owned id twice in a message.
     fn lift(&mut self, resource: Kind, id: u64, owned: bool) -> Result<ResourceAny, HandleError>;
+}
+
+/// For values that have no handle in them.
+struct NoHandles;
+
+impl Handles for NoHandles {
+    fn lower(&mut self, _resource: Kind, _handle: &ResourceAny, _owned: bool) -> Result<u64, HandleError> {
+        Err(HandleError::Lost)
+    }
+
+    fn lift(&mut self, _resource: Kind, id: u64, _owned: bool) -> Result<ResourceAny, HandleError> {
+        Err(HandleError::Unknown { id })
+    }
 }
 
 /// Why a handle cannot cross.

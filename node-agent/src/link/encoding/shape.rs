@@ -145,6 +145,39 @@ impl Shape {
         matches!(self, Self::List(_))
     }
 
+    /// How many cells one value takes of those in which the canonical ABI passes arguments; none, if it is or has a
+    /// handle.
+    pub(super) fn cells(&self) -> Option<usize> {
+        let payload = |shape: Option<&Shape>| shape.map_or(Some(0), Shape::cells);
+        Some(match self {
+            Self::Handle(_) => return None,
+            Self::String | Self::Bytes => 2,
+            Self::List(element) => element.cells().map(|_| 2)?,
+            Self::Record(fields) => fields.iter().map(|field| field.shape.cells()).sum::<Option<usize>>()?,
+            Self::Tuple(items) => items.iter().map(Shape::cells).sum::<Option<usize>>()?,
+            Self::Variant(variant) => {
+                let cells = variant.payloads.iter().map(|shape| payload(shape.as_ref()));
+                1 + cells.collect::<Option<Vec<_>>>()?.into_iter().max().unwrap_or_default()
+            }
+            Self::Option(inner) => 1 + inner.cells()?,
+            Self::Result { ok, err } => 1 + payload(ok.as_deref())?.max(payload(err.as_deref())?),
+            Self::Bool
+            | Self::S8
+            | Self::U8
+            | Self::S16
+            | Self::U16
+            | Self::S32
+            | Self::U32
+            | Self::S64
+            | Self::U64
+            | Self::F32
+            | Self::F64
+            | Self::Char
+            | Self::Enum(_)
+            | Self::Flags(_) => 1,
+        })
+    }
+
     /// What it is, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {

@@ -12,14 +12,16 @@ use wasmtime::component::{ResourceType, Type, Val};
 use super::decode::Decoder;
 use super::encode::Encoder;
 use super::error::{Located as _, Step};
+use super::guest::{ARGUMENT_CELLS_MAX, Cells, IN_MEMORY, RESULT_CELLS_MAX};
 use super::shape::{Field, Handle, Names, Shape, Variant};
-use super::{DecodeError, EncodeError, Handles, Refusal, Resources, Unsupported, text};
+use super::{DecodeError, EncodeError, Handles, NoHandles, Refusal, Resources, Unsupported, text};
 
 /// A function as a link carries it.
 #[derive(Debug, Clone)]
 pub(crate) struct Signature {
     pub(super) parameters: Box<[Field]>,
     pub(super) result: Option<Shape>,
+    cells: Option<Cells>,
     text: String,
     digest: Digest,
 }
@@ -48,7 +50,14 @@ impl Signature {
     pub(super) fn new(is_async: bool, parameters: Box<[Field]>, result: Option<Shape>) -> Self {
         let text = text::function(is_async, &parameters, result.as_ref());
         let digest = Digest::from_bytes(Sha256::digest(&text).into());
-        Self { parameters, result, text, digest }
+        let cells = cells(&parameters, result.as_ref());
+        Self { parameters, result, cells, text, digest }
+    }
+
+    /// How many cells its values take, if they go straight between a guest and a message: if none is a handle, and the
+    /// arguments are not too many for cells.
+    pub(crate) fn cells(&self) -> Option<Cells> {
+        self.cells
     }
 
     /// Its type, written like WIT. Equal texts mean equal bytes.
@@ -124,6 +133,13 @@ impl Signature {
         encoded
     }
 
+    /// The result that is this error.
+    pub(crate) fn encode_error(&self, error: &ErrorCase, why: &str) -> Result<Vec<u8>, EncodeError> {
+        let mut out = Vec::new();
+        self.encode_result(Some(&error.value(why)), &mut NoHandles, &mut out)?;
+        Ok(out)
+    }
+
     /// The result of a call, if its type has one.
     pub(crate) fn decode_result(
         &self,
@@ -132,6 +148,18 @@ impl Signature {
     ) -> Result<Option<Val>, DecodeError> {
         Decoder::new(handles).result(self.result.as_ref(), bytes)
     }
+}
+
+fn cells(parameters: &[Field], result: Option<&Shape>) -> Option<Cells> {
+    let arguments = parameters.iter().map(|parameter| parameter.shape.cells()).sum::<Option<usize>>()?;
+    let result = match result {
+        None => 0,
+        Some(shape) => match shape.cells()? {
+            cells if cells <= RESULT_CELLS_MAX => cells,
+            _ => IN_MEMORY,
+        },
+    };
+    (arguments <= ARGUMENT_CELLS_MAX).then_some(Cells { arguments, result })
 }
 
 /// An error of a function's own type.

@@ -24,7 +24,7 @@ const BODY_BYTES: usize = 16 * MIB;
 /// Requests of a round.
 const REQUESTS: usize = 4;
 /// The bytes of a list, and how many requests a round has with such.
-const LISTS: [(usize, usize); 4] = [(0, 200), (1 << 10, 200), (64 << 10, 40), (MIB, 4)];
+const LISTS: [(usize, usize); 5] = [(0, 200), (1 << 10, 200), (64 << 10, 100), (MIB, 20), (3 * MIB, 10)];
 
 const APART: usize = 0;
 const RAW: usize = 2;

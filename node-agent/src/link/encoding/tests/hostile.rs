@@ -17,7 +17,7 @@ const CUTS_MAX: usize = 300;
 
 /// What happens to a message.
 #[derive(Debug, Clone)]
-enum Change {
+pub(super) enum Change {
     Set(Index, u8),
     Flip(Index, u8),
     Insert(Index, u8),
@@ -27,7 +27,7 @@ enum Change {
     Copy(Index, Index, Index),
 }
 
-fn changes() -> impl Strategy<Value = Vec<Change>> {
+pub(super) fn changes() -> impl Strategy<Value = Vec<Change>> {
     let at = any::<Index>;
     let change = prop_oneof![
         // Lengths, tags and ends of varints are small or at the edges.
@@ -42,7 +42,7 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
     prop::collection::vec(change, 1..6)
 }
 
-fn apply(change: &Change, bytes: &mut Vec<u8>) {
+pub(super) fn apply(change: &Change, bytes: &mut Vec<u8>) {
     if bytes.is_empty() {
         return bytes.push(0);
     }

@@ -3,6 +3,7 @@
 mod accepted;
 mod bytes;
 mod components;
+mod guest;
 mod hostile;
 mod json;
 mod python;

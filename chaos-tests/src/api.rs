@@ -14,6 +14,8 @@ use proto::weft::graph::v1::graph_status::State;
 use proto::weft::graph::v1::graphs_client::GraphsClient;
 use proto::weft::log::v1 as log;
 use proto::weft::log::v1::logs_client::LogsClient;
+use proto::weft::member::v1 as member;
+use proto::weft::member::v1::members_client::MembersClient;
 use proto::weft::node::v1 as node;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::policy::v1 as policy;
@@ -70,6 +72,33 @@ impl Api {
     pub async fn revoke(&self, node: &str) -> Result<(), Status> {
         let request = RevokeRequest { request_id: request_id(), node: node.to_owned() };
         EnrolmentClient::new(self.channel.clone()).revoke(request).await.map(drop)
+    }
+
+    /// Lets a member of the control plane join by this token.
+    pub async fn allow_member(&self, token: &JoinToken, lifetime: Duration) -> Result<(), Status> {
+        let request = member::CreateTokenRequest {
+            request_id: request_id(),
+            digest: token.digest(),
+            lifetime_ms: u64::try_from(lifetime.as_millis()).expect("a lifetime"),
+        };
+        MembersClient::new(self.channel.clone()).create_token(request).await.map(drop)
+    }
+
+    /// Gives a member of the control plane a vote.
+    pub async fn promote(&self, member: u64) -> Result<(), Status> {
+        let request = member::PromoteRequest { request_id: request_id(), member };
+        MembersClient::new(self.channel.clone()).promote(request).await.map(drop)
+    }
+
+    /// Takes a member of the control plane out.
+    pub async fn remove_member(&self, member: u64) -> Result<(), Status> {
+        let request = member::RemoveRequest { request_id: request_id(), member };
+        MembersClient::new(self.channel.clone()).remove(request).await.map(drop)
+    }
+
+    /// The members of the control plane.
+    pub async fn members(&self) -> Result<member::ListResponse, Status> {
+        Ok(MembersClient::new(self.channel.clone()).list(member::ListRequest {}).await?.into_inner())
     }
 
     fn graphs(&self) -> GraphsClient<Channel> {

@@ -65,13 +65,16 @@ pub struct Cluster {
     pub agent: Member,
     /// The agents of n2 and those after it.
     pub others: Vec<Member>,
+    /// The other members of the control plane.
+    pub members: Vec<Member>,
     /// Random choices of this test.
     pub choices: Choices,
-    control_plane_address: SocketAddr,
+    /// By member of the control plane.
+    member_addresses: Vec<SocketAddr>,
     /// By node, from n1 on.
     agent_addresses: Vec<Addresses>,
     /// Dropped after the processes.
-    _claims: Vec<File>,
+    claims: Vec<File>,
     /// Dropped last: the processes write to it.
     folder: Option<TempDir>,
 }
@@ -94,29 +97,51 @@ impl Cluster {
 
     /// The same, all of them with some flags more.
     pub async fn start_as(count: usize, control_plane_flags: &[&str], agent_flags: &[&str]) -> Self {
-        assert!(count > 0, "a cluster has nodes");
+        Self::start_all(1, count, control_plane_flags, agent_flags).await
+    }
+
+    /// Starts so many members of the control plane, all of which have a vote, and so many agents.
+    pub async fn start_members(members: usize, nodes: usize, control_plane_flags: &[&str]) -> Self {
+        Self::start_all(members, nodes, control_plane_flags, &[]).await
+    }
+
+    async fn start_all(
+        members: usize,
+        count: usize,
+        control_plane_flags: &[&str],
+        agent_flags: &[&str],
+    ) -> Self {
+        assert!(count > 0 && members > 0, "a cluster has nodes and members");
         let mut choices = Choices::new();
         let folder = tempfile::Builder::new().prefix("weft-chaos-").tempdir().expect("a folder can be made");
         let mut claims = Vec::new();
         let mut claim = || claim_address(&mut choices, &mut claims);
-        let control_plane_address = claim();
+        let member_addresses: Vec<_> = (0..members).map(|_| claim()).collect();
         let agent_addresses: Vec<_> =
             (0..count).map(|_| Addresses { api: claim(), ingress: claim() }).collect();
         let agents = agent_addresses.iter().enumerate().map(|(index, addresses)| {
-            Member::agent(&node_name(index), control_plane_address, *addresses, agent_flags, folder.path())
+            Member::agent(&node_name(index), &member_addresses, *addresses, agent_flags, folder.path())
         });
         let mut agents = agents.collect::<Vec<_>>().into_iter();
         let mut cluster = Self {
-            control_plane: Member::control_plane(control_plane_address, control_plane_flags, folder.path()),
+            control_plane: Member::control_plane(member_addresses[0], control_plane_flags, folder.path()),
             agent: agents.next().expect("there is one"),
             others: agents.collect(),
+            members: Vec::new(),
             choices,
-            control_plane_address,
+            member_addresses: member_addresses.clone(),
             agent_addresses,
-            _claims: claims,
+            claims,
             folder: Some(folder),
         };
         cluster.control_plane.start().await;
+        for (index, listen) in member_addresses.iter().enumerate().skip(1) {
+            let known = &member_addresses[..index];
+            let folder = cluster.folder().to_owned();
+            let joining = Member::joining(index + 1, *listen, known, control_plane_flags, &folder);
+            cluster.members.push(joining);
+            cluster.let_member_join(index + 1).await;
+        }
         cluster.let_all_join().await;
         cluster.agents().for_each(Member::spawn);
         for agent in cluster.agents() {
@@ -124,6 +149,70 @@ impl Cluster {
         }
         cluster.node_ready().await;
         cluster
+    }
+
+    /// Lets a member of the control plane join, and gives it a vote.
+    pub async fn let_member_join(&mut self, number: usize) {
+        let token = self.member_token().await;
+        let api = self.api();
+        let member = self.member(number);
+        member.give_token(&token);
+        member.start().await;
+        until(&format!("member {number} has a vote"), SOON, async || {
+            api.promote(number as u64).await.map_err(|status| status.to_string())
+        })
+        .await;
+    }
+
+    /// A token by which a member of the control plane may join.
+    pub async fn member_token(&self) -> JoinToken {
+        let operator = self.operator().identity();
+        let authority = operator.authorities().next().map(Fingerprint::of).expect("there is an authority");
+        let token = JoinToken::generate(authority).expect("a token can be made");
+        self.api().allow_member(&token, TOKEN_LIFETIME).await.expect("an operator lets members join");
+        token
+    }
+
+    /// A member of the control plane, from 1 on.
+    pub fn member(&mut self, number: usize) -> &mut Member {
+        match number {
+            1 => &mut self.control_plane,
+            number => &mut self.members[number - 2],
+        }
+    }
+
+    /// Another member of the control plane, which is not started.
+    pub fn add_member(&mut self) -> usize {
+        let mut claims = std::mem::take(&mut self.claims);
+        let listen = claim_address(&mut self.choices, &mut claims);
+        self.claims = claims;
+        let number = self.member_addresses.len() + 1;
+        let folder = self.folder().to_owned();
+        self.members.push(Member::joining(number, listen, &self.member_addresses, &[], &folder));
+        self.member_addresses.push(listen);
+        number
+    }
+
+    /// The API of one member of the control plane, from 1 on.
+    pub fn api_of(&self, number: usize) -> Api {
+        Api::new(self.member_addresses[number - 1], &self.operator())
+    }
+
+    /// Which member leads, as one says that runs.
+    pub async fn leader(&self) -> usize {
+        until("a member leads", SOON, async || {
+            let mut last = String::new();
+            for number in 1..=self.member_addresses.len() {
+                match self.api_of(number).members().await {
+                    Ok(answer) if answer.leader != 0 => {
+                        return Ok(usize::try_from(answer.leader).expect("a small number"));
+                    }
+                    other => last = format!("{other:?}"),
+                }
+            }
+            Err(last)
+        })
+        .await
     }
 
     /// Gives every agent a token to join with.
@@ -168,12 +257,17 @@ impl Cluster {
 
     /// The control plane's API.
     pub fn api(&self) -> Api {
-        Api::new(self.control_plane_address, &self.operator())
+        Api::new(self.member_addresses[0], &self.operator())
     }
 
     /// Where the control plane listens.
     pub fn control_plane_address(&self) -> SocketAddr {
-        self.control_plane_address
+        self.member_addresses[0]
+    }
+
+    /// Where the members of the control plane listen.
+    pub fn member_addresses(&self) -> &[SocketAddr] {
+        &self.member_addresses
     }
 
     /// Where the API of n1's agent listens.
@@ -242,7 +336,8 @@ impl Drop for Cluster {
         let Some(folder) = self.folder.take() else { return };
         let folder = folder.keep();
         say(&format!("data and logs of the failed test: {}", folder.display()));
-        for member in [&mut self.control_plane, &mut self.agent].into_iter().chain(&mut self.others) {
+        let processes = [&mut self.control_plane, &mut self.agent].into_iter();
+        for member in processes.chain(&mut self.members).chain(&mut self.others) {
             if let Some(status) = member.process.as_mut().and_then(Process::ended) {
                 say(&format!("--- {} had ended by itself: {status}", member.name));
             }
@@ -277,16 +372,39 @@ impl Member {
         Self::new("control-plane", "control-plane", "ready.json", flags, folder)
     }
 
+    /// A member that joins those that there are.
+    fn joining(
+        number: usize,
+        listen: SocketAddr,
+        known: &[SocketAddr],
+        more_flags: &[&str],
+        folder: &Path,
+    ) -> Self {
+        let name = format!("control-plane-{number}");
+        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+        let mut flags = [
+            flag("listen", &listen),
+            flag("node-timeout-ms", &NODE_TIMEOUT_MS),
+            flag("join-token-file", &folder.join(&name).join(TOKEN_FILE).display()),
+            flag("members", &known.join(",")),
+        ]
+        .concat();
+        flags.extend(more_flags.iter().map(|&flag| flag.to_owned()));
+        Self::new(&name, "control-plane", "ready.json", flags, folder)
+    }
+
     fn agent(
         name: &str,
-        control_plane: SocketAddr,
+        control_plane: &[SocketAddr],
         addresses: Addresses,
         more_flags: &[&str],
         folder: &Path,
     ) -> Self {
+        let control_plane: Vec<String> =
+            control_plane.iter().map(|address| format!("https://{address}")).collect();
         let mut flags = [
             flag("name", &name),
-            flag("control-plane", &format!("https://{control_plane}")),
+            flag("control-plane", &control_plane.join(",")),
             flag("join-token-file", &folder.join(name).join(TOKEN_FILE).display()),
             flag("api-listen", &addresses.api),
             flag("ingress-listen", &addresses.ingress),

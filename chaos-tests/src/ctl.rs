@@ -1,6 +1,5 @@
 //! `ctl` as a process, as people and pipelines run it.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// `ctl` for one cluster.
 #[derive(Debug, Clone)]
 pub struct Ctl {
-    address: SocketAddr,
+    addresses: String,
     credentials: PathBuf,
     home: PathBuf,
     folder: PathBuf,
@@ -38,7 +37,8 @@ impl Ctl {
     pub fn new(cluster: &Cluster) -> Self {
         let home = cluster.folder().join("home");
         let credentials = cluster.control_plane.data_dir.join(OPERATOR_FILE);
-        Self { address: cluster.control_plane_address(), credentials, folder: home.clone(), home }
+        let addresses = cluster.member_addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
+        Self { addresses: addresses.join(","), credentials, folder: home.clone(), home }
     }
 
     /// The same, run in another folder than an empty home.
@@ -55,7 +55,7 @@ impl Ctl {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.home)
-            .env("CTL_ADDR", format!("https://{}", self.address))
+            .env("CTL_ADDR", &self.addresses)
             .env("CTL_CREDENTIALS", &self.credentials)
             .current_dir(&self.folder)
             .stdin(std::process::Stdio::null())

@@ -6,8 +6,8 @@ use model::placement::Placement;
 use model::policy::Action;
 
 use crate::state::{
-    ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, NODES_MAX, POLICIES_MAX, REQUESTS_MAX,
-    REVOKED_MAX, State, TOKENS_MAX,
+    ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, MEMBERS_MAX, NODES_MAX, POLICIES_MAX,
+    REQUESTS_MAX, REVOKED_MAX, State, TOKENS_MAX, VOTERS_MAX,
 };
 
 /// Every broken invariant, as sentences; empty for a sound state.
@@ -31,6 +31,14 @@ pub fn check(state: &State) -> Vec<String> {
             format!("node {name} is known with another identity than it has joined with")
         });
     }
+    for member in state.members.keys() {
+        broken.unless(member.0 <= state.last_member, || {
+            format!("member {member} has an id beyond {}, the last that was given", state.last_member)
+        });
+    }
+    broken.unless(state.members.is_empty() || state.members.values().any(|record| record.is_voter), || {
+        "no member has a vote".to_owned()
+    });
     bounds(state, &mut broken);
     broken.0
 }
@@ -117,6 +125,9 @@ fn bounds(state: &State, broken: &mut Broken) {
         ("nodes", state.nodes.len(), NODES_MAX),
         ("nodes that have joined", state.enrolled.len(), NODES_MAX),
         ("join tokens", state.tokens.len(), TOKENS_MAX),
+        ("members", state.members.len(), MEMBERS_MAX),
+        ("votes", state.members.values().filter(|record| record.is_voter).count(), VOTERS_MAX),
+        ("join tokens of members", state.member_tokens.len(), TOKENS_MAX),
         ("revoked identities", state.revoked.len(), REVOKED_MAX),
         ("artifacts", state.artifacts.len(), ARTIFACTS_MAX),
         ("events", state.events.len(), EVENTS_MAX),

@@ -13,6 +13,8 @@ use model::policy::PolicySpec;
 use model::report::Report;
 use serde::{Deserialize, Serialize};
 
+use crate::state::MemberId;
+
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Command {
@@ -64,6 +66,32 @@ pub enum Body {
         node: NodeName,
         /// When the last of its certificates ends, milliseconds since 1970.
         until_ms: u64,
+    },
+    /// Lets one member of the control plane join, once.
+    CreateMemberToken {
+        /// SHA-256 of the token's secret, as hex.
+        digest: String,
+        /// When it ends, milliseconds since 1970.
+        expires_ms: u64,
+    },
+    /// Makes a member of whoever has a token.
+    EnrolMember(EnrolMember),
+    /// Says where a member is reached.
+    AnnounceMember {
+        /// The member.
+        member: MemberId,
+        /// `host:port`.
+        address: String,
+    },
+    /// Gives a member a vote.
+    PromoteMember {
+        /// The member.
+        member: MemberId,
+    },
+    /// Takes a member out for good.
+    RemoveMember {
+        /// The member.
+        member: MemberId,
     },
     /// Says which node an agent has come up on.
     RegisterNode(NodeDescription),
@@ -201,4 +229,15 @@ pub struct Enrol {
     pub key: String,
     /// When the last certificate of whoever had the name before ends, milliseconds since 1970.
     pub revoked_until_ms: u64,
+}
+
+/// A member of the control plane that joins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolMember {
+    /// SHA-256 of the secret of its token, as hex.
+    pub token: String,
+    /// What shows that it is the same that asks again, as hex.
+    pub key: String,
+    /// Where others reach it, `host:port`.
+    pub address: String,
 }

@@ -92,13 +92,19 @@ pub enum Refusal {
     /// The cluster has its identity already.
     #[error("the cluster is initialised already")]
     AlreadyInitialised,
-    /// No token that is good lets the node join: which of the reasons it is, whoever tries is not told.
+    /// No token that is good lets whoever asks join: which of the reasons it is, is not told.
     #[error(
-        "no join token for node {node} that is still good has this secret: it may be used, too old, or for another node"
+        "no join token for {who} that is still good has this secret: it may be used, too old, or for another"
     )]
     TokenRefused {
-        /// The node.
-        node: String,
+        /// A node or a member.
+        who: String,
+    },
+    /// The cluster would have nobody to decide.
+    #[error("member {member} is the last that has a vote: give another one a vote first")]
+    LastVoter {
+        /// The member.
+        member: u64,
     },
     /// The node's identity was revoked.
     #[error("the identity of node {name} was revoked: it joins again only by a new token")]

@@ -1,5 +1,8 @@
 //! The value itself. Only `apply` writes to it.
 
+use std::fmt;
+
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, Vector};
 use model::digest::Digest;
 use model::event::Event;
@@ -34,6 +37,24 @@ pub const ARTIFACTS_MAX: usize = 500_000;
 /// Nodes in a cluster.
 pub const NODES_MAX: usize = 10_000;
 
+/// Members of the control plane that vote: more cost time at every write and survive little more.
+pub const VOTERS_MAX: usize = 7;
+/// Members of the control plane, learners and all.
+pub const MEMBERS_MAX: usize = 16;
+/// The member that a cluster begins with.
+pub const FIRST_MEMBER: MemberId = MemberId(1);
+
+/// A member of the control plane: never used again for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MemberId(pub u64);
+
+impl fmt::Display for MemberId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(out)
+    }
+}
+
 /// Join tokens that are good at one time.
 pub const TOKENS_MAX: usize = 1_000;
 /// Identities that are revoked and whose certificates have not ended by themselves: all agents are told of each.
@@ -64,6 +85,15 @@ pub struct State {
     /// The tokens by which nodes may join, by the digest of their secrets.
     #[serde(default)]
     pub tokens: OrdMap<String, TokenRecord>,
+    /// The members of the control plane as they should be; consensus follows.
+    #[serde(default)]
+    pub members: OrdMap<MemberId, MemberRecord>,
+    /// The last id that a member was given.
+    #[serde(default)]
+    pub last_member: u64,
+    /// The tokens by which members may join, by the digest of their secrets.
+    #[serde(default)]
+    pub member_tokens: OrdMap<String, MemberTokenRecord>,
     /// The identities that are worth nothing any more.
     #[serde(default)]
     pub revoked: OrdMap<Uid, RevokedRecord>,
@@ -83,6 +113,17 @@ impl State {
         let takes = |other: &HttpRoute| other.host == route.host && other.path == route.path;
         let mut others = self.graphs.iter().filter(|(key, _)| *key != asking);
         others.find(|(_, record)| record.linked.ingress.iter().any(takes)).map(|(key, _)| key)
+    }
+}
+
+impl State {
+    /// The artifacts that this state has and an earlier one has not. Takes as long as there are changes.
+    pub fn artifacts_beyond(&self, before: &Self) -> Vec<Artifact> {
+        let added = before.artifacts.diff(&self.artifacts).filter_map(|change| match change {
+            DiffItem::Add(_, artifact) => Some(*artifact),
+            DiffItem::Update { .. } | DiffItem::Remove(..) => None,
+        });
+        added.collect()
     }
 }
 
@@ -210,6 +251,35 @@ pub struct TokenUse {
     pub key: String,
     /// The identity that came of it.
     pub uid: Uid,
+}
+
+/// One member of the control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRecord {
+    /// Where others reach it, `host:port`.
+    pub address: String,
+    /// When it joined, milliseconds since 1970.
+    pub joined_at_ms: u64,
+    /// Whether it should have a vote.
+    pub is_voter: bool,
+}
+
+/// One token of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberTokenRecord {
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: u64,
+    /// Who has used it.
+    pub used: Option<MemberTokenUse>,
+}
+
+/// What a token of a member was used for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberTokenUse {
+    /// What whoever repeats the request shows, as hex.
+    pub key: String,
+    /// The member that came of it.
+    pub member: MemberId,
 }
 
 /// One identity that is worth nothing any more.

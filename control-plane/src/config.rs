@@ -21,6 +21,22 @@ pub struct Config {
     /// Make a new cluster if the data directory is empty; without effect if it is not.
     #[arg(long)]
     pub init: bool,
+    /// Join a cluster that there is: the file with a token of `ctl member token`. Without effect once this member has
+    /// joined.
+    #[arg(
+        long,
+        env = "WEFT_JOIN_TOKEN_FILE",
+        value_name = "FILE",
+        conflicts_with = "init",
+        requires = "members"
+    )]
+    pub join_token_file: Option<PathBuf>,
+    /// Members of the cluster to join, `host:port` of each.
+    #[arg(long, env = "WEFT_MEMBERS", value_name = "ADDRESS", value_delimiter = ',', value_parser = member_address)]
+    pub members: Vec<String>,
+    /// Where other members reach this one, `host:port`, if that is not where it listens.
+    #[arg(long, env = "WEFT_ADVERTISE", value_name = "ADDRESS", value_parser = member_address)]
+    pub advertise: Option<String>,
     /// How the log is kept on disk.
     #[arg(long, env = "WEFT_STORAGE", value_enum, default_value = "sled")]
     pub storage: Storage,
@@ -57,6 +73,16 @@ impl Config {
     /// How long an agent may be silent.
     pub const fn node_timeout(&self) -> Duration {
         Duration::from_millis(self.node_timeout_ms)
+    }
+}
+
+/// `host:port`, as it stands in a URI.
+pub fn member_address(text: &str) -> Result<String, String> {
+    let authority: http::uri::Authority =
+        text.parse().map_err(|_| "a host and a port were expected, such as cp-1.example:7100".to_owned())?;
+    match authority.port_u16() {
+        Some(1..) if !authority.host().is_empty() && !text.contains('@') => Ok(text.to_owned()),
+        _ => Err("a host and a port were expected, such as cp-1.example:7100".to_owned()),
     }
 }
 

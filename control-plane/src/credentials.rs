@@ -58,6 +58,12 @@ pub enum CredentialsError {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// The file of the authority is missing, and it is not known which cluster's it is.
+    #[error("{} is missing, which a member has: restore it, or join anew with an empty data directory", .path.display())]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The file of the authority is one of another cluster.
     #[error("{} is the authority of cluster {found}, and this is {expected}: restore the right one", .path.display())]
     OtherCluster {
@@ -115,6 +121,17 @@ pub fn found(data_dir: &Path) -> Result<Authority, CredentialsError> {
     // On disk before anybody can know of the cluster: without it nothing of it is of use.
     write(&path, authority.to_pem().as_bytes())?;
     Ok(authority)
+}
+
+/// The authority of a cluster that this member has joined, and of whose state it may know nothing yet.
+pub fn joined(data_dir: &Path) -> Result<Authority, CredentialsError> {
+    let path = data_dir.join(AUTHORITY_FILE);
+    read(&path)?.ok_or(CredentialsError::Missing { path })
+}
+
+/// Keeps the authority of a cluster that this member joins.
+pub fn adopt(data_dir: &Path, authority: &Authority) -> Result<(), CredentialsError> {
+    write(&data_dir.join(AUTHORITY_FILE), authority.to_pem().as_bytes())
 }
 
 /// The authority of a cluster that there is.
@@ -179,6 +196,11 @@ impl Credentials {
     /// The authorities of the cluster, in DER.
     pub fn authorities(&self) -> Vec<Vec<u8>> {
         vec![self.authority.certificate_der().to_vec()]
+    }
+
+    /// The authority with its key, for a member that joins.
+    pub fn authority_pem(&self) -> Zeroizing<String> {
+        self.authority.to_pem()
     }
 
     /// A certificate for the key of a request, under the name of a node, in DER.

@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cluster::Command;
 use cluster::command::Body;
+use cluster::state::MemberId;
+use cluster::{Command, Outcome, State};
 use proto::weft::artifact::v1::artifacts_server::ArtifactsServer;
 use proto::weft::event::v1::events_server::EventsServer;
 use proto::weft::graph::v1::graphs_server::GraphsServer;
 use proto::weft::log::v1::logs_server::LogsServer;
+use proto::weft::member::v1::members_server::MembersServer;
 use proto::weft::node::v1::nodes_server::NodesServer;
 use proto::weft::policy::v1::policies_server::PoliciesServer;
 use proto::weft::trust::v1::enrolment_server::EnrolmentServer;
@@ -26,20 +28,22 @@ use tower::util::MapResponseLayer;
 use trust::{Authority, Clients, Gate, access};
 
 use crate::api::{
-    Checks, Context, artifacts, enrolment, events, graphs, logs, nodes, policies, transport_errors,
+    Checks, Context, artifacts, enrolment, events, graphs, logs, members, nodes, policies, transport_errors,
 };
 use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::clock::now_ms;
 use crate::config::{Config, Storage};
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::durable;
+use crate::joining::{self, NotJoined};
 use crate::leader::{self, liveness::Liveness, relink::Relinker};
 use crate::linking::Linker;
-use crate::raft::{self, Handle, OpenError, ProposeError, RaftConfig};
+use crate::raft::{self, Consensus, Handle, OpenError, ProposeError, RaftConfig, TransferError};
+use crate::replicas::Replicas;
 use crate::routing;
 
-/// This member's id: the only one of its cluster.
-const NODE_ID: u64 = 1;
+/// The wait before a member says again where it is reached.
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(500);
 /// Streams of one connection.
 const STREAMS_MAX: u32 = 1_024;
 /// The largest request, but for reports and the bytes of artifacts: a manifest of 1 MiB with the digests of its sources.
@@ -58,6 +62,9 @@ pub enum ServerError {
     /// Consensus.
     #[error("consensus cannot start")]
     Raft(#[from] OpenError),
+    /// Which member this is.
+    #[error("this member has not joined a cluster")]
+    Join(#[from] NotJoined),
     /// The first command.
     #[error("the cluster cannot be initialised")]
     Init(#[from] ProposeError),
@@ -99,34 +106,42 @@ pub enum ServerError {
 
 /// Runs the control plane until `shutdown` resolves.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let (member, start) = joining::member(&config).await?;
+    let peers = raft::Peers::default();
     let raft = Handle::open(RaftConfig {
         data_dir: config.data_dir.clone(),
-        node_id: NODE_ID,
+        node_id: member.0,
         storage: match config.storage {
             Storage::Sled => raft::disk::Kind::Sled,
             Storage::Wal => raft::disk::Kind::Wal,
         },
-        init: config.init,
+        start,
+        peers: peers.clone(),
         log_max_bytes: raft::LOG_MAX_BYTES,
     })
     .await?;
+    joining::begun(&config.data_dir, member)?;
     let ready = config.data_dir.join("ready.json");
     forget_ready(&ready)?;
     let authority = initialise(&raft, &config.data_dir).await?;
-    let credentials = Credentials::open(&config.data_dir, authority, NODE_ID, config.certificate_lifetime)?;
+    let credentials = Credentials::open(&config.data_dir, authority, member.0, config.certificate_lifetime)?;
+    peers.identify(credentials.keyring());
     let artifacts = ArtifactStore::open(&config.data_dir)?;
     let linker = Linker::new(artifacts.clone());
     let relinker = Relinker::new(raft.clone(), linker.clone());
     let liveness = Liveness::new(config.node_timeout());
+    let replicas = Replicas::new(raft.clone(), artifacts.clone(), credentials.keyring());
     let stop = CancellationToken::new();
     let mut loops = leader::start(&stop, &raft, &relinker, &liveness);
     loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));
+    loops.spawn(replicas.clone().keep(stop.clone()));
     let (route_sender, routes) = watch::channel(None);
     loops.spawn(routing::follow(raft.changes(), route_sender, stop.clone()));
     let context = Context {
         credentials,
         raft: raft.clone(),
         artifacts,
+        replicas,
         linker,
         relinker,
         liveness,
@@ -139,6 +154,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let listen = |source| ServerError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
+    let advertised = joining::address(&config, address.port())?;
+    // Who leads has nobody to wait for, and is known before anybody can ask.
+    if raft.is_leader() && !is_announced(&raft.state(), member, &advertised) {
+        say_address(&raft, member, &advertised).await;
+    }
+    loops.spawn(announce(raft.clone(), member, advertised, stop.clone()));
     write_ready(&ready, address)?;
     tracing::info!(%address, "the control plane is ready");
     let failed = async {
@@ -147,7 +168,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             lost = loops.join_next() => ServerError::LoopLost(lost.and_then(Result::err)),
         }
     };
-    let served = serve(context, listener, stop.clone(), shutdown, failed).await;
+    let leaving = hand_over(raft.clone(), shutdown);
+    let served = serve(context, listener, stop.clone(), leaving, failed).await;
     // It listens there no longer. A file that stays says so by its process id.
     let _ = std::fs::remove_file(&ready);
     stop.cancel();
@@ -171,10 +193,65 @@ async fn initialise(raft: &Handle, data_dir: &Path) -> Result<Authority, ServerE
     if let Some(cluster) = &raft.state().cluster {
         return Ok(credentials::load(data_dir, cluster)?);
     }
+    // Others have it in their logs.
+    if !raft.is_leader() {
+        return Ok(credentials::joined(data_dir)?);
+    }
     let authority = credentials::found(data_dir)?;
     let body = Body::InitCluster { cluster: authority.cluster().clone() };
     raft.propose(Command { now_ms: now_ms(), request: None, body }).await?;
     Ok(authority)
+}
+
+/// Waits for the end, and lets another member lead before it: nobody has to find out that this one is gone.
+async fn hand_over(raft: Handle, shutdown: impl Future<Output = ()>) {
+    shutdown.await;
+    if raft.is_leader()
+        && let Err(error) = raft.transfer(None).await
+        && !matches!(error, TransferError::Nobody)
+    {
+        tracing::warn!(%error, "no other member leads yet");
+    }
+}
+
+/// Sees to it that the state says where this member is reached, until `stop`.
+async fn announce(raft: Handle, member: MemberId, address: String, stop: CancellationToken) {
+    let mut states = raft.changes();
+    loop {
+        let state = states.borrow_and_update().clone();
+        let is_said = is_announced(&state, member, &address) || say_address(&raft, member, &address).await;
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = states.changed(), if is_said => if changed.is_err() { return },
+            () = tokio::time::sleep(ANNOUNCE_AGAIN), if !is_said => {}
+        }
+    }
+}
+
+/// Whether the state says that a member is reached at this address.
+fn is_announced(state: &State, member: MemberId, address: &str) -> bool {
+    state.members.get(&member).is_some_and(|record| record.address == address)
+}
+
+/// Proposes where this member is reached; whether that is committed.
+async fn say_address(raft: &Handle, member: MemberId, address: &str) -> bool {
+    let body = Body::AnnounceMember { member, address: address.to_owned() };
+    match raft.propose(Command { now_ms: now_ms(), request: None, body }).await {
+        Ok(committed) => match committed.outcome {
+            Outcome::Refused(refusal) => {
+                tracing::error!(%refusal, "this member is not of the cluster");
+                false
+            }
+            _ => {
+                tracing::info!(address, "this member is reached there");
+                true
+            }
+        },
+        Err(error) => {
+            tracing::warn!(%error, "where this member is reached is not known to all yet");
+            false
+        }
+    }
 }
 
 /// Says where this member listens, for those who start it on port 0.
@@ -225,6 +302,8 @@ async fn serve(
                 .max_decoding_message_size(nodes::REPORT_MAX_BYTES),
         )
         .add_service(EnrolmentServer::new(enrolment::Enrolment::new(context.clone())))
+        .add_service(MembersServer::new(members::Members::new(context.clone())))
+        .add_service(Consensus::server(context.raft.clone()))
         .add_service(
             EventsServer::new(events::Events::new(context.clone()))
                 .max_decoding_message_size(REQUEST_MAX_BYTES),
@@ -261,6 +340,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <EventsServer<events::Events> as NamedService>::NAME,
         <LogsServer<logs::Logs> as NamedService>::NAME,
         <EnrolmentServer<enrolment::Enrolment> as NamedService>::NAME,
+        <MembersServer<members::Members> as NamedService>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

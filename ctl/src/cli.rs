@@ -12,7 +12,7 @@ use model::name::NamespaceName;
 
 use crate::command::{
     access, check, completions, component, delete, deploy, dev, diff, events, explain, graph, history, invoke,
-    list, logs, node, plan, policy, rollback, schema, status, version, why,
+    list, logs, member, node, plan, policy, rollback, schema, status, version, why,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -39,7 +39,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Flags of every command")]
 pub struct GlobalFlags {
-    /// The control plane's address.
+    /// The address of the control plane, or those of several of its members, with commas between them.
     #[arg(long = "addr", env = "CTL_ADDR", global = true, default_value = ADDRESS_DEFAULT, value_name = "URL")]
     pub address: Address,
     /// Who you are to it: the `operator.pem` of its data directory [default: a file for each address in your folder of
@@ -118,9 +118,13 @@ impl Color {
     }
 }
 
-/// A control plane's address: `https://host:port`, or `host:port`.
+/// The addresses of a control plane's members: `https://host:port`, or `host:port`; several with commas between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address(String);
+pub struct Address {
+    /// `host:port` of each; never empty.
+    authorities: Vec<String>,
+    text: String,
+}
 
 /// Why a text is no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -137,35 +141,45 @@ impl FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        if text.starts_with("http://") {
-            return Err(AddressError::Plain);
-        }
-        let authority = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
-        let (host, port) = authority.rsplit_once(':').ok_or(AddressError::Form)?;
-        let is_host =
-            !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
-        if !is_host || port.parse::<u16>().is_err() {
-            return Err(AddressError::Form);
-        }
-        Ok(Self(format!("https://{authority}")))
+        let authorities = text.split(',').map(|part| authority(part.trim())).collect::<Result<Vec<_>, _>>()?;
+        let urls: Vec<String> = authorities.iter().map(|authority| format!("https://{authority}")).collect();
+        Ok(Self { authorities, text: urls.join(",") })
     }
 }
 
+fn authority(text: &str) -> Result<String, AddressError> {
+    if text.starts_with("http://") {
+        return Err(AddressError::Plain);
+    }
+    let authority = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
+    let (host, port) = authority.rsplit_once(':').ok_or(AddressError::Form)?;
+    let is_host = !host.is_empty() && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._[]:".contains(c));
+    if !is_host || port.parse::<u16>().is_err() {
+        return Err(AddressError::Form);
+    }
+    Ok(authority.to_owned())
+}
+
 impl Address {
-    /// Host and port.
+    /// Host and port of the first member.
     pub fn authority(&self) -> &str {
-        self.0.strip_prefix("https://").unwrap_or(&self.0)
+        self.authorities.first().map_or("", String::as_str)
     }
 
-    /// The address as a URL.
+    /// Host and port of each member.
+    pub fn authorities(&self) -> &[String] {
+        &self.authorities
+    }
+
+    /// The addresses as URLs.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.pad(&self.0)
+        out.pad(&self.text)
     }
 }
 
@@ -218,6 +232,8 @@ pub enum Command {
     Events(events::EventsArguments),
     /// Inspects nodes.
     Node(node::NodeArguments),
+    /// The members of the control plane: shows them, lets them join, gives them a vote, takes them out.
+    Member(member::MemberArguments),
     /// Inspects wasm components.
     Component(component::ComponentArguments),
     /// Runs a whole cluster on this machine.
@@ -253,6 +269,7 @@ impl Command {
             Self::Logs(arguments) => logs::run(arguments, session).await,
             Self::Events(arguments) => events::run(arguments, session).await,
             Self::Node(arguments) => node::run(arguments, session).await,
+            Self::Member(arguments) => member::run(arguments, session).await,
             Self::Component(arguments) => component::run(arguments, session).await,
             Self::Dev(arguments) => dev::run(arguments, session).await,
             Self::Explain(arguments) => explain::run(arguments, session).await,

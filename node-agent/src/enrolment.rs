@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use http::Uri;
 use model::name::NodeName;
+use proto::status::{causes, deepest};
 use proto::weft::trust::v1 as wire;
 use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
 use tokio::time::{sleep, timeout};
@@ -298,13 +299,4 @@ fn is_final(status: &Status) -> bool {
 /// Why the other end is not the one that was expected, if that is why the call failed.
 fn refusal(status: &Status) -> Option<&Refusal> {
     causes(status).find_map(|cause| cause.downcast_ref::<io::Error>().and_then(Refusal::of))
-}
-
-/// The cause that says the most.
-fn deepest(status: &Status) -> String {
-    causes(status).last().map_or_else(|| status.message().to_owned(), ToString::to_string)
-}
-
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    std::iter::successors(std::error::Error::source(status), |error| error.source())
 }

@@ -64,6 +64,13 @@ pub mod weft {
             tonic::include_proto!("weft.trust.v1");
         }
     }
+    /// `weft.member`
+    pub mod member {
+        /// `weft.member.v1`
+        pub mod v1 {
+            tonic::include_proto!("weft.member.v1");
+        }
+    }
     /// `weft.agent`
     pub mod agent {
         /// `weft.agent.v1`

@@ -1,5 +1,7 @@
 //! Refusals on the wire: a gRPC status with a stable reason, and the diagnostics of a manifest.
 
+use std::error::Error;
+
 use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -60,6 +62,26 @@ pub fn reason(status: &Status) -> Option<String> {
 pub fn diagnostics(status: &Status) -> Option<Diagnostics> {
     let bytes = status.metadata().get_bin(DIAGNOSTICS_KEY)?.to_bytes().ok()?;
     Diagnostics::decode(bytes).ok()
+}
+
+/// Whether a call cannot have reached anybody: there was no connection for it.
+pub fn is_not_sent(status: &Status) -> bool {
+    causes(status).any(|cause| cause.is::<tonic::ConnectError>())
+}
+
+/// The innermost cause, which says what happened; the outer ones say where. A status that came over the wire has none.
+pub fn deepest(status: &Status) -> String {
+    causes(status).last().map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
+/// What a status that the transport made was made of, the outermost first.
+pub fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let mut next = Error::source(status);
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub(super) fn create_token(state: &mut State, create: &CreateToken) -> Result<Ou
 }
 
 pub(super) fn enrol(state: &mut State, enrol: &Enrol) -> Result<Outcome, Refusal> {
-    let refused = Refusal::TokenRefused { node: enrol.node.to_string() };
+    let refused = Refusal::TokenRefused { who: format!("node {}", enrol.node) };
     let Some(token) = state.tokens.get(&enrol.token).cloned() else { return Err(refused) };
     if token.node != enrol.node || token.expires_ms <= state.now_ms {
         return Err(refused);

@@ -4,6 +4,7 @@
 
 mod enrolment;
 mod graph;
+mod member;
 mod node;
 mod policy;
 
@@ -64,6 +65,11 @@ impl State {
             Body::CreateToken(create) => enrolment::create_token(self, create),
             Body::Enrol(enrol) => enrolment::enrol(self, enrol),
             Body::RevokeNode { node, until_ms } => enrolment::revoke(self, node, *until_ms),
+            Body::CreateMemberToken { digest, expires_ms } => member::create_token(self, digest, *expires_ms),
+            Body::EnrolMember(enrol) => member::enrol(self, enrol),
+            Body::AnnounceMember { member, address } => member::announce(self, *member, address),
+            Body::PromoteMember { member } => member::promote(self, *member),
+            Body::RemoveMember { member } => member::remove(self, *member),
             Body::RegisterNode(description) => node::register(self, description),
             Body::SetNodeState { node, state, why } => node::set_state(self, node, *state, why),
             Body::Place(places) => graph::place(self, places),

@@ -5,6 +5,7 @@
 mod bounds;
 mod enrolment;
 mod graphs;
+mod members;
 mod nodes;
 mod policies;
 mod random;

@@ -1,10 +1,10 @@
 //! Sequences of commands, sensible and not: the state stays sound, members agree, and refusals change nothing.
 
 use cluster::command::{
-    Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, Place, PutPolicy, Relink,
-    RequestTag,
+    Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember, Place, PutPolicy,
+    Relink, RequestTag,
 };
-use cluster::state::REQUEST_KEPT_MS;
+use cluster::state::{MemberId, REQUEST_KEPT_MS};
 use cluster::{Command, State};
 use model::id::{Generation, RevisionNumber, StateRevision};
 use model::linked::LinkedGraph;
@@ -78,7 +78,8 @@ impl Asked {
             Some(record) if self.is_fresh => record.uid.clone(),
             _ => format!("uid-{}", state.revision).try_into().unwrap(),
         };
-        match self.what % 17 {
+        let member = MemberId(u64::from(self.which));
+        match self.what % 22 {
             0..4 => Body::Deploy(Box::new(Deploy {
                 uid,
                 manifest: format!("graph: {}", self.other),
@@ -153,6 +154,18 @@ impl Asked {
                 node: name(&format!("n{}", self.which)),
                 until_ms: state.now_ms + if self.is_fresh { 50_000_000 } else { 0 },
             },
+            16 => Body::CreateMemberToken {
+                digest: format!("token-{}", self.other),
+                expires_ms: state.now_ms + if self.is_fresh { 50_000_000 } else { 0 },
+            },
+            17 => Body::EnrolMember(EnrolMember {
+                token: format!("token-{}", self.other),
+                key: format!("key-{}", self.request.unwrap_or_default()),
+                address: format!("m{}:1", self.which),
+            }),
+            18 => Body::AnnounceMember { member, address: format!("m{}:{}", self.which, self.other) },
+            19 => Body::PromoteMember { member },
+            20 => Body::RemoveMember { member },
             _ => Body::InitCluster { cluster: format!("c{}", self.which).try_into().unwrap() },
         }
     }

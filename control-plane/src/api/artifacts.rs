@@ -38,6 +38,7 @@ impl Artifacts {
         if self.context.raft.state().artifacts.contains_key(&artifact.digest) {
             return Ok(());
         }
+        self.context.replicas.spread(artifact).await.map_err(|error| refusal::replica(&error))?;
         let done = propose(&self.context, None, Body::PutArtifact(artifact)).await?;
         done.map(drop).map_err(|refused| refusal::outcome(&refused))
     }
@@ -103,11 +104,25 @@ impl wire::artifacts_server::Artifacts for Artifacts {
         Ok(Response::new(wire::PutResponse { complete, offset }))
     }
 
+    async fn hold(&self, request: Request<wire::HoldRequest>) -> Result<Response<wire::HoldResponse>, Status> {
+        let request = request.into_inner();
+        let artifact = Artifact { digest: parse("digest", &request.digest)?, size: request.size };
+        let held = self.context.replicas.hold(artifact, Some(&request.source)).await;
+        held.map_err(|error| refusal::replica(&error))?;
+        Ok(Response::new(wire::HoldResponse {}))
+    }
+
     type GetStream = Answers<wire::GetResponse>;
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         let request = request.into_inner();
         let digest: Digest = parse("digest", &request.digest)?;
+        // The log may say that it is stored before this member has it.
+        if let Some(artifact) = self.context.raft.state().artifacts.get(&digest).copied()
+            && let Err(error) = self.context.replicas.hold(artifact, None).await
+        {
+            tracing::warn!(%error, "an artifact was asked for that is not here");
+        }
         let store = self.context.artifacts.clone();
         let opened = blocking(move || store.open_at(&digest, request.offset)).await?;
         let (file, size) = opened.map_err(|error| refusal::artifact(&error))?;

@@ -58,6 +58,26 @@ impl Enrolment {
     }
 }
 
+/// A SHA-256 in hex.
+pub(super) fn checked_digest(text: &str) -> Result<String, Status> {
+    if hex::decode(text).is_ok_and(|bytes| bytes.len() == DIGEST_BYTES) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(DecodeError::malformed("digest", "64 hex digits were expected").into())
+    }
+}
+
+/// How long a token may be good.
+pub(super) fn checked_lifetime(lifetime_ms: u64) -> Result<(), Status> {
+    let lifetime = Duration::from_millis(lifetime_ms);
+    if lifetime.is_zero() || lifetime > TOKEN_LIFETIME_MAX {
+        let hours = TOKEN_LIFETIME_MAX.as_secs() / 3600;
+        let message = format!("more than nothing and at most {hours} hours were expected");
+        return Err(DecodeError::malformed("lifetime_ms", message).into());
+    }
+    Ok(())
+}
+
 fn not_a_request(error: &IssueError) -> Status {
     DecodeError::malformed("certificate_request", error).into()
 }
@@ -77,17 +97,8 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         let id = std::mem::take(&mut request.request_id);
         let tag = tag(&id, &request)?;
         let node: NodeName = parse("node", &request.node)?;
-        let is_digest = hex::decode(&request.digest).is_ok_and(|bytes| bytes.len() == DIGEST_BYTES);
-        if !is_digest {
-            return Err(DecodeError::malformed("digest", "64 hex digits were expected").into());
-        }
-        let lifetime = Duration::from_millis(request.lifetime_ms);
-        if lifetime.is_zero() || lifetime > TOKEN_LIFETIME_MAX {
-            let hours = TOKEN_LIFETIME_MAX.as_secs() / 3600;
-            let message = format!("more than nothing and at most {hours} hours were expected");
-            return Err(DecodeError::malformed("lifetime_ms", message).into());
-        }
-        let digest = request.digest.to_ascii_lowercase();
+        let digest = checked_digest(&request.digest)?;
+        checked_lifetime(request.lifetime_ms)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         if known(&state, &tag)?.is_none() {
             let expires_ms = now_ms().saturating_add(request.lifetime_ms);
@@ -107,7 +118,7 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         let node: NodeName = parse("node", &request.node)?;
         let token: JoinToken = parse("token", &request.token)?;
         let key = request_key(&request.certificate_request).map_err(|error| not_a_request(&error))?;
-        let refused = || Refusal::TokenRefused { node: node.to_string() };
+        let refused = || Refusal::TokenRefused { who: format!("node {node}") };
         let digest = token.digest();
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         // Guesses are not worth a line of the log.

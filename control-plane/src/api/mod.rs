@@ -5,6 +5,7 @@ pub mod enrolment;
 pub mod events;
 pub mod graphs;
 pub mod logs;
+pub mod members;
 mod mutation;
 pub mod nodes;
 pub mod policies;
@@ -14,6 +15,7 @@ pub mod transport_errors;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use cluster::state::MemberId;
 use futures::{Stream, StreamExt as _, stream};
 use proto::status::refuse;
 use tokio::sync::Semaphore;
@@ -26,6 +28,7 @@ use crate::leader::liveness::Liveness;
 use crate::leader::relink::Relinker;
 use crate::linking::Linker;
 use crate::raft::Handle;
+use crate::replicas::Replicas;
 use crate::routing::Routes;
 
 /// Manifests that are checked and linked at one time: each may read artifacts of 64 MiB, and all of them wait for the
@@ -41,6 +44,8 @@ pub struct Context {
     pub raft: Handle,
     /// Stored artifacts.
     pub artifacts: ArtifactStore,
+    /// Those of all members.
+    pub replicas: Replicas,
     /// Checks and links.
     pub linker: Linker,
     /// Links again.
@@ -87,6 +92,19 @@ fn until_stopped<T: Send + 'static>(
     let last = stream::once(async move { stopped.is_cancelled().then(|| Err(stopping())) });
     let last = last.filter_map(std::future::ready);
     Box::pin(answers.take_until(stop.clone().cancelled_owned()).chain(last))
+}
+
+/// Where to ask instead, as far as this member knows.
+fn not_leader(context: &Context) -> Status {
+    let leader = context.raft.membership().leader;
+    let state = context.raft.state();
+    let address = leader.and_then(|leader| state.members.get(&MemberId(leader)));
+    let message = match (leader, address) {
+        (Some(leader), Some(record)) => format!("member {leader} leads: ask it, at {}", record.address),
+        (Some(leader), None) => format!("member {leader} leads: ask it"),
+        (None, _) => "no member leads at this moment: ask again".to_owned(),
+    };
+    refuse(Code::Unavailable, "not_leader", message)
 }
 
 fn stopping() -> Status {

@@ -23,7 +23,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use trust::{Role, gate};
 
 use super::mutation::propose;
-use super::{Answers, Context, enrolment, refusal, stopping, transport_errors};
+use super::{Answers, Context, enrolment, not_leader, refusal, stopping, transport_errors};
 
 /// The largest report: ten thousand graphs of which each has failed with a long reason.
 pub const REPORT_MAX_BYTES: usize = 32 << 20;
@@ -84,6 +84,10 @@ impl wire::nodes_server::Nodes for Nodes {
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = gate::caller(&request, Role::Node)?;
+        // Who is heard of is known to whoever leads, and to nobody else.
+        if !self.context.raft.is_leader() {
+            return Err(not_leader(&self.context));
+        }
         let mut incoming = request.into_inner();
         let first = within(incoming.message(), "no hello came").await?;
         let first = first.map_err(transport_errors::in_stream)?.and_then(|message| message.message);
@@ -186,12 +190,16 @@ impl Session {
         let stop = self.context.stop.clone();
         let mut routes = self.context.routes.clone();
         routes.mark_changed();
+        let raft = self.context.raft.clone();
+        let follows = raft.follows();
+        tokio::pin!(follows);
         loop {
             let state = states.borrow_and_update().clone();
             self.send_assignment(&state).await?;
             tokio::select! {
                 () = stop.cancelled() => return Err(stopping()),
                 () = self.ended.cancelled() => return Err(superseded(&self.name)),
+                () = &mut follows => return Err(not_leader(&self.context)),
                 // Cancel safe: a change that was not taken is seen by the next call.
                 changed = states.changed() => if changed.is_err() { return Err(stopping()) },
                 changed = routes.changed() => {

@@ -9,6 +9,7 @@ use tonic::{Code, Status};
 use crate::artifacts::ArtifactError;
 use crate::linking::Refused;
 use crate::raft::{ProposeError, ReadError};
+use crate::replicas::ReplicaError;
 
 pub(super) fn propose(error: &ProposeError) -> Status {
     let (code, reason) = match error {
@@ -36,6 +37,7 @@ pub(super) fn outcome(refusal: &Refusal) -> Status {
         Refusal::RouteTaken { .. } => (Code::FailedPrecondition, "route_taken"),
         Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),
         Refusal::TokenRefused { .. } => (Code::PermissionDenied, "token_refused"),
+        Refusal::LastVoter { .. } => (Code::FailedPrecondition, "last_voter"),
         Refusal::NodeRevoked { .. } => (Code::PermissionDenied, "node_revoked"),
         Refusal::NodeIdentity { .. } => (Code::FailedPrecondition, "identity_mismatch"),
     };
@@ -60,6 +62,15 @@ pub(super) fn artifact(error: &ArtifactError) -> Status {
         tracing::error!(error = error as &dyn std::error::Error, "the artifact store failed");
     }
     refuse(code, reason, error.to_string())
+}
+
+pub(super) fn replica(error: &ReplicaError) -> Status {
+    match error {
+        ReplicaError::Store(error) => artifact(error),
+        ReplicaError::TooFew { .. } => refuse(Code::Unavailable, "no_quorum", error.to_string()),
+        ReplicaError::NoSource { .. } => refuse(Code::Unavailable, "artifact_not_here", error.to_string()),
+        ReplicaError::Lost => refuse(Code::Internal, "disk", error.to_string()),
+    }
 }
 
 fn is_full(error: &std::io::Error) -> bool {

@@ -45,25 +45,36 @@ impl Liveness {
         heard.get(node).copied().unwrap_or(since).max(since).elapsed()
     }
 
-    /// Proposes that silent nodes are down, until `stop`. Every node has a full timeout from the start on.
+    /// Proposes that silent nodes are down, whenever this member leads, until `stop`. Every node has a full timeout from
+    /// when it began to lead.
     pub async fn run(self, stop: CancellationToken, raft: Handle) {
-        let start = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(CHECK_EVERY) => {}
+                () = raft.leads() => {}
             }
-            let state = raft.state();
-            for (name, node) in &state.nodes {
-                let silent = self.silent_for(name, start);
-                if node.state != NodeState::Ready || silent < self.timeout {
-                    continue;
+            let start = Instant::now();
+            while raft.is_leader() {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(CHECK_EVERY) => {}
                 }
-                let why = format!("its agent was not heard of for {} ms", silent.as_millis());
-                let body = Body::SetNodeState { node: name.clone(), state: NodeState::Down, why };
-                if let Err(error) = raft.propose(Command { now_ms: now_ms(), request: None, body }).await {
-                    tracing::warn!(%error, node = %name, "a lost node was not recorded yet");
-                }
+                self.look(&raft, start).await;
+            }
+        }
+    }
+
+    async fn look(&self, raft: &Handle, start: Instant) {
+        let state = raft.state();
+        for (name, node) in &state.nodes {
+            let silent = self.silent_for(name, start);
+            if node.state != NodeState::Ready || silent < self.timeout {
+                continue;
+            }
+            let why = format!("its agent was not heard of for {} ms", silent.as_millis());
+            let body = Body::SetNodeState { node: name.clone(), state: NodeState::Down, why };
+            if let Err(error) = raft.propose(Command { now_ms: now_ms(), request: None, body }).await {
+                tracing::warn!(%error, node = %name, "a lost node was not recorded yet");
             }
         }
     }

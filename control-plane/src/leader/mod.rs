@@ -3,6 +3,7 @@
 //! Each is level-triggered: a wake-up carries no data, a pass reads everything, and a slow timer backs the wake-ups up.
 
 pub mod liveness;
+mod members;
 pub mod relink;
 mod scheduler;
 
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::State;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -26,12 +26,12 @@ const BACKUP_TIMER: Duration = Duration::from_secs(5);
 pub fn start(stop: &CancellationToken, raft: &Handle, relinker: &Relinker, liveness: &Liveness) -> JoinSet<()> {
     let mut loops = JoinSet::new();
     let places = raft.clone();
-    loops.spawn(on_change(stop.clone(), raft.changes(), move |state| {
+    loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
         let raft = places.clone();
         async move { scheduler::pass(&raft, &state).await }
     }));
     let relinker = relinker.clone();
-    loops.spawn(on_change(stop.clone(), raft.changes(), move |_| {
+    loops.spawn(while_leading(stop.clone(), raft.clone(), move |_| {
         let relinker = relinker.clone();
         async move {
             if let Err(error) = relinker.pass().await {
@@ -39,24 +39,37 @@ pub fn start(stop: &CancellationToken, raft: &Handle, relinker: &Relinker, liven
             }
         }
     }));
+    let members = raft.clone();
+    loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
+        let raft = members.clone();
+        async move { members::pass(&raft, &state).await }
+    }));
     loops.spawn(liveness.clone().run(stop.clone(), raft.clone()));
     loops
 }
 
-/// Runs `pass` on each change of the state, and on the backup timer.
-async fn on_change<F, P>(stop: CancellationToken, mut states: watch::Receiver<Arc<State>>, pass: P)
+/// Runs `pass` on each change of the state, and on the backup timer, whenever this member leads.
+async fn while_leading<F, P>(stop: CancellationToken, raft: Handle, pass: P)
 where
     F: Future<Output = ()>,
     P: Fn(Arc<State>) -> F,
 {
+    let mut states = raft.changes();
     loop {
-        let state = states.borrow_and_update().clone();
-        pass(state).await;
         tokio::select! {
             () = stop.cancelled() => return,
-            // Cancel safe: the change is still seen by the next call.
-            changed = states.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(BACKUP_TIMER) => {}
+            () = raft.leads() => {}
+        }
+        while raft.is_leader() {
+            let state = states.borrow_and_update().clone();
+            pass(state).await;
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = raft.follows() => {}
+                // Cancel safe: the change is still seen by the next call.
+                changed = states.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(BACKUP_TIMER) => {}
+            }
         }
     }
 }

@@ -23,6 +23,8 @@ const COMPRESS_ABOVE_BYTES: usize = 4 << 10;
 pub const UNPACKED_MAX_BYTES: usize = 16 << 20;
 /// No state is longer when unpacked: the quota on live bytes with room for the form.
 const STATE_MAX_BYTES: u64 = 4 << 30;
+/// No snapshot is longer.
+pub const SNAPSHOT_MAX_BYTES: usize = 4 << 30;
 const ZSTD_LEVEL: i32 = 3;
 
 #[derive(Clone, PartialEq, Message)]
@@ -246,6 +248,17 @@ pub fn encode_snapshot(meta: &SnapshotMeta, state: &State) -> io::Result<Vec<u8>
 }
 
 pub fn decode_snapshot(bytes: &[u8]) -> io::Result<(SnapshotMeta, State)> {
+    let snapshot = read_snapshot(bytes)?;
+    let state = serde_json::from_slice(&unpack(&snapshot.state, STATE_MAX_BYTES)?).map_err(wrong)?;
+    Ok((meta_of(snapshot)?, state))
+}
+
+/// What a snapshot says of itself, without its state.
+pub fn decode_snapshot_meta(bytes: &[u8]) -> io::Result<SnapshotMeta> {
+    meta_of(read_snapshot(bytes)?)
+}
+
+fn read_snapshot(bytes: &[u8]) -> io::Result<WireSnapshot> {
     let snapshot = WireSnapshot::decode(bytes).map_err(wrong)?;
     if snapshot.feature_level > FEATURE_LEVEL {
         return Err(wrong(format!(
@@ -253,12 +266,14 @@ pub fn decode_snapshot(bytes: &[u8]) -> io::Result<(SnapshotMeta, State)> {
             snapshot.feature_level
         )));
     }
+    Ok(snapshot)
+}
+
+fn meta_of(snapshot: WireSnapshot) -> io::Result<SnapshotMeta> {
     let membership = membership_from_wire(snapshot.membership.unwrap_or_default())?;
     let membership_at = snapshot.membership_at.as_ref().map(log_id_from_wire);
-    let meta = SnapshotMeta {
+    Ok(SnapshotMeta {
         last_log_id: snapshot.last.as_ref().map(log_id_from_wire),
         last_membership: StoredMembership::new(membership_at, membership),
-    };
-    let state = serde_json::from_slice(&unpack(&snapshot.state, STATE_MAX_BYTES)?).map_err(wrong)?;
-    Ok((meta, state))
+    })
 }

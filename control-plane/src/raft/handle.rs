@@ -6,31 +6,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{Command, Outcome, State};
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::raft::ReadPolicy;
 use openraft::{Config, Raft, SnapshotPolicy};
+use proto::status::{deepest, is_not_sent, reason};
+use proto::weft::member::v1 as wire;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::codec::{self, CommandError};
 use super::compaction;
 use super::disk::{self, DiskError, Kind, Write};
 use super::log_store::LogStore;
+use super::peers::{Peers, Road, Roads};
 use super::state_machine::StateMachine;
-use super::transport::NoPeers;
 use super::types::{Payload, TypeConfig};
 
 /// The longest encoded command: larger ones would delay heartbeats.
 pub const COMMAND_MAX_BYTES: usize = 256 << 10;
-/// How long a proposal or a read may take before its outcome is said to be unknown.
+/// How long a proposal may take before its outcome is said to be unknown.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a read waits for a leader that a quorum confirms: an election takes about a second.
+const READ_PATIENCE: Duration = Duration::from_secs(5);
 /// Entries between two snapshots.
 const SNAPSHOT_AFTER_ENTRIES: u64 = 10_000;
 /// Entries kept behind a snapshot for members that lag a little.
 const KEPT_ENTRIES: u64 = 2_000;
-/// How long a member may take at start to lead or find a leader.
+/// How long a member that is alone may take at start to lead.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// The wait before a proposal or a read looks for a leader again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 const IDENTITY: &str = "identity";
 
@@ -43,10 +50,23 @@ pub struct RaftConfig {
     pub node_id: u64,
     /// The implementation of its disks.
     pub storage: Kind,
-    /// Whether a new cluster may be made in an empty directory.
-    pub init: bool,
+    /// What an empty directory may become.
+    pub start: Start,
+    /// The way to the others.
+    pub peers: Peers,
     /// Bytes of commands after which the log is replaced by a snapshot.
     pub log_max_bytes: usize,
+}
+
+/// What an empty data directory may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// Nothing: the member was there before.
+    Again,
+    /// A new cluster.
+    Init,
+    /// A member of a cluster that there is, whose leader will say so.
+    Join,
 }
 
 /// Why a member cannot start.
@@ -66,7 +86,9 @@ pub enum OpenError {
         expected: String,
     },
     /// The directory is empty and a new cluster was not asked for.
-    #[error("{path} holds no cluster: start with --init to make a new one")]
+    #[error(
+        "{path} holds no cluster: start with --init to make a new one, or with --join-token-file to join one"
+    )]
     Uninitialised {
         /// The directory.
         path: PathBuf,
@@ -121,16 +143,32 @@ pub struct Committed {
     pub outcome: Outcome,
 }
 
+/// What came of proposing a command.
+#[derive(Debug)]
+pub(super) enum Tried {
+    /// A quorum has it.
+    Done(Committed),
+    /// Nothing was done: another member leads, if it is known which.
+    NotDone { leader: Option<(u64, String)> },
+    /// It may have been done or not.
+    Lost,
+    /// The member has stopped.
+    Stopped(String),
+}
+
 /// The member; a cheap handle.
 #[derive(Clone)]
 pub struct Handle {
+    id: u64,
     raft: Raft<TypeConfig, StateMachine>,
     states: watch::Receiver<Arc<State>>,
+    peers: Peers,
     compaction: Arc<JoinHandle<()>>,
 }
 
 impl Handle {
-    /// Starts the member on its data directory and waits until it has caught up with its own log.
+    /// Starts the member on its data directory. One that is alone has caught up with its own log then; others wait for
+    /// nobody, and say that the state cannot be read until there is a leader.
     pub async fn open(config: RaftConfig) -> Result<Self, OpenError> {
         let (log, machine, states, is_new) = {
             let config = config.clone();
@@ -140,53 +178,164 @@ impl Handle {
         };
         let failed = |error: &dyn std::fmt::Display| OpenError::Start(error.to_string());
         let settings = Arc::new(settings().map_err(|error| failed(&error))?);
-        let raft = Raft::new(config.node_id, settings, NoPeers, log.clone(), machine)
-            .await
-            .map_err(|error| failed(&error))?;
-        let initialised = raft.is_initialized().await.map_err(|error| failed(&error))?;
-        if !initialised {
-            if !config.init && is_new {
+        let id = config.node_id;
+        let roads = Roads { peers: config.peers.clone(), me: id };
+        let raft =
+            Raft::new(id, settings, roads, log.clone(), machine).await.map_err(|error| failed(&error))?;
+        let is_initialised = raft.is_initialized().await.map_err(|error| failed(&error))?;
+        if !is_initialised && config.start != Start::Join {
+            if config.start != Start::Init && is_new {
                 return Err(OpenError::Uninitialised { path: config.data_dir });
             }
-            let members = BTreeMap::from([(config.node_id, BasicNode { addr: String::new() })]);
+            let members = BTreeMap::from([(id, BasicNode { addr: String::new() })]);
             raft.initialize(members).await.map_err(|error| failed(&error))?;
         }
-        raft.wait(Some(START_PATIENCE))
-            .current_leader(config.node_id, "start")
-            .await
-            .map_err(|error| failed(&error))?;
         let compaction = tokio::spawn(compaction::run(raft.clone(), log, config.log_max_bytes));
-        let handle = Self { raft, states, compaction: Arc::new(compaction) };
-        handle.read().await.map_err(|error| failed(&error))?;
+        let handle = Self { id, raft, states, peers: config.peers, compaction: Arc::new(compaction) };
+        if handle.is_alone().await? {
+            let wait = handle.raft.wait(Some(START_PATIENCE));
+            wait.current_leader(id, "start").await.map_err(|error| failed(&error))?;
+            handle.read().await.map_err(|error| failed(&error))?;
+        }
         Ok(handle)
     }
 
-    /// Proposes a command and waits until it is applied.
-    pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
-        let stopped = |error: &dyn std::fmt::Display| ProposeError::Stopped(error.to_string());
-        let payload = fitting(&command)?;
-        let written = tokio::time::timeout(PATIENCE, self.raft.client_write(payload)).await;
-        match written.map_err(|_| ProposeError::Unknown)? {
-            Ok(written) => match written.data {
-                Some(outcome) => Ok(Committed { index: written.log_id.index, outcome }),
-                None => Err(ProposeError::Unknown),
-            },
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                Err(ProposeError::NotLeader { leader: to.leader_node.map(|node| node.addr) })
-            }
-            Err(RaftError::Fatal(fatal)) => Err(stopped(&fatal)),
-            Err(RaftError::APIError(_)) => Err(ProposeError::Unknown),
+    /// This member.
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) const fn raft(&self) -> &Raft<TypeConfig, StateMachine> {
+        &self.raft
+    }
+
+    /// Whether nobody else has a vote, and this member has one.
+    async fn is_alone(&self) -> Result<bool, OpenError> {
+        let id = self.id;
+        let alone =
+            self.raft.with_raft_state(move |state| state.membership_state.effective().voter_ids().eq([id]));
+        alone.await.map_err(|error| OpenError::Start(error.to_string()))
+    }
+
+    /// Whether this member leads, as far as it knows.
+    pub fn is_leader(&self) -> bool {
+        self.raft.is_leader()
+    }
+
+    /// Resolves when this member does not lead.
+    pub async fn follows(&self) {
+        // It ends by itself only with consensus, which leads nobody.
+        let _ = self.raft.wait(None).metrics(|metrics| !metrics.state.is_leader(), "another leader").await;
+    }
+
+    /// Resolves when this member leads.
+    pub async fn leads(&self) {
+        if self.raft.wait(None).metrics(|metrics| metrics.state.is_leader(), "to lead").await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
-    /// The state with every write in it that was acknowledged before this call.
-    pub async fn read(&self) -> Result<Arc<State>, ReadError> {
-        let read = self.raft.ensure_linearizable(ReadPolicy::ReadIndex);
-        match tokio::time::timeout(PATIENCE, read).await {
-            Ok(Ok(_)) => Ok(self.state()),
-            Ok(Err(error)) => Err(ReadError::Unavailable(error.to_string())),
-            Err(_) => Err(ReadError::Unavailable("no answer from a quorum".to_owned())),
+    /// Proposes a command, to the leader wherever it is, and waits until it is applied there. While there is no leader
+    /// it waits for one.
+    pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        let payload = fitting(&command)?;
+        // One that was done is known by its request, and not done again.
+        let is_repeatable = command.request.is_some();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let tried = tokio::time::timeout_at(deadline, self.propose_once(payload.clone())).await;
+            let leader = match tried.map_err(|_| ProposeError::Unknown)? {
+                Tried::Done(committed) => return Ok(committed),
+                Tried::Stopped(why) => return Err(ProposeError::Stopped(why)),
+                Tried::Lost if is_repeatable && Instant::now() < deadline => None,
+                Tried::Lost => return Err(ProposeError::Unknown),
+                Tried::NotDone { leader } => leader,
+            };
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                return Err(ProposeError::NotLeader { leader: leader.map(|(_, address)| address) });
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    async fn propose_once(&self, payload: Payload) -> Tried {
+        match self.propose_here(payload.clone()).await {
+            Tried::NotDone { leader: Some((leader, address)) } if leader != self.id => {
+                self.propose_there(leader, address, payload).await
+            }
+            tried => tried,
+        }
+    }
+
+    /// Proposes a command if this member leads.
+    pub(super) async fn propose_here(&self, payload: Payload) -> Tried {
+        match self.raft.client_write(payload).await {
+            Ok(written) => match written.data {
+                Some(outcome) => Tried::Done(Committed { index: written.log_id.index, outcome }),
+                None => Tried::Lost,
+            },
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                Tried::NotDone { leader: to.leader_id.zip(to.leader_node).map(|(id, node)| (id, node.addr)) }
+            }
+            Err(RaftError::Fatal(fatal)) => Tried::Stopped(fatal.to_string()),
+            // Its entry went with another leader's log, and may have been done by that.
+            Err(RaftError::APIError(_)) => Tried::Lost,
+        }
+    }
+
+    /// Asks another member, which is said to lead, to propose it: once, since that does not pass it on.
+    async fn propose_there(&self, to: u64, address: String, payload: Payload) -> Tried {
+        let leader = Some((to, address.clone()));
+        let Some(mut client) = self.peers.client(&address, Road::Calls) else {
+            return Tried::NotDone { leader };
+        };
+        match client.propose(wire::ProposeRequest { to, command: payload.0 }).await {
+            Ok(answer) => {
+                let wire::ProposeResponse { index, outcome } = answer.into_inner();
+                let outcome = serde_json::from_slice(&outcome);
+                outcome.map_or(Tried::Lost, |outcome| Tried::Done(Committed { index, outcome }))
+            }
+            Err(status) if is_not_sent(&status) => Tried::NotDone { leader },
+            Err(status) => match reason(&status).as_deref() {
+                Some("not_leader" | "other_member" | "not_a_member") => Tried::NotDone { leader },
+                _ => Tried::Lost,
+            },
+        }
+    }
+
+    /// The state with every write in it that was acknowledged before this call, whichever member acknowledged it.
+    pub async fn read(&self) -> Result<Arc<State>, ReadError> {
+        let deadline = Instant::now() + READ_PATIENCE;
+        loop {
+            let read = tokio::time::timeout_at(deadline, self.read_once()).await;
+            let why = match read {
+                Ok(Ok(())) => return Ok(self.state()),
+                Ok(Err(why)) => why,
+                Err(_) => "no answer from a quorum".to_owned(),
+            };
+            if Instant::now() + LOOK_AGAIN >= deadline {
+                return Err(ReadError::Unavailable(why));
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn read_once(&self) -> Result<(), String> {
+        let forward = match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
+            Ok(_) => return Ok(()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => to,
+            Err(error) => return Err(error.to_string()),
+        };
+        let leader = forward.leader_id.zip(forward.leader_node).filter(|(leader, _)| *leader != self.id);
+        let (to, node) = leader.ok_or_else(|| "there is no leader".to_owned())?;
+        let client = self.peers.client(&node.addr, Road::Calls);
+        let mut client = client.ok_or_else(|| "this member does not know who it is yet".to_owned())?;
+        let answer = client.read_index(wire::ReadIndexRequest { to }).await;
+        let answer = answer.map_err(|status| format!("the leader at {}: {}", node.addr, deepest(&status)))?;
+        let read = answer.into_inner().read.ok_or_else(|| "the leader said nothing".to_owned())?;
+        let applied =
+            self.raft.wait(Some(READ_PATIENCE)).applied_index_at_least(Some(read.index), "read").await;
+        applied.map(drop).map_err(|error| error.to_string())
     }
 
     /// The latest applied state; it may lag behind what others have seen.
@@ -283,7 +432,7 @@ fn identify(disk: &mut dyn disk::Disk, config: &RaftConfig, has_snapshot: bool) 
             expected,
         }),
         None if loaded.entries.is_empty() && !has_snapshot => {
-            if !config.init {
+            if config.start == Start::Again {
                 return Err(OpenError::Uninitialised { path: config.data_dir.clone() });
             }
             disk.commit(&[Write::Put { key: IDENTITY, bytes: expected.into_bytes() }])

@@ -7,9 +7,15 @@ mod compaction;
 pub mod disk;
 mod handle;
 mod log_store;
+mod membership;
+mod peers;
+mod service;
 mod state_machine;
-mod transport;
 mod types;
+mod wire;
 
 pub use compaction::LOG_MAX_BYTES;
-pub use handle::{Committed, Handle, OpenError, ProposeError, RaftConfig, ReadError, check_size};
+pub use handle::{Committed, Handle, OpenError, ProposeError, RaftConfig, ReadError, Start, check_size};
+pub use membership::{ChangeError, Membership, TransferError};
+pub use peers::Peers;
+pub use service::Consensus;

@@ -58,7 +58,8 @@ async fn events_are_followed_from_a_revision_on() {
         subjects.push((event.subject, event.reason));
     }
     let deployed = |subject: &str| (subject.to_owned(), "deployed".to_owned());
-    assert_eq!(subjects, [deployed("graph/default/one"), deployed("graph/default/one-more")]);
+    let began = ("member/1".to_owned(), "announced".to_owned());
+    assert_eq!(subjects, [began, deployed("graph/default/one"), deployed("graph/default/one-more")]);
 
     // A subject is what it names and what is below it, not what begins alike.
     let mut of_one = watch(&mut client, "graph/default/one", 0, true).await.unwrap();
@@ -84,7 +85,7 @@ async fn events_that_are_gone_are_said_to_be_gone() {
     client.upload_parts().await;
     let first = client.deploy(&parts::shop("shop-0", "first")).await.unwrap();
     // It reads the first event and then no more, while more come than are kept and than the way to it holds.
-    let mut slow = watch(&mut member.slow_client(), "", 0, true).await.unwrap();
+    let mut slow = watch(&mut member.slow_client(), "graph", 0, true).await.unwrap();
     assert_eq!(next(&mut slow).await.unwrap().unwrap().revision, first.generation);
     make_events(&client, 4 * KEPT).await;
 

@@ -106,6 +106,8 @@ async fn every_mutation_is_applied_once() {
 
         member = member.restart().await;
         client = member.client();
+        // It listens at another port, and said so.
+        let after = client.state_revision().await;
         assert_eq!(mutation.send(&mut client, &id, 1).await.unwrap(), first, "{mutation:?}, after a restart");
         assert_eq!(client.state_revision().await, after, "{mutation:?} was applied once");
     }

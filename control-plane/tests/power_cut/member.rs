@@ -8,7 +8,7 @@ use cluster::command::Body;
 use cluster::{Command, State};
 use control_plane::artifacts::ArtifactStore;
 use control_plane::raft::disk::Kind;
-use control_plane::raft::{Handle, RaftConfig};
+use control_plane::raft::{Handle, Peers, RaftConfig, Start};
 use model::digest::Digest;
 use model::graph::Artifact;
 use model::id::Uid;
@@ -46,7 +46,8 @@ impl Member {
             data_dir: folder.to_owned(),
             node_id: 1,
             storage: self.kind,
-            init: true,
+            start: Start::Init,
+            peers: Peers::default(),
             log_max_bytes: LOG_MAX_BYTES,
         };
         runtime.block_on(Handle::open(config)).map_err(|error| chain(&error))

@@ -5,6 +5,7 @@ use std::error::Error;
 use graph::diagnostic::Diagnostic;
 use model::id::RequestId;
 use proto::convert::DecodeError;
+use proto::status::is_not_sent;
 use proto::weft::graph::v1 as wire;
 use tonic::{Code, Status};
 
@@ -115,7 +116,7 @@ pub(super) fn kind(status: &Status) -> Kind {
         Some(_) => return Kind::Refused,
         None => {}
     }
-    if causes(status).any(|cause| cause.is::<tonic::ConnectError>()) {
+    if is_not_sent(status) {
         return Kind::NotSent;
     }
     // A status that the transport made has a cause; one that came over the wire has none.
@@ -124,23 +125,6 @@ pub(super) fn kind(status: &Status) -> Kind {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Kind::Lost,
         Code::Unknown | Code::Internal if is_local => Kind::Lost,
         _ => Kind::Refused,
-    }
-}
-
-fn causes(status: &Status) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let mut next = Error::source(status);
-    std::iter::from_fn(move || {
-        let cause = next?;
-        next = cause.source();
-        Some(cause)
-    })
-}
-
-/// The innermost cause, which says what happened; the outer ones say where.
-pub(super) fn deepest(status: &Status) -> String {
-    match causes(status).last() {
-        Some(cause) => cause.to_string(),
-        None => status.message().to_owned(),
     }
 }
 
@@ -167,6 +151,6 @@ mod tests {
         for (status, expected) in cases {
             assert_eq!(kind(&status), expected, "{status:?}");
         }
-        assert_eq!(deepest(&connect()), "refused");
+        assert_eq!(proto::status::deepest(&connect()), "refused");
     }
 }

@@ -9,6 +9,7 @@ mod upload;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use model::id::RequestId;
@@ -16,6 +17,7 @@ use proto::weft::artifact::v1::artifacts_client::ArtifactsClient;
 use proto::weft::event::v1::events_client::EventsClient;
 use proto::weft::graph::v1::graphs_client::GraphsClient;
 use proto::weft::log::v1::logs_client::LogsClient;
+use proto::weft::member::v1::members_client::MembersClient;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::policy::v1::policies_client::PoliciesClient;
 use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
@@ -50,7 +52,10 @@ pub struct Client {
     address: Address,
     credentials: Option<PathBuf>,
     patience: Duration,
-    channel: OnceLock<Channel>,
+    /// One for each address.
+    channels: Vec<OnceLock<Channel>>,
+    /// The member that is asked: another one after each that did not answer.
+    asked: AtomicUsize,
 }
 
 /// The services of a control plane over one connection.
@@ -85,6 +90,11 @@ impl Services {
         EventsClient::new(self.channel.clone())
     }
 
+    /// The members of the control plane.
+    pub fn members(&self) -> MembersClient<Channel> {
+        MembersClient::new(self.channel.clone())
+    }
+
     /// Who is a node.
     pub fn enrolment(&self) -> EnrolmentClient<Channel> {
         EnrolmentClient::new(self.channel.clone())
@@ -101,7 +111,8 @@ impl Client {
     /// call takes at most `deadline`, if that is shorter than the usual patience.
     pub fn new(address: Address, credentials: Option<PathBuf>, deadline: Option<Duration>) -> Self {
         let patience = deadline.map_or(CALL_PATIENCE, |deadline| deadline.min(CALL_PATIENCE));
-        Self { address, credentials, patience, channel: OnceLock::new() }
+        let channels = address.authorities().iter().map(|_| OnceLock::new()).collect();
+        Self { address, credentials, patience, channels, asked: AtomicUsize::new(0) }
     }
 
     /// Where it is.
@@ -138,6 +149,9 @@ impl Client {
                 // It has had all the time there was.
                 Kind::Lost => status.code() != tonic::Code::DeadlineExceeded,
             };
+            if is_worth_repeating && self.ask_another() {
+                continue;
+            }
             match pauses.next().filter(|_| is_worth_repeating) {
                 Some(pause) => tokio::time::sleep(*pause).await,
                 None => return Err(self.unreachable(&status, None)),
@@ -169,6 +183,9 @@ impl Client {
                 Kind::Refused => return Err(CallError::refused(status)),
                 Kind::NotSent | Kind::NotReady => {}
                 Kind::Lost => may_be_applied = true,
+            }
+            if self.ask_another() {
+                continue;
             }
             if let Some(pause) = pauses.next() {
                 tokio::time::sleep(*pause).await;
@@ -232,8 +249,19 @@ impl Client {
         Ok(credentials::read(&self.address, self.credentials.as_deref())?)
     }
 
+    /// Turns to the next member; whether there is one that was not asked since the last pause.
+    fn ask_another(&self) -> bool {
+        let next = self.asked.load(Ordering::Relaxed) + 1;
+        self.asked.store(next, Ordering::Relaxed);
+        !next.is_multiple_of(self.channels.len().max(1))
+    }
+
     async fn services(&self) -> Result<Services, CallError> {
-        if let Some(channel) = self.channel.get() {
+        let index = self.asked.load(Ordering::Relaxed) % self.channels.len().max(1);
+        let authority = self.address.authorities().get(index).map_or("", String::as_str);
+        let unknown = OnceLock::new();
+        let known = self.channels.get(index).unwrap_or(&unknown);
+        if let Some(channel) = known.get() {
             return Ok(Services { channel: channel.clone() });
         }
         let unreachable = |message: String| CallError::Unreachable {
@@ -245,7 +273,7 @@ impl Client {
             Ok(keyring) => keyring,
             // Where nobody listens there are no credentials either, and they are not what is missing.
             Err(error) => {
-                let reached = timeout(CONNECT_PATIENCE, TcpStream::connect(self.address.authority())).await;
+                let reached = timeout(CONNECT_PATIENCE, TcpStream::connect(authority)).await;
                 return Err(match reached {
                     Ok(Err(refused)) => unreachable(refused.to_string()),
                     Ok(Ok(_)) | Err(_) => error,
@@ -253,19 +281,23 @@ impl Client {
             }
         };
         // tonic looks for its own TLS behind `https`; the connector brings ours.
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.address.authority()))
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))
             .map_err(|error| unreachable(error.to_string()))?;
         let endpoint = endpoint
             .connect_timeout(CONNECT_PATIENCE)
             .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
             .keep_alive_timeout(KEEPALIVE_PATIENCE);
         let connector = trust::connector(keyring, Expect::Member);
-        let channel = self.channel.get_or_init(|| endpoint.connect_with_connector_lazy(connector)).clone();
+        let channel = known.get_or_init(|| endpoint.connect_with_connector_lazy(connector)).clone();
         Ok(Services { channel })
     }
 
     fn unreachable(&self, status: &Status, request: Option<RequestId>) -> CallError {
-        CallError::Unreachable { address: self.address.to_string(), message: error::deepest(status), request }
+        CallError::Unreachable {
+            address: self.address.to_string(),
+            message: proto::status::deepest(status),
+            request,
+        }
     }
 }
 

@@ -83,6 +83,10 @@ impl Artifacts for Fake {
         Ok(Response::new(wire::PutResponse { complete: offset == script.size, offset }))
     }
 
+    async fn hold(&self, _: Request<wire::HoldRequest>) -> Result<Response<wire::HoldResponse>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
     type GetStream = Pin<Box<dyn Stream<Item = Result<wire::GetResponse, Status>> + Send>>;
 
     async fn get(&self, _: Request<wire::GetRequest>) -> Result<Response<Self::GetStream>, Status> {

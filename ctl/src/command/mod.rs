@@ -15,6 +15,7 @@ pub mod history;
 pub mod invoke;
 pub mod list;
 pub mod logs;
+pub mod member;
 pub mod node;
 pub mod plan;
 pub mod policy;

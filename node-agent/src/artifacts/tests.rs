@@ -51,6 +51,10 @@ impl Artifacts for Service {
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
 
+    async fn hold(&self, _: Request<wire::HoldRequest>) -> Result<Response<wire::HoldResponse>, Status> {
+        Err(Status::unimplemented("agents do not ask"))
+    }
+
     async fn stat(&self, _: Request<wire::StatRequest>) -> Result<Response<wire::StatResponse>, Status> {
         Err(Status::unimplemented("agents do not ask"))
     }

@@ -19,7 +19,8 @@ use crate::raft::types::{Entry, EntryPayload, LeaderId, LogId, Membership};
 const KINDS: [Kind; 2] = [Kind::Sled, Kind::Wal];
 
 fn config(folder: &Path, storage: Kind) -> RaftConfig {
-    RaftConfig { data_dir: folder.to_owned(), node_id: 1, storage, init: true, log_max_bytes: LOG_MAX_BYTES }
+    let (start, peers) = (Start::Init, Peers::default());
+    RaftConfig { data_dir: folder.to_owned(), node_id: 1, storage, start, peers, log_max_bytes: LOG_MAX_BYTES }
 }
 
 fn put(number: u8) -> Command {
@@ -95,7 +96,7 @@ async fn a_restart_from_a_snapshot_has_the_same_state() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_of_another_member_or_of_none_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let uninitialised = RaftConfig { init: false, ..config(folder.path(), Kind::Wal) };
+    let uninitialised = RaftConfig { start: Start::Again, ..config(folder.path(), Kind::Wal) };
     assert!(matches!(Handle::open(uninitialised).await, Err(OpenError::Uninitialised { .. })));
     Handle::open(config(folder.path(), Kind::Wal)).await.unwrap().shutdown().await;
     let other = RaftConfig { node_id: 2, ..config(folder.path(), Kind::Wal) };

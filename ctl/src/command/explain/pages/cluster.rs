@@ -21,6 +21,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing.",
     },
     Page {
+        reason: "artifact_not_here",
+        means: "The member that was asked has not got the bytes yet, and no other member gave them.",
+        remedy: "Try again: it goes on fetching. If it stays, start the other members.",
+    },
+    Page {
         reason: "artifact_size",
         means: "An artifact was said to be empty, or to have more bytes than an artifact may have.",
         remedy: "Give the file that the manifest means; a component has at most 64 MiB.",
@@ -81,6 +86,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Report it, with the log of the process that said it (`ctl events`, `ctl logs GRAPH`).",
     },
     Page {
+        reason: "last_voter",
+        means: "The member is the only one that has a vote: without it nobody could decide anything.",
+        remedy: "Give another member a vote first: `ctl member promote ID`.",
+    },
+    Page {
         reason: "member_stopped",
         means: "The member of the control plane is going down.",
         remedy: "Try again once it is back; nothing acknowledged is lost.",
@@ -94,6 +104,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "no_earlier_revision",
         means: "There is no earlier version to go back to, or it is no longer kept (the last 10 are).",
         remedy: "Deploy or apply the manifest you want.",
+    },
+    Page {
+        reason: "no_other_voter",
+        means: "No member that could lead instead has a vote.",
+        remedy: "`ctl member list` shows who has one; `ctl member promote ID` gives one.",
     },
     Page {
         reason: "no_quorum",
@@ -111,6 +126,16 @@ pub(super) const PAGES: &[Page] = &[
         means: "The node's identity was taken away, or another machine has joined under its name.",
         remedy: "Make a token (`ctl node token NODE`), remove `identity.pem` from the agent's data directory, and start \
                  it with `--join-token-file`.",
+    },
+    Page {
+        reason: "not_a_member",
+        means: "A member that was taken out of the control plane asked for something.",
+        remedy: "Stop it. To have it back, empty its data directory and let it join by a new token: `ctl member token`.",
+    },
+    Page {
+        reason: "not_caught_up",
+        means: "The member lacks too much of the log to have a vote: with one it would hold up every change.",
+        remedy: "Wait until `ctl member list` shows that it is not behind, then try again.",
     },
     Page {
         reason: "not_found",
@@ -131,6 +156,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "offset",
         means: "A part of an artifact was asked for that lies behind its end.",
         remedy: "Ask from 0; ctl and the agents do so by themselves.",
+    },
+    Page {
+        reason: "other_member",
+        means: "A member answers at the address of another one.",
+        remedy: "Start each member with the address that `ctl member list` shows, or let it say its own: `--advertise`.",
     },
     Page {
         reason: "plan_stale",
@@ -154,6 +184,11 @@ pub(super) const PAGES: &[Page] = &[
                  data directory: stop one.",
     },
     Page {
+        reason: "snapshots",
+        means: "A member receives a snapshot already.",
+        remedy: "Nothing: the leader sends it again.",
+    },
+    Page {
         reason: "stale",
         means: "Graphs or policies changed while this change was being decided, several times in a row.",
         remedy: "Try again: repeating is safe.",
@@ -165,9 +200,9 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "token_refused",
-        means: "No join token that is still good lets this node in: it was used, its time is over, it is for another \
-                node, or it never was one. Which of them, whoever tries is not told.",
-        remedy: "Make another: `ctl node token NODE`. `ctl events node/NODE` shows which were made and used.",
+        means: "No join token that is still good lets this node or member in: it was used, its time is over, it is for \
+                another, or it never was one. Which of them, whoever tries is not told.",
+        remedy: "Make another: `ctl node token NODE` or `ctl member token`. `ctl events` shows which were made and used.",
     },
     Page {
         reason: "unexpected",

@@ -4,6 +4,11 @@ use super::Page;
 
 pub(super) const PAGES: &[Page] = &[
     Page {
+        reason: "announced",
+        means: "A member of the control plane said where it is reached.",
+        remedy: "Nothing, if the address is right: other members must reach it there.",
+    },
+    Page {
         reason: "applied",
         means: "A version of a policy was committed; the graphs it concerns are linked again.",
         remedy: "Nothing. `ctl policy show NAME` lists the links it stands on.",
@@ -34,6 +39,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "`ctl why GRAPH` names the reason; correct it and deploy, or `ctl rollback GRAPH`.",
     },
     Page {
+        reason: "joined",
+        means: "A member joined the control plane by a token. It learns, and has no vote.",
+        remedy: "`ctl member promote ID`, once it has caught up.",
+    },
+    Page {
         reason: "pending",
         means: "A graph is on no node: none fits, or none has joined.",
         remedy: "`ctl why GRAPH` says for each node what hinders it.",
@@ -44,6 +54,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing: the node's agent fetches, compiles and starts it.",
     },
     Page {
+        reason: "promoted",
+        means: "A member of the control plane got a vote.",
+        remedy: "Nothing. An odd number of votes survives most.",
+    },
+    Page {
         reason: "ready",
         means: "The agent of a node is connected, and the node can be given work.",
         remedy: "Nothing.",
@@ -52,6 +67,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "relinked",
         means: "A graph was linked again since the policies changed; it gets a new generation, not a new revision.",
         remedy: "Nothing: requests under way end on the old linking, new ones get the new one.",
+    },
+    Page {
+        reason: "removed",
+        means: "A member was taken out of the control plane.",
+        remedy: "Stop it and remove its data, if that is not done.",
     },
     Page {
         reason: "retrying",

@@ -1,0 +1,174 @@
+//! Who is of the log's membership: made what the state says, one change after the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use cluster::State;
+use cluster::state::{MemberId, MemberRecord};
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::impls::BasicNode;
+
+use super::handle::Handle;
+
+/// Entries that a learner may be behind when it gets a vote: what it takes a moment to fetch.
+const BEHIND_MAX: u64 = 200;
+/// How long one change may take: it needs a quorum, of the new members too.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
+/// How long another member may take to lead.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A member as consensus sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Whether it has a vote.
+    pub is_voter: bool,
+    /// The last place of the log that it has for certain, where the leader is asked.
+    pub matched: Option<u64>,
+}
+
+/// The log's membership, as one member knows it.
+#[derive(Debug, Clone, Default)]
+pub struct Membership {
+    /// Its members.
+    pub members: BTreeMap<u64, MemberStatus>,
+    /// Who leads.
+    pub leader: Option<u64>,
+    /// The term.
+    pub term: u64,
+    /// The last place of this member's log.
+    pub last: u64,
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Consensus refuses, or there is no quorum.
+    #[error("the members were not changed: {0}")]
+    Refused(String),
+    /// No answer in time.
+    #[error("no answer within {} s: it is unknown whether the members were changed", CHANGE_PATIENCE.as_secs())]
+    Unknown,
+}
+
+/// Why nobody else leads.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// There is nobody who could.
+    #[error("no other member has a vote")]
+    Nobody,
+    /// The one that should has no vote.
+    #[error("member {0} has no vote")]
+    NoVoter(u64),
+    /// It did not come to lead.
+    #[error("member {to} did not come to lead within {} s", TRANSFER_PATIENCE.as_secs())]
+    NotYet {
+        /// Who should.
+        to: u64,
+    },
+    /// Consensus.
+    #[error("consensus has stopped: {0}")]
+    Stopped(String),
+}
+
+impl Handle {
+    /// The log's membership.
+    pub fn membership(&self) -> Membership {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched().clone();
+        let config = metrics.membership_config.membership();
+        let voters: BTreeSet<u64> = config.voter_ids().collect();
+        let matched = |id: &u64| {
+            let matched = metrics.replication.as_ref().and_then(|members| members.get(id).cloned());
+            matched.map(|log_id| log_id.map_or(0, |log_id| log_id.index))
+        };
+        let members = config
+            .nodes()
+            .map(|(id, _)| (*id, MemberStatus { is_voter: voters.contains(id), matched: matched(id) }));
+        Membership {
+            members: members.collect(),
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            last: metrics.last_log_index.unwrap_or_default(),
+        }
+    }
+
+    /// Whether a member has nearly all of the log, as the leader knows.
+    pub fn is_caught_up(&self, member: MemberId) -> bool {
+        let membership = self.membership();
+        let matched = membership.members.get(&member.0).and_then(|status| status.matched);
+        matched.is_some_and(|matched| matched + BEHIND_MAX >= membership.last)
+    }
+
+    /// Makes the first change by which the log's membership becomes what the state says; whether there was one. For the
+    /// leader.
+    pub async fn follow_members(&self, state: &State) -> Result<bool, ChangeError> {
+        let Some(change) = self.next_change(state) else { return Ok(false) };
+        tracing::info!(?change, "the members of consensus change");
+        let changed = tokio::time::timeout(CHANGE_PATIENCE, self.raft().change_membership(change, false)).await;
+        match changed {
+            Ok(Ok(_)) => Ok(true),
+            Ok(Err(error)) => Err(ChangeError::Refused(error.to_string())),
+            Err(_) => Err(ChangeError::Unknown),
+        }
+    }
+
+    fn next_change(&self, state: &State) -> Option<ChangeMembers<u64, BasicNode>> {
+        // One that began before there were records of members.
+        if state.members.is_empty() {
+            return None;
+        }
+        let metrics = self.raft().metrics();
+        let config = metrics.borrow_watched().membership_config.clone();
+        let config = config.membership();
+        let voters: BTreeSet<u64> = config.voter_ids().collect();
+        let known: BTreeMap<u64, BasicNode> = config.nodes().map(|(id, node)| (*id, node.clone())).collect();
+        let node = |record: &MemberRecord| BasicNode { addr: record.address.clone() };
+        for (MemberId(id), record) in &state.members {
+            match known.get(id) {
+                None => return Some(ChangeMembers::AddNodes(BTreeMap::from([(*id, node(record))]))),
+                // Whoever is at the address refuses what is for another member, so nobody gets a second log.
+                Some(node) if node.addr != record.address => {
+                    let node = BasicNode { addr: record.address.clone() };
+                    return Some(ChangeMembers::SetNodes(BTreeMap::from([(*id, node)])));
+                }
+                Some(_) => {}
+            }
+        }
+        let is_wanted = |id: &u64| state.members.contains_key(&MemberId(*id));
+        let new_voter = state.members.iter().find(|(member, record)| {
+            record.is_voter && !voters.contains(&member.0) && self.is_caught_up(**member)
+        });
+        if let Some((MemberId(id), _)) = new_voter {
+            return Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id])));
+        }
+        let gone = known.keys().copied().find(|id| !is_wanted(id))?;
+        Some(if voters.contains(&gone) {
+            ChangeMembers::RemoveVoters(BTreeSet::from([gone]))
+        } else {
+            ChangeMembers::RemoveNodes(BTreeSet::from([gone]))
+        })
+    }
+
+    /// Lets another member lead, `to` or the one that has most of the log; who leads then. For the leader.
+    pub async fn transfer(&self, to: Option<u64>) -> Result<u64, TransferError> {
+        let membership = self.membership();
+        let others = membership.members.iter().filter(|(id, status)| **id != self.id() && status.is_voter);
+        let to = match to {
+            Some(to) if to == self.id() => return Ok(to),
+            Some(to) => match membership.members.get(&to) {
+                Some(status) if status.is_voter => to,
+                _ => return Err(TransferError::NoVoter(to)),
+            },
+            None => {
+                let best = others.max_by_key(|(_, status)| status.matched);
+                best.map(|(id, _)| *id).ok_or(TransferError::Nobody)?
+            }
+        };
+        let stopped = |error: &dyn std::fmt::Display| TransferError::Stopped(error.to_string());
+        self.raft().trigger().transfer_leader(to).await.map_err(|error| stopped(&error))?;
+        let leads = self.raft().wait(Some(TRANSFER_PATIENCE));
+        let leads = leads.metrics(|metrics| metrics.current_leader == Some(to), "another leader").await;
+        leads.map(|_| to).map_err(|_| TransferError::NotYet { to })
+    }
+}

@@ -1,0 +1,185 @@
+//! `weft.member.v1.Consensus`: what other members say to this one.
+
+use std::sync::Arc;
+
+use cluster::state::MemberId;
+use openraft::raft::{AppendEntriesRequest, ReadPolicy, TransferLeaderRequest};
+use proto::convert::DecodeError;
+use proto::status::refuse;
+use proto::weft::member::v1 as proto_wire;
+use proto::weft::member::v1::consensus_server::{Consensus as Served, ConsensusServer};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+use tonic::{Code, Request, Response, Status, Streaming};
+use trust::{Role, gate};
+
+use super::codec::{self, SNAPSHOT_MAX_BYTES};
+use super::handle::{Handle, ProposeError, Tried};
+use super::peers::MESSAGE_MAX_BYTES;
+use super::types::{Payload, Snapshot};
+use super::wire;
+
+/// Snapshots that are received at one time: each is in memory.
+const SNAPSHOTS_AT_ONCE: usize = 1;
+
+/// The service of a member.
+#[derive(Debug, Clone)]
+pub struct Consensus {
+    handle: Handle,
+    snapshots: Arc<Semaphore>,
+}
+
+impl Consensus {
+    /// That of the member of `handle`.
+    pub fn server(handle: Handle) -> ConsensusServer<Self> {
+        let service = Self { handle, snapshots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)) };
+        ConsensusServer::new(service)
+            .max_decoding_message_size(MESSAGE_MAX_BYTES)
+            .max_encoding_message_size(MESSAGE_MAX_BYTES)
+    }
+
+    /// Refuses what is for another member: an address may have been given on.
+    fn is_for_me(&self, to: u64) -> Result<(), Status> {
+        let me = self.handle.id();
+        if to == me {
+            return Ok(());
+        }
+        let message = format!("this is member {me}, and not {to}");
+        Err(refuse(Code::FailedPrecondition, "other_member", message))
+    }
+
+    /// Refuses members that were taken out. Asked of the leader alone: it knows of all.
+    fn is_member<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let caller = gate::caller(request, Role::Member)?;
+        let id = caller.as_str().parse().ok().map(MemberId);
+        let state = self.handle.state();
+        if id.is_some_and(|id| state.members.contains_key(&id)) {
+            return Ok(());
+        }
+        let message = format!("member {caller} is none of this cluster's");
+        Err(refuse(Code::PermissionDenied, "not_a_member", message))
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    refuse(Code::Unavailable, "member_stopped", error.to_string())
+}
+
+#[tonic::async_trait]
+impl Served for Consensus {
+    async fn append(
+        &self,
+        request: Request<proto_wire::AppendRequest>,
+    ) -> Result<Response<proto_wire::AppendResponse>, Status> {
+        let request = request.into_inner();
+        self.is_for_me(request.to)?;
+        let rpc = AppendEntriesRequest {
+            vote: wire::vote_from_wire("vote", request.vote)?,
+            prev_log_id: request.previous.as_ref().map(wire::log_id_from_wire),
+            entries: wire::entries_from_wire(&request.entries)?,
+            leader_commit: request.committed.as_ref().map(wire::log_id_from_wire),
+        };
+        let appended = self.handle.raft().append_entries(rpc).await.map_err(stopped)?;
+        Ok(Response::new(wire::appended_to_wire(&appended)))
+    }
+
+    async fn vote(
+        &self,
+        request: Request<proto_wire::VoteRequest>,
+    ) -> Result<Response<proto_wire::VoteResponse>, Status> {
+        let request = request.into_inner();
+        self.is_for_me(request.to)?;
+        let rpc = wire::vote_request_from_wire(&request)?;
+        let raft = self.handle.raft();
+        let voted = if request.is_trial { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
+        Ok(Response::new(wire::voted_to_wire(&voted.map_err(stopped)?)))
+    }
+
+    async fn install(
+        &self,
+        request: Request<Streaming<proto_wire::SnapshotPart>>,
+    ) -> Result<Response<proto_wire::SnapshotResponse>, Status> {
+        use proto_wire::snapshot_part::Part;
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.and_then(|part| part.part);
+        let Some(Part::Head(head)) = first else { return Err(DecodeError::missing("head").into()) };
+        self.is_for_me(head.to)?;
+        let vote = wire::vote_from_wire("vote", head.vote)?;
+        let busy = |_| refuse(Code::ResourceExhausted, "snapshots", "a snapshot is being received already");
+        let _turn = self.snapshots.try_acquire().map_err(busy)?;
+        let wrong = |what: String| Status::from(DecodeError::malformed("snapshot", what));
+        let size = usize::try_from(head.size).ok().filter(|size| *size <= SNAPSHOT_MAX_BYTES);
+        let size = size.ok_or_else(|| wrong(format!("{} bytes are too many", head.size)))?;
+        let mut bytes = Vec::new();
+        while let Some(part) = parts.message().await? {
+            let Some(Part::Bytes(part)) = part.part else { return Err(DecodeError::missing("bytes").into()) };
+            if bytes.len() + part.len() > size {
+                return Err(wrong(format!("more than the {size} bytes that were said")));
+            }
+            bytes.extend_from_slice(&part);
+        }
+        if bytes.len() != size || Sha256::digest(&bytes).as_slice() != head.sha256 {
+            return Err(wrong("the bytes are not those that were sent".to_owned()));
+        }
+        let meta = codec::decode_snapshot_meta(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let snapshot = Snapshot { meta, snapshot: Arc::new(bytes) };
+        let installed = self.handle.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
+        Ok(Response::new(proto_wire::SnapshotResponse { vote: Some(wire::vote_to_wire(&installed.vote)) }))
+    }
+
+    async fn lead(
+        &self,
+        request: Request<proto_wire::LeadRequest>,
+    ) -> Result<Response<proto_wire::LeadResponse>, Status> {
+        let request = request.into_inner();
+        self.is_for_me(request.to)?;
+        let from = wire::vote_from_wire("from", request.from)?;
+        let last = request.last.as_ref().map(wire::log_id_from_wire);
+        let rpc = TransferLeaderRequest::new(from, request.to, last);
+        let answer = self.handle.raft().handle_transfer_leader(rpc).await.map_err(stopped)?;
+        let why = answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        Ok(Response::new(proto_wire::LeadResponse { accepted: answer.is_ok(), why }))
+    }
+
+    async fn propose(
+        &self,
+        request: Request<proto_wire::ProposeRequest>,
+    ) -> Result<Response<proto_wire::ProposeResponse>, Status> {
+        self.is_member(&request)?;
+        let request = request.into_inner();
+        self.is_for_me(request.to)?;
+        let payload = Payload(request.command);
+        // What cannot be read would stop every member.
+        codec::decode_command(&payload)
+            .map_err(|error| DecodeError::malformed("command", error.to_string()))?;
+        match self.handle.propose_here(payload).await {
+            Tried::Done(done) => {
+                let outcome = serde_json::to_vec(&done.outcome)
+                    .map_err(|error| refuse(Code::DeadlineExceeded, "unknown_outcome", error.to_string()))?;
+                Ok(Response::new(proto_wire::ProposeResponse { index: done.index, outcome }))
+            }
+            Tried::NotDone { leader } => {
+                let error = ProposeError::NotLeader { leader: leader.map(|(_, address)| address) };
+                Err(refuse(Code::Unavailable, "not_leader", error.to_string()))
+            }
+            Tried::Lost => {
+                let error = ProposeError::Unknown;
+                Err(refuse(Code::DeadlineExceeded, "unknown_outcome", error.to_string()))
+            }
+            Tried::Stopped(why) => Err(stopped(why)),
+        }
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<proto_wire::ReadIndexRequest>,
+    ) -> Result<Response<proto_wire::ReadIndexResponse>, Status> {
+        self.is_member(&request)?;
+        self.is_for_me(request.into_inner().to)?;
+        let linearizer = self.handle.raft().get_read_linearizer(ReadPolicy::ReadIndex).await;
+        let linearizer =
+            linearizer.map_err(|error| refuse(Code::Unavailable, "no_quorum", error.to_string()))?;
+        let read = wire::log_id_to_wire(linearizer.read_log_id().log_id());
+        Ok(Response::new(proto_wire::ReadIndexResponse { read: Some(read) }))
+    }
+}

@@ -344,6 +344,15 @@ pub fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
+/// Whether a change is in doubt, or was not made because nobody could decide it.
+pub fn is_open(status: &Status) -> bool {
+    use tonic::Code;
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled | Code::Internal
+    )
+}
+
 /// A status on one line, with its stable reason.
 pub fn shown(status: &Status) -> String {
     let reason = proto::status::reason(status).unwrap_or_default();

@@ -12,8 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use trust::{Fingerprint, Identity, JoinToken, Keyring};
 
-use crate::api::Api;
+use crate::api::{Api, is_open, request_id, shown};
+use crate::bundle::Bundle;
 use crate::process::Process;
+use crate::road::{Road, advertised};
 use crate::seed::Choices;
 use crate::traffic::Client;
 use crate::wait::{SOON, until};
@@ -67,6 +69,8 @@ pub struct Cluster {
     pub others: Vec<Member>,
     /// The other members of the control plane.
     pub members: Vec<Member>,
+    /// Those before the members of the control plane, in their order.
+    pub roads: Vec<Road>,
     /// Random choices of this test.
     pub choices: Choices,
     /// By member of the control plane.
@@ -97,16 +101,21 @@ impl Cluster {
 
     /// The same, all of them with some flags more.
     pub async fn start_as(count: usize, control_plane_flags: &[&str], agent_flags: &[&str]) -> Self {
-        Self::start_all(1, count, control_plane_flags, agent_flags).await
+        Self::start_all((1, false), count, control_plane_flags, agent_flags).await
     }
 
     /// Starts so many members of the control plane, all of which have a vote, and so many agents.
     pub async fn start_members(members: usize, nodes: usize, control_plane_flags: &[&str]) -> Self {
-        Self::start_all(members, nodes, control_plane_flags, &[]).await
+        Self::start_all((members, false), nodes, control_plane_flags, &[]).await
+    }
+
+    /// The same, where members reach each other by way of roads, of which there is one before each member.
+    pub async fn start_members_on_roads(members: usize, nodes: usize) -> Self {
+        Self::start_all((members, true), nodes, &[], &[]).await
     }
 
     async fn start_all(
-        members: usize,
+        (members, has_roads): (usize, bool),
         count: usize,
         control_plane_flags: &[&str],
         agent_flags: &[&str],
@@ -119,15 +128,30 @@ impl Cluster {
         let member_addresses: Vec<_> = (0..members).map(|_| claim()).collect();
         let agent_addresses: Vec<_> =
             (0..count).map(|_| Addresses { api: claim(), ingress: claim() }).collect();
+        let mut roads = Vec::new();
+        if has_roads {
+            for address in &member_addresses {
+                roads.push(Road::before(*address, Choices::of(choices.number())).await);
+            }
+        }
+        let flags_of = |address: &SocketAddr| -> Vec<String> {
+            let advertise = has_roads.then(|| format!("--advertise={}", advertised(*address)));
+            control_plane_flags.iter().map(|&flag| flag.to_owned()).chain(advertise).collect()
+        };
         let agents = agent_addresses.iter().enumerate().map(|(index, addresses)| {
             Member::agent(&node_name(index), &member_addresses, *addresses, agent_flags, folder.path())
         });
         let mut agents = agents.collect::<Vec<_>>().into_iter();
         let mut cluster = Self {
-            control_plane: Member::control_plane(member_addresses[0], control_plane_flags, folder.path()),
+            control_plane: Member::control_plane(
+                member_addresses[0],
+                flags_of(&member_addresses[0]),
+                folder.path(),
+            ),
             agent: agents.next().expect("there is one"),
             others: agents.collect(),
             members: Vec::new(),
+            roads,
             choices,
             member_addresses: member_addresses.clone(),
             agent_addresses,
@@ -138,7 +162,7 @@ impl Cluster {
         for (index, listen) in member_addresses.iter().enumerate().skip(1) {
             let known = &member_addresses[..index];
             let folder = cluster.folder().to_owned();
-            let joining = Member::joining(index + 1, *listen, known, control_plane_flags, &folder);
+            let joining = Member::joining(index + 1, *listen, known, flags_of(listen), &folder);
             cluster.members.push(joining);
             cluster.let_member_join(index + 1).await;
         }
@@ -188,7 +212,7 @@ impl Cluster {
         self.claims = claims;
         let number = self.member_addresses.len() + 1;
         let folder = self.folder().to_owned();
-        self.members.push(Member::joining(number, listen, &self.member_addresses, &[], &folder));
+        self.members.push(Member::joining(number, listen, &self.member_addresses, Vec::new(), &folder));
         self.member_addresses.push(listen);
         number
     }
@@ -196,6 +220,23 @@ impl Cluster {
     /// The API of one member of the control plane, from 1 on.
     pub fn api_of(&self, number: usize) -> Api {
         Api::new(self.member_addresses[number - 1], &self.operator())
+    }
+
+    /// Deploys by whichever of these members answers, under one request id, until one says that it is done.
+    pub async fn deploy_by_any(&self, members: &[usize], bundle: &Bundle) {
+        let id = request_id();
+        until("a deploy is acknowledged", SOON, async || {
+            let mut last = String::new();
+            for member in members {
+                match self.api_of(*member).deploy_as(bundle, &id).await {
+                    Ok(_) => return Ok(()),
+                    Err(status) if is_open(&status) => last = shown(&status),
+                    Err(status) => panic!("a deploy by member {member}: {}", shown(&status)),
+                }
+            }
+            Err(last)
+        })
+        .await;
     }
 
     /// Which member leads, as one says that runs.
@@ -365,10 +406,10 @@ impl Member {
         Self { name, program, arguments, data_dir, ready_file, logs, starts: 0, process: None }
     }
 
-    fn control_plane(listen: SocketAddr, more_flags: &[&str], folder: &Path) -> Self {
+    fn control_plane(listen: SocketAddr, more_flags: Vec<String>, folder: &Path) -> Self {
         let mut flags = [flag("listen", &listen), flag("node-timeout-ms", &NODE_TIMEOUT_MS)].concat();
         flags.push("--init".to_owned());
-        flags.extend(more_flags.iter().map(|&flag| flag.to_owned()));
+        flags.extend(more_flags);
         Self::new("control-plane", "control-plane", "ready.json", flags, folder)
     }
 
@@ -377,7 +418,7 @@ impl Member {
         number: usize,
         listen: SocketAddr,
         known: &[SocketAddr],
-        more_flags: &[&str],
+        more_flags: Vec<String>,
         folder: &Path,
     ) -> Self {
         let name = format!("control-plane-{number}");
@@ -389,7 +430,7 @@ impl Member {
             flag("members", &known.join(",")),
         ]
         .concat();
-        flags.extend(more_flags.iter().map(|&flag| flag.to_owned()));
+        flags.extend(more_flags);
         Self::new(&name, "control-plane", "ready.json", flags, folder)
     }
 

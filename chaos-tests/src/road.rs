@@ -1,4 +1,4 @@
-//! A bad road to a node: between the others and the API of its agent, and told what becomes of what is sent.
+//! A bad road to a node or a member: between the others and its API, and told what becomes of what is sent.
 //!
 //! What stands on it neither ends nor knows: as where packets are lost, connections stay open and say nothing, and what
 //! was sent arrives once there is a way again. Bytes are kept in their order, as TCP keeps them.
@@ -23,6 +23,11 @@ pub const ADVERTISE_FLAG: &str = "--advertise=127.0.0.2";
 /// Pieces of one connection that are on their way in one direction.
 const PIECES_MAX: usize = 256;
 const PIECE_BYTES: usize = 16 << 10;
+
+/// Where others look for a process that listens at `address`.
+pub fn advertised(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(ADVERTISED.parse().expect("an address"), address.port())
+}
 
 /// What becomes of what is sent in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +59,16 @@ impl Road {
     /// To the API of a node's agent, which was told [`ADVERTISE_FLAG`].
     pub async fn to(cluster: &mut Cluster, node: &str) -> Self {
         let agent = cluster.agent_api_address_of(node);
-        let advertised = SocketAddr::new(ADVERTISED.parse().expect("an address"), agent.port());
-        let listener = TcpListener::bind(advertised).await.expect("the port of an agent is ours");
+        Self::before(agent, Choices::of(cluster.choices.number())).await
+    }
+
+    /// To a process that listens there and that others look for at [`advertised`].
+    pub async fn before(process: SocketAddr, mut choices: Choices) -> Self {
+        let listener = TcpListener::bind(advertised(process)).await.expect("the port of a process is ours");
         let ((there, to), (back, from)) = (watch::channel(Way::Open), watch::channel(Way::Open));
-        let mut choices = Choices::of(cluster.choices.number());
         let serving = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let Ok(far) = TcpStream::connect(agent).await else { continue };
+                let Ok(far) = TcpStream::connect(process).await else { continue };
                 let (near_read, near_write) = near.into_split();
                 let (far_read, far_write) = far.into_split();
                 let (one, other) = (Choices::of(choices.number()), Choices::of(choices.number()));

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use chaos_tests::api::{request_id, shown};
+use chaos_tests::api::{is_open, shown};
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
 use chaos_tests::ctl::Ctl;
@@ -21,31 +21,6 @@ fn revision(number: usize) -> Bundle {
 
 fn settings(number: usize) -> String {
     format!("config={number} variable=from variables\n")
-}
-
-/// Whether a change is in doubt, or was not made because nobody leads.
-fn is_open(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable | Code::DeadlineExceeded | Code::Unknown | Code::Cancelled | Code::Internal
-    )
-}
-
-/// Deploys by whichever member answers, under one request id, until one says that it is done.
-async fn deploy_by_any(cluster: &Cluster, members: &[usize], bundle: &Bundle) {
-    let id = request_id();
-    until("a deploy is acknowledged", SOON, async || {
-        let mut last = String::new();
-        for member in members {
-            match cluster.api_of(*member).deploy_as(bundle, &id).await {
-                Ok(_) => return Ok(()),
-                Err(status) if is_open(status.code()) => last = shown(&status),
-                Err(status) => panic!("{}", shown(&status)),
-            }
-        }
-        Err(last)
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +62,7 @@ async fn any_member_is_asked_and_all_say_the_same() {
     // A planned stop of who leads hands over at once.
     cluster.member(other).terminate();
     assert!(cluster.member(other).end_within(SOON).await.success());
-    deploy_by_any(&cluster, &[1, 2, 3], &revision(4)).await;
+    cluster.deploy_by_any(&[1, 2, 3], &revision(4)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +78,7 @@ async fn the_kill_of_any_member_loses_nothing_that_was_acknowledged_and_no_reque
         let left: Vec<usize> = (1..=3).filter(|member| *member != killed).collect();
         for _ in 0..3 {
             number += 1;
-            deploy_by_any(&cluster, &left, &revision(number)).await;
+            cluster.deploy_by_any(&left, &revision(number)).await;
         }
         for member in &left {
             let shown = cluster.api_of(*member).status(GRAPH).await.unwrap();
@@ -134,7 +109,7 @@ async fn without_a_majority_nothing_is_acknowledged_and_what_serves_goes_on() {
     cluster.member(2).kill();
     cluster.member(3).kill();
     let refused = cluster.api_of(1).deploy(&revision(2)).await.unwrap_err();
-    assert!(is_open(refused.code()), "{}", shown(&refused));
+    assert!(is_open(&refused), "{}", shown(&refused));
     let unread = cluster.api_of(1).status(GRAPH).await.unwrap_err();
     assert_eq!(unread.code(), Code::Unavailable, "{}", shown(&unread));
     cluster.member(1).kill();
@@ -151,7 +126,7 @@ async fn without_a_majority_nothing_is_acknowledged_and_what_serves_goes_on() {
     for member in [3, 1] {
         cluster.member(member).start().await;
     }
-    deploy_by_any(&cluster, &[1, 3], &revision(3)).await;
+    cluster.deploy_by_any(&[1, 3], &revision(3)).await;
     until("it serves", SOON, async || {
         let body = client.get("/config").await.body;
         holds(body == settings(3), body)
@@ -225,7 +200,7 @@ async fn a_member_that_was_removed_is_asked_for_nothing_and_its_id_is_not_used_a
         holds(listed == "1\n2\n4\n", listed)
     })
     .await;
-    deploy_by_any(&cluster, &[1, 2], &revision(2)).await;
+    cluster.deploy_by_any(&[1, 2], &revision(2)).await;
     // The last two: one may go, the other not.
     ctl.done(&["member", "remove", "2", "--yes"]).await;
     let last = cluster.api().remove_member(1).await.unwrap_err();

@@ -4,17 +4,24 @@ use std::collections::BTreeSet;
 
 use std::path::Path;
 
-use cluster::command::Body;
+use std::time::SystemTime;
+
+use cluster::command::{Body, EnrolMember};
+use cluster::state::MemberId;
 use model::digest::Digest;
 use model::graph::Artifact;
 use openraft::StorageError;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::storage::{RaftLogReader as _, RaftLogStorageExt as _};
 use openraft::testing::log::{StoreBuilder, Suite};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
+use trust::{Authority, Clients, Gate, access};
 
 use super::*;
-use crate::raft::LOG_MAX_BYTES;
+use crate::credentials::Credentials;
 use crate::raft::types::{Entry, EntryPayload, LeaderId, LogId, Membership};
+use crate::raft::{Consensus, LOG_MAX_BYTES};
 
 const KINDS: [Kind; 2] = [Kind::Sled, Kind::Wal];
 
@@ -233,4 +240,132 @@ async fn a_first_start_that_ended_between_its_first_entry_and_its_first_vote_is_
         handle.propose(put(1)).await.unwrap();
         handle.shutdown().await;
     }
+}
+
+/// A member in this process, behind a socket of its own.
+struct Served {
+    handle: Handle,
+    address: String,
+    serving: JoinHandle<()>,
+    _folder: TempDir,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn served(id: u64, start: Start, authority: &Authority) -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::from_pem(&authority.to_pem()).unwrap();
+    let credentials = Credentials::open(folder.path(), authority, id, Duration::from_hours(1)).unwrap();
+    let config = config(folder.path(), Kind::Wal);
+    config.peers.identify(credentials.keyring());
+    let handle =
+        Handle::open(RaftConfig { node_id: id, start, log_max_bytes: 16 << 10, ..config }).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let server = tonic::transport::Server::builder()
+        .layer(Gate::new(access::of_member))
+        .add_service(Consensus::server(handle.clone()));
+    let incoming = trust::incoming(listener, credentials.keyring(), Clients::Optional);
+    let serving = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
+    Served { handle, address, serving, _folder: folder }
+}
+
+async fn done(handle: &Handle, body: Body) {
+    let committed = handle.propose(Command { now_ms: 1, request: None, body }).await.unwrap();
+    assert!(!matches!(committed.outcome, Outcome::Refused(_)), "{committed:?}");
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(30), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("not in time: {what}"));
+}
+
+async fn follow_all(handle: &Handle) {
+    while handle.follow_members(&handle.state()).await.unwrap() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_entries_are_gone_gets_a_snapshot_and_may_lead() {
+    let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
+    let first = served(1, Start::Init, &authority).await;
+    done(&first.handle, Body::AnnounceMember { member: MemberId(1), address: first.address.clone() }).await;
+    for number in 0..=255 {
+        first.handle.propose(put(number)).await.unwrap();
+    }
+    let purged = |handle: &Handle| handle.raft().metrics().borrow_watched().purged.is_some();
+    until("the log is replaced by a snapshot", || purged(&first.handle)).await;
+
+    let second = served(2, Start::Join, &authority).await;
+    let token = "t".to_owned();
+    let enrol = EnrolMember { token: token.clone(), key: "k".to_owned(), address: second.address.clone() };
+    done(&first.handle, Body::CreateMemberToken { digest: token, expires_ms: u64::MAX }).await;
+    done(&first.handle, Body::EnrolMember(enrol)).await;
+    follow_all(&first.handle).await;
+    until("it has the state", || second.handle.state() == first.handle.state()).await;
+    assert!(second.handle.raft().metrics().borrow_watched().snapshot.is_some(), "by a snapshot");
+
+    // What it is asked, it asks the leader.
+    second.handle.propose(put(0)).await.unwrap();
+    assert_eq!(second.handle.read().await.unwrap(), first.handle.read().await.unwrap());
+    until("the leader knows how far it is", || first.handle.is_caught_up(MemberId(2))).await;
+    done(&second.handle, Body::PromoteMember { member: MemberId(2) }).await;
+    follow_all(&first.handle).await;
+    assert_eq!(first.handle.transfer(None).await.unwrap(), 2);
+    assert!(!first.handle.is_leader());
+    until("it leads", || second.handle.is_leader()).await;
+    done(&first.handle, Body::AnnounceMember { member: MemberId(1), address: "elsewhere:1".to_owned() }).await;
+    assert_eq!(first.handle.read().await.unwrap().members[&MemberId(1)].address, "elsewhere:1");
+    // Alone, it cannot decide: half is not more than half.
+    first.handle.shutdown().await;
+    drop(first);
+    let refused = second.handle.propose(put(1)).await.unwrap_err();
+    assert!(matches!(refused, ProposeError::Unknown | ProposeError::NotLeader { .. }), "{refused}");
+    assert!(second.handle.read().await.is_err());
+    second.handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_answers_to_its_own_id_and_to_members_alone() {
+    let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
+    let first = served(1, Start::Init, &authority).await;
+    done(&first.handle, Body::AnnounceMember { member: MemberId(1), address: first.address.clone() }).await;
+    // One that the state does not name, with a certificate of the cluster.
+    let stranger = served(7, Start::Join, &authority).await;
+    let mut client = stranger.handle.peers.client(&first.address, Road::Calls).unwrap();
+    let reason = |status: tonic::Status| proto::status::reason(&status).unwrap_or_default();
+    let command = codec::encode_command(&put(1)).unwrap().0;
+    let refused = client.propose(wire::ProposeRequest { to: 1, command }).await.unwrap_err();
+    assert_eq!(reason(refused), "not_a_member");
+    let refused = client.read_index(wire::ReadIndexRequest { to: 1 }).await.unwrap_err();
+    assert_eq!(reason(refused), "not_a_member");
+    let vote = wire::VoteRequest { to: 2, ..wire::VoteRequest::default() };
+    assert_eq!(reason(client.vote(vote).await.unwrap_err()), "other_member");
+    // Nonsense stops nobody.
+    for request in [
+        wire::AppendRequest { to: 1, ..wire::AppendRequest::default() },
+        wire::AppendRequest {
+            to: 1,
+            vote: Some(wire::Ballot::default()),
+            entries: vec![b"nonsense".to_vec()],
+            ..wire::AppendRequest::default()
+        },
+    ] {
+        assert_eq!(client.append(request).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+    let head = wire::SnapshotHead { to: 1, vote: Some(wire::Ballot::default()), size: 3, sha256: Vec::new() };
+    let parts = [wire::snapshot_part::Part::Head(head), wire::snapshot_part::Part::Bytes(b"abc".to_vec())];
+    let parts = parts.map(|part| wire::SnapshotPart { part: Some(part) });
+    assert_eq!(
+        client.install(tokio_stream::iter(parts)).await.unwrap_err().code(),
+        tonic::Code::InvalidArgument
+    );
+    first.handle.propose(put(2)).await.unwrap();
 }

@@ -217,6 +217,18 @@ impl Cluster {
         number
     }
 
+    /// Starts a member of the control plane, which does not run, at another port.
+    pub async fn move_member(&mut self, number: usize) {
+        let mut claims = std::mem::take(&mut self.claims);
+        let listen = claim_address(&mut self.choices, &mut claims);
+        self.claims = claims;
+        let before = std::mem::replace(&mut self.member_addresses[number - 1], listen).to_string();
+        let member = self.member(number);
+        let listens = member.arguments.iter_mut().rev().find(|argument| **argument == before);
+        *listens.expect("it listened somewhere") = listen.to_string();
+        member.start().await;
+    }
+
     /// The API of one member of the control plane, from 1 on.
     pub fn api_of(&self, number: usize) -> Api {
         Api::new(self.member_addresses[number - 1], &self.operator())

@@ -57,6 +57,9 @@ async fn a_leader_that_stood_still_serves_nothing_old_and_acknowledges_nothing_t
                 assert!(answer.revision >= least, "round {round}: {} after {least}", answer.revision);
             }
         }
+        // It has heard of no node while it stood, and that is nobody's fault but its own.
+        let events = cluster.api_of(others[0]).events("node/n1").await.unwrap();
+        assert!(events.iter().all(|event| event.reason != "down"), "round {round}: {events:?}");
         let answer = cluster.api_of(stood).status(GRAPH).await.unwrap();
         assert!(answer.revision >= least, "round {round}: {} after {least}", answer.revision);
         // What it said of the change is what all say: done, and once.

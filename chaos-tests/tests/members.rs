@@ -207,3 +207,57 @@ async fn a_member_that_was_removed_is_asked_for_nothing_and_its_id_is_not_used_a
     assert_eq!(last.code(), Code::FailedPrecondition, "{}", shown(&last));
     cluster.api().deploy_and_wait(&revision(3)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_moves_is_found_again_whoever_leads() {
+    let mut cluster = Cluster::start_members(3, 1, &[]).await;
+    cluster.api().deploy_and_wait(&revision(0)).await;
+    for number in 1..=3 {
+        // The one that leads, and another one: neither is found where it was.
+        let leader = cluster.leader().await;
+        let moved = if number == 2 { leader % 3 + 1 } else { leader };
+        cluster.member(moved).kill();
+        let others: Vec<usize> = (1..=3).filter(|member| *member != moved).collect();
+        cluster.deploy_by_any(&others, &revision(number)).await;
+        cluster.move_member(moved).await;
+        let api = cluster.api_of(moved);
+        until("it has what it missed", SOON, async || match api.status(GRAPH).await {
+            Ok(status) => holds(status.revision == number as u64 + 1, status.revision.to_string()),
+            Err(status) => Err(shown(&status)),
+        })
+        .await;
+        // Without one of the others, it is needed.
+        let spare = others[0];
+        cluster.member(spare).kill();
+        let left: Vec<usize> = (1..=3).filter(|member| *member != spare).collect();
+        cluster.deploy_by_any(&left, &revision(number)).await;
+        cluster.member(spare).start().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_never_had_a_log_waits_for_the_others_and_makes_no_cluster_of_its_own() {
+    let mut cluster = Cluster::start_members(1, 1, &[]).await;
+    cluster.api().deploy_and_wait(&revision(1)).await;
+    let second = cluster.add_member();
+    let token = cluster.member_token().await;
+    cluster.member(second).give_token(&token);
+    // It joins, and the one that would bring it the log is gone before it can.
+    cluster.member(second).spawn();
+    let file = cluster.member(second).data_dir.join("member.json");
+    until("it has joined", SOON, async || holds(file.exists(), "no file")).await;
+    cluster.member(1).kill();
+    for _ in 0..2 {
+        cluster.member(second).kill();
+        cluster.member(second).start().await;
+        let refused = cluster.api_of(second).deploy(&revision(7)).await.unwrap_err();
+        assert!(is_open(&refused), "{}", shown(&refused));
+    }
+    cluster.member(1).start().await;
+    let api = cluster.api_of(second);
+    until("it has the log", SOON, async || match api.status(GRAPH).await {
+        Ok(status) => holds(status.revision == 1, status.revision.to_string()),
+        Err(status) => Err(shown(&status)),
+    })
+    .await;
+}

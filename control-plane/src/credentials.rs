@@ -123,6 +123,11 @@ pub fn found(data_dir: &Path) -> Result<Authority, CredentialsError> {
     Ok(authority)
 }
 
+/// Whether there is the authority of a cluster.
+pub fn is_founded(data_dir: &Path) -> bool {
+    data_dir.join(AUTHORITY_FILE).exists()
+}
+
 /// The authority of a cluster that this member has joined, and of whose state it may know nothing yet.
 pub fn joined(data_dir: &Path) -> Result<Authority, CredentialsError> {
     let path = data_dir.join(AUTHORITY_FILE);

@@ -11,6 +11,7 @@ use proto::weft::member::v1::members_client::MembersClient;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 use trust::authority::AuthorityError;
@@ -21,8 +22,10 @@ use zeroize::Zeroizing;
 use crate::config::{Config, member_address};
 use crate::credentials::{self, CredentialsError};
 use crate::durable;
-use crate::raft::Start;
+use crate::raft::{Handle, Start};
 
+/// Where the log is.
+const LOG_FOLDER: &str = "raft";
 /// Which member this is: there once it has joined.
 const MEMBER_FILE: &str = "member.json";
 /// What shows that a join that is repeated is of the same member: kept until it has an answer.
@@ -59,6 +62,15 @@ pub enum NotJoined {
         /// What is wrong with it.
         source: JoinTokenError,
     },
+    /// Its log is gone.
+    #[error(
+        "{} has the authority of a cluster and no log: it was lost. Let this machine join anew with an empty data \
+         directory, or restore a backup", .path.display()
+    )]
+    LogLost {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// Nobody could reach it.
     #[error("others must reach a member that joins: give it --advertise host:port, or a port to listen on")]
     Address,
@@ -92,7 +104,12 @@ pub async fn member(config: &Config) -> Result<(MemberId, Start), NotJoined> {
         return Ok((member, if has_begun { Start::Again } else { Start::Join }));
     }
     let Some(path) = &config.join_token_file else {
-        return Ok((FIRST_MEMBER, if config.init { Start::Init } else { Start::Again }));
+        let is_new = config.init && !credentials::is_founded(folder);
+        // The authority is made after the log: without that, it was lost, and its member must not vote again.
+        if config.init && !is_new && !folder.join(LOG_FOLDER).exists() {
+            return Err(NotJoined::LogLost { path: folder.clone() });
+        }
+        return Ok((FIRST_MEMBER, if is_new { Start::Init } else { Start::Again }));
     };
     let text = std::fs::read_to_string(path).map(Zeroizing::new);
     let text = text.map_err(|source| NotJoined::File { path: path.clone(), source })?;
@@ -107,8 +124,23 @@ pub async fn member(config: &Config) -> Result<(MemberId, Start), NotJoined> {
     Ok((member, Start::Join))
 }
 
-/// Notes that the member has a log, which is never empty again.
-pub fn begun(data_dir: &Path, member: MemberId) -> Result<(), NotJoined> {
+/// Notes that the member has a log, which is never empty again, once it has.
+pub async fn note_begun(raft: Handle, data_dir: PathBuf, member: MemberId, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => return,
+        () = raft.has_log() => {}
+    }
+    if let Err(error) = begun(&data_dir, member) {
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "it was not noted that this member has begun"
+        );
+    }
+    // A loop that ends is one that is lost.
+    stop.cancelled().await;
+}
+
+fn begun(data_dir: &Path, member: MemberId) -> Result<(), NotJoined> {
     if member == FIRST_MEMBER { Ok(()) } else { write(data_dir, member, true) }
 }
 

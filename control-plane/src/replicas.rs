@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 use trust::{Expect, Keyring, connector};
 
 use crate::artifacts::{ArtifactError, ArtifactStore};
-use crate::raft::Handle;
+use crate::raft::{Handle, ReadError};
 
 /// How long other members may take to store an artifact: 64 MiB over a slow road.
 const SPREAD_PATIENCE: Duration = Duration::from_mins(2);
@@ -28,8 +28,9 @@ const SPREAD_PATIENCE: Duration = Duration::from_mins(2);
 const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a member may take to take a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
-/// How often what is missing is looked for again, where a fetch failed.
+/// The wait before what is missing is looked for again, where a fetch failed, and the longest.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const LOOK_AGAIN_MOST: Duration = Duration::from_mins(1);
 
 /// The artifacts of all members; a cheap handle.
 #[derive(Debug, Clone)]
@@ -61,6 +62,12 @@ pub enum ReplicaError {
         /// What the last one said.
         why: String,
     },
+    /// This member was taken out: what it has is lost soon.
+    #[error("this member is none of the cluster's any more")]
+    NoMember,
+    /// It is not known who the members are.
+    #[error("{0}")]
+    Read(#[from] ReadError),
     /// This member's disk.
     #[error("{0}")]
     Store(#[from] ArtifactError),
@@ -94,14 +101,19 @@ impl Replicas {
 
     /// Returns once more than half of the members that vote have these bytes, which this member has.
     pub async fn spread(&self, artifact: Artifact) -> Result<(), ReplicaError> {
-        let state = self.raft.state();
+        // Of an older one, members may be counted that are gone.
+        let state = self.raft.read().await?;
         let voters = state.members.iter().filter(|(_, record)| record.is_voter);
         let (mine, others): (Vec<_>, Vec<_>) = voters.partition(|(member, _)| **member == self.me());
         let (mut have, voters) = (mine.len(), mine.len() + others.len());
         let source = state.members.get(&self.me()).map(|record| record.address.clone());
         let is_enough = |have: usize| have * 2 > voters;
-        // Before there are records of members, this one is alone.
-        let Some(source) = source.filter(|_| voters > 0) else { return Ok(()) };
+        let source = match source {
+            Some(source) => source,
+            // Before there are records of members, this one is alone.
+            None if state.members.is_empty() => return Ok(()),
+            None => return Err(ReplicaError::NoMember),
+        };
         let mut asked: FuturesUnordered<_> = others
             .into_iter()
             .map(|(_, record)| self.ask_to_hold(record.address.clone(), artifact, source.clone()))
@@ -183,29 +195,38 @@ impl Replicas {
     pub async fn keep(self, stop: CancellationToken) {
         let mut states = self.raft.changes();
         let mut seen = Arc::new(State::default());
+        let mut missing: Vec<Artifact> = Vec::new();
+        let mut pause = LOOK_AGAIN;
         loop {
             let state = states.borrow_and_update().clone();
-            let added = state.artifacts_beyond(&seen);
-            let mut is_whole = true;
-            for artifact in added {
+            missing.extend(state.artifacts_beyond(&seen));
+            seen = state;
+            for artifact in std::mem::take(&mut missing) {
                 let held = tokio::select! {
                     () = stop.cancelled() => return,
                     held = self.hold(artifact, None) => held,
                 };
                 if let Err(error) = held {
                     tracing::warn!(%error, "an artifact is not here yet");
-                    is_whole = false;
+                    missing.push(artifact);
                 }
             }
-            if is_whole {
-                seen = state;
-            }
+            pause = if missing.is_empty() { LOOK_AGAIN } else { (pause * 2).min(LOOK_AGAIN_MOST) };
             tokio::select! {
                 () = stop.cancelled() => return,
-                changed = states.changed(), if is_whole => if changed.is_err() { return },
-                () = tokio::time::sleep(LOOK_AGAIN), if !is_whole => {}
+                changed = states.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(pause), if !missing.is_empty() => {}
             }
         }
+    }
+
+    /// Returns once this member has those of these that the log says are stored.
+    pub async fn hold_all(&self, digests: impl Iterator<Item = Digest>) -> Result<(), ReplicaError> {
+        let state = self.raft.state();
+        for artifact in digests.filter_map(|digest| state.artifacts.get(&digest)) {
+            self.hold(*artifact, None).await?;
+        }
+        Ok(())
     }
 }
 

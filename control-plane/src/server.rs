@@ -120,7 +120,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         log_max_bytes: raft::LOG_MAX_BYTES,
     })
     .await?;
-    joining::begun(&config.data_dir, member)?;
     let ready = config.data_dir.join("ready.json");
     forget_ready(&ready)?;
     let authority = initialise(&raft, &config.data_dir).await?;
@@ -135,6 +134,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let mut loops = leader::start(&stop, &raft, &relinker, &liveness);
     loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));
     loops.spawn(replicas.clone().keep(stop.clone()));
+    loops.spawn(joining::note_begun(raft.clone(), config.data_dir.clone(), member, stop.clone()));
     let (route_sender, routes) = watch::channel(None);
     loops.spawn(routing::follow(raft.changes(), route_sender, stop.clone()));
     let context = Context {

@@ -13,6 +13,7 @@ use proto::convert::{parse, required};
 use proto::status::refuse;
 use proto::weft::artifact::v1 as wire;
 use tonic::{Code, Request, Response, Status, Streaming};
+use trust::{Role, gate};
 
 use super::mutation::{blocking, propose};
 use super::{Answers, Context, refusal, transport_errors, until_stopped};
@@ -115,10 +116,13 @@ impl wire::artifacts_server::Artifacts for Artifacts {
     type GetStream = Answers<wire::GetResponse>;
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
+        // A member that misses it asks all others itself: they must not ask it in turn.
+        let is_member = gate::caller(&request, Role::Member).is_ok();
         let request = request.into_inner();
         let digest: Digest = parse("digest", &request.digest)?;
         // The log may say that it is stored before this member has it.
         if let Some(artifact) = self.context.raft.state().artifacts.get(&digest).copied()
+            && !is_member
             && let Err(error) = self.context.replicas.hold(artifact, None).await
         {
             tracing::warn!(%error, "an artifact was asked for that is not here");

@@ -58,6 +58,8 @@ impl Graphs {
         manifest: String,
         artifacts: BTreeMap<String, Artifact>,
     ) -> Result<Planned, Status> {
+        let held = self.context.replicas.hold_all(artifacts.values().map(|artifact| artifact.digest)).await;
+        held.map_err(|error| refusal::replica(&error))?;
         let linker = self.context.linker.clone();
         let plan = move || {
             let checked = linker

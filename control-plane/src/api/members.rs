@@ -175,7 +175,8 @@ impl wire::members_server::Members for Members {
             let removed = propose(&self.context, Some(tag), Body::RemoveMember { member }).await?;
             removed.map_err(|refused| refusal::outcome(&refused))?;
         }
-        let is_gone = |membership: &Membership| !membership.members.contains_key(&member.0);
+        let is_gone =
+            |membership: &Membership| !membership.is_joint && !membership.members.contains_key(&member.0);
         self.in_force(is_gone, format!("that member {member} goes")).await?;
         Ok(Response::new(wire::RemoveResponse {}))
     }

@@ -41,6 +41,8 @@ impl Policies {
     }
 
     async fn check(&self, manifest: &str, artifacts: BTreeMap<String, Artifact>) -> Result<PolicySpec, Status> {
+        let held = self.context.replicas.hold_all(artifacts.values().map(|artifact| artifact.digest)).await;
+        held.map_err(|error| refusal::replica(&error))?;
         let (linker, manifest) = (self.context.linker.clone(), manifest.to_owned());
         let checked = self.context.checks.run(move || linker.check_policy(&manifest, &artifacts)).await?;
         checked.map(|checked| checked.spec).map_err(|refused| refusal::manifest(&refused))

@@ -69,6 +69,8 @@ pub(super) fn replica(error: &ReplicaError) -> Status {
         ReplicaError::Store(error) => artifact(error),
         ReplicaError::TooFew { .. } => refuse(Code::Unavailable, "no_quorum", error.to_string()),
         ReplicaError::NoSource { .. } => refuse(Code::Unavailable, "artifact_not_here", error.to_string()),
+        ReplicaError::NoMember => refuse(Code::FailedPrecondition, "not_a_member", error.to_string()),
+        ReplicaError::Read(error) => read(error),
         ReplicaError::Lost => refuse(Code::Internal, "disk", error.to_string()),
     }
 }

@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::now_ms;
 use crate::raft::Handle;
 
+/// How long agents may take to leave a leader that is gone and to find the new one: five seconds until they miss its
+/// signs of life, and some for their tries.
+const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often deadlines are looked at.
 const CHECK_EVERY: Duration = Duration::from_millis(200);
 
@@ -46,34 +49,44 @@ impl Liveness {
     }
 
     /// Proposes that silent nodes are down, whenever this member leads, until `stop`. Every node has a full timeout from
-    /// when it began to lead.
+    /// when it began to lead, and before that the time to find it, if another one may have led.
     pub async fn run(self, stop: CancellationToken, raft: Handle) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = raft.leads() => {}
             }
-            let start = Instant::now();
-            while raft.is_leader() {
+            let others = raft.state().members.len() > 1;
+            let grace = if others { TAKE_OVER_PATIENCE } else { Duration::ZERO };
+            let (start, term) = (Instant::now() + grace, raft.term());
+            while raft.is_leader() && raft.term() == term {
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(CHECK_EVERY) => {}
                 }
-                self.look(&raft, start).await;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.look(&raft, start, term) => {}
+                }
             }
         }
     }
 
-    async fn look(&self, raft: &Handle, start: Instant) {
+    async fn look(&self, raft: &Handle, start: Instant, term: u64) {
         let state = raft.state();
         for (name, node) in &state.nodes {
             let silent = self.silent_for(name, start);
             if node.state != NodeState::Ready || silent < self.timeout {
                 continue;
             }
+            // Whoever leads meanwhile has heard of others.
+            if !raft.is_leader() || raft.term() != term {
+                return;
+            }
             let why = format!("its agent was not heard of for {} ms", silent.as_millis());
             let body = Body::SetNodeState { node: name.clone(), state: NodeState::Down, why };
-            if let Err(error) = raft.propose(Command { now_ms: now_ms(), request: None, body }).await {
+            if let Err(error) = raft.propose_as_leader(Command { now_ms: now_ms(), request: None, body }).await
+            {
                 tracing::warn!(%error, node = %name, "a lost node was not recorded yet");
             }
         }

@@ -62,7 +62,11 @@ where
         }
         while raft.is_leader() {
             let state = states.borrow_and_update().clone();
-            pass(state).await;
+            // What a pass has not done, the next one does.
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = pass(state) => {}
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = raft.follows() => {}

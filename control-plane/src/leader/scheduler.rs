@@ -14,7 +14,7 @@ pub(super) async fn pass(raft: &Handle, state: &State) {
     let places = cluster::schedule(state);
     for part in places.chunks(PLACES_MAX) {
         let command = Command { now_ms: now_ms(), request: None, body: Body::Place(part.to_vec()) };
-        if let Err(error) = raft.propose(command).await {
+        if let Err(error) = raft.propose_as_leader(command).await {
             tracing::warn!(%error, "placements were not committed");
             return;
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cluster::state::{FIRST_MEMBER, MemberId};
 use cluster::{Command, Outcome, State};
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use super::codec::{self, CommandError};
 use super::compaction;
 use super::disk::{self, DiskError, Kind, Write};
+use super::leadership;
 use super::log_store::LogStore;
 use super::peers::{Peers, Road, Roads};
 use super::state_machine::StateMachine;
@@ -162,8 +164,10 @@ pub struct Handle {
     id: u64,
     raft: Raft<TypeConfig, StateMachine>,
     states: watch::Receiver<Arc<State>>,
+    /// Whether this member leads a quorum.
+    is_leading: watch::Receiver<bool>,
     peers: Peers,
-    compaction: Arc<JoinHandle<()>>,
+    tasks: Arc<[JoinHandle<()>; 2]>,
 }
 
 impl Handle {
@@ -183,7 +187,8 @@ impl Handle {
         let raft =
             Raft::new(id, settings, roads, log.clone(), machine).await.map_err(|error| failed(&error))?;
         let is_initialised = raft.is_initialized().await.map_err(|error| failed(&error))?;
-        if !is_initialised && config.start != Start::Join {
+        // Nobody but the first member ever was alone: whoever joined waits for those that it has joined.
+        if !is_initialised && MemberId(id) == FIRST_MEMBER {
             if config.start != Start::Init && is_new {
                 return Err(OpenError::Uninitialised { path: config.data_dir });
             }
@@ -191,10 +196,14 @@ impl Handle {
             raft.initialize(members).await.map_err(|error| failed(&error))?;
         }
         let compaction = tokio::spawn(compaction::run(raft.clone(), log, config.log_max_bytes));
-        let handle = Self { id, raft, states, peers: config.peers, compaction: Arc::new(compaction) };
+        let (leading, is_leading) = watch::channel(false);
+        let leadership =
+            tokio::spawn(leadership::follow(raft.clone(), states.clone(), config.peers.clone(), leading));
+        let tasks = Arc::new([compaction, leadership]);
+        let handle = Self { id, raft, states, is_leading, peers: config.peers, tasks };
         if handle.is_alone().await? {
-            let wait = handle.raft.wait(Some(START_PATIENCE));
-            wait.current_leader(id, "start").await.map_err(|error| failed(&error))?;
+            let leads = tokio::time::timeout(START_PATIENCE, handle.leads()).await;
+            leads.map_err(|_| failed(&"it does not lead, and nobody else could"))?;
             handle.read().await.map_err(|error| failed(&error))?;
         }
         Ok(handle)
@@ -217,21 +226,48 @@ impl Handle {
         alone.await.map_err(|error| OpenError::Start(error.to_string()))
     }
 
-    /// Whether this member leads, as far as it knows.
+    /// Whether this member leads, and a quorum has said so lately.
     pub fn is_leader(&self) -> bool {
-        self.raft.is_leader()
+        self.raft.is_leader() && *self.is_leading.borrow()
     }
 
     /// Resolves when this member does not lead.
     pub async fn follows(&self) {
-        // It ends by itself only with consensus, which leads nobody.
-        let _ = self.raft.wait(None).metrics(|metrics| !metrics.state.is_leader(), "another leader").await;
+        // The other end lives as long as consensus does, which leads nobody after that.
+        let _ = self.is_leading.clone().wait_for(|leads| !leads).await;
     }
 
     /// Resolves when this member leads.
     pub async fn leads(&self) {
-        if self.raft.wait(None).metrics(|metrics| metrics.state.is_leader(), "to lead").await.is_err() {
+        if self.is_leading.clone().wait_for(|leads| *leads).await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// Resolves once this member has anything of the log.
+    pub async fn has_log(&self) {
+        let wait = self.raft.wait(None);
+        if wait.metrics(|metrics| metrics.last_log_index.is_some(), "a log").await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// The term of the log, as this member knows it.
+    pub fn term(&self) -> u64 {
+        self.membership().term
+    }
+
+    /// Proposes a command if this member leads, and asks nobody else: what the leader decides by what it alone has seen
+    /// is no business of another one's.
+    pub async fn propose_as_leader(&self, command: Command) -> Result<Committed, ProposeError> {
+        let tried = tokio::time::timeout(PATIENCE, self.propose_here(fitting(&command)?)).await;
+        match tried.map_err(|_| ProposeError::Unknown)? {
+            Tried::Done(committed) => Ok(committed),
+            Tried::NotDone { leader } => {
+                Err(ProposeError::NotLeader { leader: leader.map(|(_, address)| address) })
+            }
+            Tried::Lost => Err(ProposeError::Unknown),
+            Tried::Stopped(why) => Err(ProposeError::Stopped(why)),
         }
     }
 
@@ -259,12 +295,32 @@ impl Handle {
     }
 
     async fn propose_once(&self, payload: Payload) -> Tried {
-        match self.propose_here(payload.clone()).await {
-            Tried::NotDone { leader: Some((leader, address)) } if leader != self.id => {
-                self.propose_there(leader, address, payload).await
+        let leader = match self.propose_here(payload.clone()).await {
+            Tried::NotDone { leader } => leader.filter(|(leader, _)| *leader != self.id),
+            tried => return tried,
+        };
+        if let Some((leader, address)) = leader {
+            match self.propose_there(leader, self.peers.address(leader, address), payload.clone()).await {
+                Tried::NotDone { .. } => {}
+                tried => return tried,
             }
-            tried => tried,
         }
+        // Whoever leads now may not have found this member yet, as after it has moved: somebody else may lead, and
+        // whoever does not refuses.
+        for (member, address) in self.others() {
+            match self.propose_there(member, address, payload.clone()).await {
+                Tried::NotDone { .. } => {}
+                tried => return tried,
+            }
+        }
+        Tried::NotDone { leader: None }
+    }
+
+    /// The other members, and where they are.
+    fn others(&self) -> Vec<(u64, String)> {
+        let state = self.state();
+        let others = state.members.iter().filter(|(member, _)| member.0 != self.id);
+        others.map(|(member, record)| (member.0, record.address.clone())).collect()
     }
 
     /// Proposes a command if this member leads.
@@ -327,15 +383,29 @@ impl Handle {
             Err(error) => return Err(error.to_string()),
         };
         let leader = forward.leader_id.zip(forward.leader_node).filter(|(leader, _)| *leader != self.id);
-        let (to, node) = leader.ok_or_else(|| "there is no leader".to_owned())?;
-        let client = self.peers.client(&node.addr, Road::Calls);
+        let leader = leader.map(|(leader, node)| (leader, self.peers.address(leader, node.addr)));
+        let mut why = "there is no leader".to_owned();
+        // As for proposals.
+        for (member, address) in leader.into_iter().chain(self.others()) {
+            match self.read_index(member, &address).await {
+                Ok(index) => {
+                    let wait = self.raft.wait(Some(READ_PATIENCE));
+                    let applied = wait.applied_index_at_least(Some(index), "read").await;
+                    return applied.map(drop).map_err(|error| error.to_string());
+                }
+                Err(said) => why = format!("{address}: {said}"),
+            }
+        }
+        Err(why)
+    }
+
+    /// What has to be applied before a read, as a member says that leads.
+    async fn read_index(&self, to: u64, address: &str) -> Result<u64, String> {
+        let client = self.peers.client(address, Road::Calls);
         let mut client = client.ok_or_else(|| "this member does not know who it is yet".to_owned())?;
         let answer = client.read_index(wire::ReadIndexRequest { to }).await;
-        let answer = answer.map_err(|status| format!("the leader at {}: {}", node.addr, deepest(&status)))?;
-        let read = answer.into_inner().read.ok_or_else(|| "the leader said nothing".to_owned())?;
-        let applied =
-            self.raft.wait(Some(READ_PATIENCE)).applied_index_at_least(Some(read.index), "read").await;
-        applied.map(drop).map_err(|error| error.to_string())
+        let answer = answer.map_err(|status| deepest(&status))?;
+        answer.into_inner().read.map(|read| read.index).ok_or_else(|| "it said nothing".to_owned())
     }
 
     /// The latest applied state; it may lag behind what others have seen.
@@ -361,7 +431,7 @@ impl Handle {
 
     /// Stops the member after what is under way.
     pub async fn shutdown(&self) {
-        self.compaction.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         if let Err(error) = self.raft.shutdown().await {
             tracing::warn!(%error, "consensus did not stop in order");
         }

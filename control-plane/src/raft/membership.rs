@@ -38,6 +38,8 @@ pub struct Membership {
     pub term: u64,
     /// The last place of this member's log.
     pub last: u64,
+    /// Whether it is between two memberships, and a quorum of both is needed.
+    pub is_joint: bool,
 }
 
 /// Why a change was not made.
@@ -90,6 +92,7 @@ impl Handle {
             leader: metrics.current_leader,
             term: metrics.current_term,
             last: metrics.last_log_index.unwrap_or_default(),
+            is_joint: config.get_joint_config().len() > 1,
         }
     }
 
@@ -121,6 +124,10 @@ impl Handle {
         let metrics = self.raft().metrics();
         let config = metrics.borrow_watched().membership_config.clone();
         let config = config.membership();
+        if config.get_joint_config().len() > 1 {
+            // A change that its leader did not finish: as it was meant, without another.
+            return Some(ChangeMembers::AddVoterIds(BTreeSet::new()));
+        }
         let voters: BTreeSet<u64> = config.voter_ids().collect();
         let known: BTreeMap<u64, BasicNode> = config.nodes().map(|(id, node)| (*id, node.clone())).collect();
         let node = |record: &MemberRecord| BasicNode { addr: record.address.clone() };

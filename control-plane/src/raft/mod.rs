@@ -6,6 +6,7 @@ mod codec;
 mod compaction;
 pub mod disk;
 mod handle;
+mod leadership;
 mod log_store;
 mod membership;
 mod peers;

@@ -32,6 +32,8 @@ const APPEND_MAX_BYTES: usize = 2 << 20;
 pub const MESSAGE_MAX_BYTES: usize = 8 << 20;
 /// Bytes of a part of a snapshot.
 const PART_BYTES: usize = 256 << 10;
+/// How long a message of entries may take until they are on the other member's disk.
+const APPEND_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a snapshot may take: 4 GiB over a slow road.
 const SNAPSHOT_PATIENCE: Duration = Duration::from_mins(30);
 /// A member that does not take a connection for so long is as good as gone.
@@ -46,6 +48,8 @@ pub struct Peers {
     /// Unknown until this member knows who it is.
     keyring: Arc<OnceLock<Keyring>>,
     channels: Arc<Mutex<BTreeMap<(String, Road), Channel>>>,
+    /// Where members are, as is known last: consensus keeps its way to a member when that has moved.
+    addresses: Arc<Mutex<BTreeMap<u64, String>>>,
 }
 
 /// What goes over a connection: heartbeats have one of their own, so that nothing large delays them.
@@ -64,6 +68,18 @@ impl Peers {
     pub fn identify(&self, keyring: Keyring) {
         // The same each time: a member is one for as long as it runs.
         let _ = self.keyring.set(keyring);
+    }
+
+    /// Keeps where members are.
+    pub fn learn(&self, members: impl Iterator<Item = (u64, String)>) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.extend(members);
+    }
+
+    /// Where a member is, if nothing better is known than `address`.
+    pub fn address(&self, member: u64, address: String) -> String {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(&member).cloned().unwrap_or(address)
     }
 
     /// A client of the member at an address; none as long as this member does not know who it is.
@@ -134,7 +150,8 @@ impl Peer {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let client = self.peers.client(&self.address, road);
+        let address = self.peers.address(self.id, self.address.clone());
+        let client = self.peers.client(&address, road);
         let client = client.ok_or_else(|| self.unreachable("this member does not know who it is yet"))?;
         match tokio::time::timeout(patience, call(client)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -172,7 +189,11 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let road = if rpc.entries.is_empty() { Road::Beats } else { Road::Entries };
+        // Consensus gives both the time of a heartbeat, in which a large message does not come over a slow road.
+        let (road, patience) = match rpc.entries.is_empty() {
+            true => (Road::Beats, option.hard_ttl()),
+            false => (Road::Entries, APPEND_PATIENCE),
+        };
         let (entries, left_off) = fitting(&rpc.entries);
         let request = proto_wire::AppendRequest {
             to: self.id,
@@ -181,8 +202,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             entries,
             committed: rpc.leader_commit.as_ref().map(wire::log_id_to_wire),
         };
-        let appended = self
-            .call(road, RPCTypes::AppendEntries, option.hard_ttl(), |mut client| async move {
+        let appended =
+            self.call(road, RPCTypes::AppendEntries, patience, |mut client| async move {
                 client.append(request).await
             })
             .await?;

@@ -56,9 +56,25 @@ impl Consensus {
         if id.is_some_and(|id| state.members.contains_key(&id)) {
             return Ok(());
         }
-        let message = format!("member {caller} is none of this cluster's");
-        Err(refuse(Code::PermissionDenied, "not_a_member", message))
+        Err(not_a_member(caller.as_str()))
     }
+
+    /// Refuses members that are known to have been taken out: those that are not known at all may be newer than what
+    /// this one knows.
+    fn is_not_removed<T>(&self, request: &Request<T>) -> Result<(), Status> {
+        let caller = gate::caller(request, Role::Member)?;
+        let id: u64 = caller.as_str().parse().map_err(|_| not_a_member(caller.as_str()))?;
+        let state = self.handle.state();
+        let is_known = id <= state.last_member && !state.members.is_empty();
+        if is_known && !state.members.contains_key(&MemberId(id)) {
+            return Err(not_a_member(caller.as_str()));
+        }
+        Ok(())
+    }
+}
+
+fn not_a_member(caller: &str) -> Status {
+    refuse(Code::PermissionDenied, "not_a_member", format!("member {caller} is none of this cluster's"))
 }
 
 fn stopped(error: impl std::fmt::Display) -> Status {
@@ -71,6 +87,7 @@ impl Served for Consensus {
         &self,
         request: Request<proto_wire::AppendRequest>,
     ) -> Result<Response<proto_wire::AppendResponse>, Status> {
+        self.is_not_removed(&request)?;
         let request = request.into_inner();
         self.is_for_me(request.to)?;
         let rpc = AppendEntriesRequest {
@@ -87,6 +104,7 @@ impl Served for Consensus {
         &self,
         request: Request<proto_wire::VoteRequest>,
     ) -> Result<Response<proto_wire::VoteResponse>, Status> {
+        self.is_not_removed(&request)?;
         let request = request.into_inner();
         self.is_for_me(request.to)?;
         let rpc = wire::vote_request_from_wire(&request)?;
@@ -100,6 +118,7 @@ impl Served for Consensus {
         request: Request<Streaming<proto_wire::SnapshotPart>>,
     ) -> Result<Response<proto_wire::SnapshotResponse>, Status> {
         use proto_wire::snapshot_part::Part;
+        self.is_not_removed(&request)?;
         let mut parts = request.into_inner();
         let first = parts.message().await?.and_then(|part| part.part);
         let Some(Part::Head(head)) = first else { return Err(DecodeError::missing("head").into()) };
@@ -131,6 +150,7 @@ impl Served for Consensus {
         &self,
         request: Request<proto_wire::LeadRequest>,
     ) -> Result<Response<proto_wire::LeadResponse>, Status> {
+        self.is_not_removed(&request)?;
         let request = request.into_inner();
         self.is_for_me(request.to)?;
         let from = wire::vote_from_wire("from", request.from)?;

@@ -58,7 +58,15 @@ async fn any_member_is_asked_and_all_say_the_same() {
     assert_eq!(listed.matches("voter").count(), 3, "{listed}");
     let other = if leader == 3 { 2 } else { 3 };
     ctl.done(&["member", "transfer", &other.to_string()]).await;
-    assert_eq!(cluster.leader().await, other);
+    until("all know who leads", SOON, async || {
+        let mut known = Vec::new();
+        for member in 1..=3 {
+            known.push(cluster.api_of(member).members().await.map(|answer| answer.leader));
+        }
+        let all = known.iter().all(|leader| leader.as_ref().is_ok_and(|leader| *leader == other as u64));
+        holds(all, format!("{known:?}"))
+    })
+    .await;
     // A planned stop of who leads hands over at once.
     cluster.member(other).terminate();
     assert!(cluster.member(other).end_within(SOON).await.success());

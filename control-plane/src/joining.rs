@@ -88,9 +88,6 @@ pub enum NotJoined {
     /// The answer.
     #[error("the cluster's answer is no authority")]
     Answer(#[source] AuthorityError),
-    /// A key.
-    #[error("the system gives no randomness")]
-    Randomness,
     /// What is kept.
     #[error("the cluster's authority cannot be kept")]
     Keep(#[from] CredentialsError),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cluster::command::Body;
-use cluster::state::MemberId;
+use cluster::state::{FIRST_MEMBER, MemberId};
 use cluster::{Command, Outcome, State};
 use proto::weft::artifact::v1::artifacts_server::ArtifactsServer;
 use proto::weft::event::v1::events_server::EventsServer;
@@ -106,7 +106,12 @@ pub enum ServerError {
 
 /// Runs the control plane until `shutdown` resolves.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-    let (member, start) = joining::member(&config).await?;
+    tokio::pin!(shutdown);
+    // Whoever joins waits for members that may be away for long.
+    let (member, start) = tokio::select! {
+        member = joining::member(&config) => member?,
+        () = &mut shutdown => return Ok(()),
+    };
     let peers = raft::Peers::default();
     let raft = Handle::open(RaftConfig {
         data_dir: config.data_dir.clone(),
@@ -154,12 +159,18 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let listen = |source| ServerError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let advertised = joining::address(&config, address.port())?;
-    // Who leads has nobody to wait for, and is known before anybody can ask.
-    if raft.is_leader() && !is_announced(&raft.state(), member, &advertised) {
-        say_address(&raft, member, &advertised).await;
+    let advertised = match joining::address(&config, address.port()) {
+        // Alone it works without: others cannot join before they are told.
+        Err(NotJoined::Address) if member == FIRST_MEMBER => None,
+        advertised => Some(advertised?),
+    };
+    if let Some(advertised) = advertised {
+        // Who leads has nobody to wait for, and is known before anybody can ask.
+        if raft.is_leader() && !is_announced(&raft.state(), member, &advertised) {
+            say_address(&raft, member, &advertised).await;
+        }
+        loops.spawn(announce(raft.clone(), member, advertised, stop.clone()));
     }
-    loops.spawn(announce(raft.clone(), member, advertised, stop.clone()));
     write_ready(&ready, address)?;
     tracing::info!(%address, "the control plane is ready");
     let failed = async {

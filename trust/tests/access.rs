@@ -49,14 +49,27 @@ fn roles_may_call_what_they_need_and_nothing_else() {
     };
     let set = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<BTreeSet<_>>();
     let (health, join) = ("/grpc.health.v1.Health/Check", "/weft.trust.v1.Enrolment/Join");
-    assert_eq!(allowed(of_member, None), set(&[health, join]));
-    assert_eq!(allowed(of_member, Some(Role::Member)), set(&[health, join]));
+    let join_as_member = "/weft.member.v1.Members/Join";
+    let (hold, artifacts) = ("/weft.artifact.v1.Artifacts/Hold", "/weft.artifact.v1.Artifacts/Get");
+    let anyone = set(&[health, join, join_as_member]);
+    assert_eq!(allowed(of_member, None), anyone);
+    let consensus = ["Append", "Install", "Lead", "Propose", "ReadIndex", "Vote"];
+    let consensus = consensus.map(|method| format!("/weft.member.v1.Consensus/{method}"));
+    let mut of_members = anyone.clone();
+    of_members.extend([hold, artifacts].map(str::to_owned));
+    of_members.extend(consensus.clone());
+    assert_eq!(allowed(of_member, Some(Role::Member)), of_members);
     let renew = "/weft.trust.v1.Enrolment/Renew";
-    let (session, artifacts) = ("/weft.node.v1.Nodes/Session", "/weft.artifact.v1.Artifacts/Get");
-    assert_eq!(allowed(of_member, Some(Role::Node)), set(&[health, join, renew, session, artifacts]));
+    let session = "/weft.node.v1.Nodes/Session";
+    let mut of_a_node = anyone.clone();
+    of_a_node.extend([renew, session, artifacts].map(str::to_owned));
+    assert_eq!(allowed(of_member, Some(Role::Node)), of_a_node);
     let operator = allowed(of_member, Some(Role::Operator));
-    assert_eq!(operator.len(), OF_MEMBERS.len() - 2, "all but the two that act for one node");
-    assert!(!operator.contains(renew) && !operator.contains(session));
+    // All but what acts for one node, or is between members.
+    let mut others = set(&[renew, session, hold]);
+    others.extend(consensus);
+    let all: BTreeSet<String> = OF_MEMBERS.iter().map(|(path, _)| (*path).to_owned()).collect();
+    assert_eq!(operator, all.difference(&others).cloned().collect());
 
     assert_eq!(allowed(of_node, None), set(&[]));
     assert_eq!(allowed(of_node, Some(Role::Operator)), set(&[]));

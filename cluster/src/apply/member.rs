@@ -44,7 +44,8 @@ pub(super) fn enrol(state: &mut State, enrol: &EnrolMember) -> Result<Outcome, R
     }
     // The first one has not said yet where others reach it.
     if state.members.is_empty() {
-        return Err(Refusal::NotFound { what: "member that could let another one in".to_owned() });
+        let what = "member that another one could reach: start the first one with --advertise host:port";
+        return Err(Refusal::NotFound { what: what.to_owned() });
     }
     if state.members.len() >= MEMBERS_MAX {
         return Err(Refusal::Exhausted { what: "members".to_owned(), bound: MEMBERS_MAX as u64 });

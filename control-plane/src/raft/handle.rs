@@ -239,8 +239,14 @@ impl Handle {
 
     /// Resolves when this member leads.
     pub async fn leads(&self) {
-        if self.is_leading.clone().wait_for(|leads| *leads).await.is_err() {
-            std::future::pending::<()>().await;
+        while !self.is_leader() {
+            if self.is_leading.clone().wait_for(|leads| *leads).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            // What is followed lags a little behind what consensus says.
+            if !self.is_leader() {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         }
     }
 

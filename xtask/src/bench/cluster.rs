@@ -146,7 +146,7 @@ fn start_agent(
 }
 
 /// A command that sees no setting of whoever runs the measurement.
-fn clean(program: &Path) -> Command {
+pub fn clean(program: &Path) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -12,6 +12,7 @@ mod memory;
 mod nodes;
 mod policy;
 mod process;
+mod raft;
 mod serve;
 mod table;
 
@@ -53,14 +54,23 @@ enum Subject {
     Nodes,
     /// Customers with and without a policy in front of the database.
     Policy,
+    /// Three members of the control plane, beside three of etcd.
+    Raft,
     /// From `ctl deploy` to the first answer.
     Deploy,
     /// Memory of idle graphs.
     Memory,
 }
 
-const ALL: [Subject; 6] =
-    [Subject::Serve, Subject::Link, Subject::Nodes, Subject::Policy, Subject::Deploy, Subject::Memory];
+const ALL: [Subject; 7] = [
+    Subject::Serve,
+    Subject::Link,
+    Subject::Nodes,
+    Subject::Policy,
+    Subject::Raft,
+    Subject::Deploy,
+    Subject::Memory,
+];
 
 /// What the measurements share.
 struct Bench {
@@ -97,6 +107,7 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
         Subject::Link => link::run(&bench),
         Subject::Nodes => nodes::run(&bench),
         Subject::Policy => policy::run(&bench),
+        Subject::Raft => raft::run(&bench),
         Subject::Deploy => deploy::run(&bench),
         Subject::Memory => memory::run(&bench),
     });
@@ -115,7 +126,16 @@ fn build(root: &Path, target_dir: &Path, dev: bool) -> anyhow::Result<PathBuf> {
     }
     // One command, so that all are built with the same features of what they share.
     let programs = ["--package", "control-plane", "--package", "node-agent", "--package", "ctl", "--bins"];
-    let baselines = ["--example", "minimal_serve", "--example", "raw_hello", "--example", "raw_echo"];
+    let baselines = [
+        "--example",
+        "minimal_serve",
+        "--example",
+        "raw_hello",
+        "--example",
+        "raw_echo",
+        "--example",
+        "put_load",
+    ];
     let arguments = [&["build", "--release", "--locked"], &programs[..], &baselines[..]].concat();
     command::run(command::cargo(root, &arguments))?;
     Ok(target_dir.join("release"))

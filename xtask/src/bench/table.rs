@@ -62,7 +62,8 @@ pub fn cpu(processes: &[&Process]) -> anyhow::Result<Duration> {
 }
 
 impl Summary {
-    fn new(name: &str) -> Self {
+    /// Without any round yet.
+    pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), rates: vec![], p50_us: vec![], p99_us: vec![], cpu_us: vec![] }
     }
 

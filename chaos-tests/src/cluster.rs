@@ -251,6 +251,12 @@ impl Cluster {
         .await;
     }
 
+    /// The road to the API of a node's agent, which was told [`ADVERTISE_FLAG`](crate::road::ADVERTISE_FLAG).
+    pub async fn road_to(&mut self, node: &str) -> Road {
+        let agent = self.agent_api_address_of(node);
+        Road::before(agent, Choices::of(self.choices.number())).await
+    }
+
     /// Which member leads, as one says that runs.
     pub async fn leader(&self) -> usize {
         until("a member leads", SOON, async || {

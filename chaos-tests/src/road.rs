@@ -13,12 +13,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::cluster::Cluster;
 use crate::seed::Choices;
 
 /// The address that agents are told to be reached at instead of their own: on this machine too.
 const ADVERTISED: &str = "127.0.0.2";
-/// For [`Cluster::start_as`]: others reach its agents by way of roads.
+/// For [`start_as`](crate::cluster::Cluster::start_as): others reach its agents by way of roads.
 pub const ADVERTISE_FLAG: &str = "--advertise=127.0.0.2";
 /// Pieces of one connection that are on their way in one direction.
 const PIECES_MAX: usize = 256;
@@ -56,12 +55,6 @@ pub struct Road {
 }
 
 impl Road {
-    /// To the API of a node's agent, which was told [`ADVERTISE_FLAG`].
-    pub async fn to(cluster: &mut Cluster, node: &str) -> Self {
-        let agent = cluster.agent_api_address_of(node);
-        Self::before(agent, Choices::of(cluster.choices.number())).await
-    }
-
     /// To a process that listens there and that others look for at [`advertised`].
     pub async fn before(process: SocketAddr, mut choices: Choices) -> Self {
         let listener = TcpListener::bind(advertised(process)).await.expect("the port of a process is ours");

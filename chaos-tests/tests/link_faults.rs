@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
-use chaos_tests::road::{ADVERTISE_FLAG, Road, Way};
+use chaos_tests::road::{ADVERTISE_FLAG, Way};
 use chaos_tests::traffic::{Answer, Broken, Client, Exchange, Load};
 use chaos_tests::wait::{SOON, holds, until};
 use http::Method;
@@ -191,7 +191,7 @@ const CUT_FOR_A_MOMENT: Duration = Duration::from_millis(1_500);
 async fn a_node_that_is_cut_off_one_way_or_both_costs_declared_failures_and_no_write_is_done_twice() {
     for (there, back) in [(Way::Cut, Way::Cut), (Way::Cut, Way::Open), (Way::Open, Way::Cut)] {
         let mut cluster = Cluster::start_as(3, &[], &[ADVERTISE_FLAG]).await;
-        let road = Road::to(&mut cluster, "n3").await;
+        let road = cluster.road_to("n3").await;
         survives(&mut cluster, async |cluster, load| {
             let begin = usize::try_from(cluster.choices.below(20)).unwrap();
             until_answers(load, load.answers() + begin).await;
@@ -212,7 +212,7 @@ async fn a_node_that_is_cut_off_one_way_or_both_costs_declared_failures_and_no_w
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_or_lossy_road_costs_time_and_no_request() {
     let mut cluster = Cluster::start_as(3, &[], &[ADVERTISE_FLAG]).await;
-    let road = Road::to(&mut cluster, "n3").await;
+    let road = cluster.road_to("n3").await;
     let api = cluster.api();
     api.deploy_and_wait(&journalled(&cluster)).await;
     api.deploy_and_wait(&Bundle::graph("hello").on("app.wasm", "n3")).await;

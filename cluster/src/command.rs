@@ -13,7 +13,7 @@ use model::policy::PolicySpec;
 use model::report::Report;
 use serde::{Deserialize, Serialize};
 
-use crate::state::MemberId;
+use crate::member::MemberId;
 
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@
 mod apply;
 pub mod check;
 pub mod command;
+pub mod member;
 pub mod outcome;
 pub mod schedule;
 pub mod state;

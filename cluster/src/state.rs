@@ -1,7 +1,5 @@
 //! The value itself. Only `apply` writes to it.
 
-use std::fmt;
-
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, Vector};
 use model::digest::Digest;
@@ -19,6 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::DeployOrigin;
 use crate::outcome::Outcome;
+
+pub use crate::member::{FIRST_MEMBER, MemberId};
 
 /// Revisions of a graph and versions of a policy that are kept for rollback and diff.
 pub const HISTORY_MAX: usize = 10;
@@ -41,20 +41,6 @@ pub const NODES_MAX: usize = 10_000;
 pub const VOTERS_MAX: usize = 7;
 /// Members of the control plane, learners and all.
 pub const MEMBERS_MAX: usize = 16;
-/// The member that a cluster begins with.
-pub const FIRST_MEMBER: MemberId = MemberId(1);
-
-/// A member of the control plane: never used again for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MemberId(pub u64);
-
-impl fmt::Display for MemberId {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(out)
-    }
-}
-
 /// Join tokens that are good at one time.
 pub const TOKENS_MAX: usize = 1_000;
 /// Identities that are revoked and whose certificates have not ended by themselves: all agents are told of each.

@@ -190,9 +190,7 @@ impl Cluster {
 
     /// A token by which a member of the control plane may join.
     pub async fn member_token(&self) -> JoinToken {
-        let operator = self.operator().identity();
-        let authority = operator.authorities().next().map(Fingerprint::of).expect("there is an authority");
-        let token = JoinToken::generate(authority).expect("a token can be made");
+        let token = self.new_token();
         self.api().allow_member(&token, TOKEN_LIFETIME).await.expect("an operator lets members join");
         token
     }
@@ -285,11 +283,16 @@ impl Cluster {
 
     /// A token by which a node may join.
     pub async fn token(&self, name: &str, lifetime: Duration) -> JoinToken {
-        let operator = self.operator().identity();
-        let authority = operator.authorities().next().map(Fingerprint::of).expect("there is an authority");
-        let token = JoinToken::generate(authority).expect("a token can be made");
+        let token = self.new_token();
         self.api().allow(name, &token, lifetime).await.expect("an operator lets nodes join");
         token
+    }
+
+    /// A token of this cluster that nobody knows of yet.
+    pub fn new_token(&self) -> JoinToken {
+        let operator = self.operator().identity();
+        let authority = operator.authorities().next().map(Fingerprint::of).expect("there is an authority");
+        JoinToken::generate(authority).expect("a token can be made")
     }
 
     /// Who operators are.

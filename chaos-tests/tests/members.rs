@@ -4,13 +4,16 @@
 
 use std::time::Duration;
 
-use chaos_tests::api::{is_open, shown};
+use chaos_tests::api::{is_open, request_id, shown};
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
 use chaos_tests::ctl::Ctl;
 use chaos_tests::traffic::Load;
 use chaos_tests::wait::{SOON, holds, until};
+use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
+use proto::weft::trust::v1::{CreateTokenRequest, JoinRequest};
 use tonic::Code;
+use trust::Key;
 
 const HOST: &str = "faulty.localhost";
 const GRAPH: &str = "default/faulty";
@@ -45,6 +48,23 @@ async fn any_member_is_asked_and_all_say_the_same() {
         let answer = api.members().await.unwrap();
         assert_eq!((roles(&answer), answer.leader), (voters.clone(), leader as u64), "asked member {member}");
         assert_eq!(answer.asked, member as u64);
+    }
+    // By each of them a node joins: its answers are of what it has just asked for.
+    for member in 1..=3 {
+        let (token, node) = (cluster.new_token(), format!("by-{member}"));
+        let mut enrolment = EnrolmentClient::new(cluster.api_of(member).channel());
+        let request = CreateTokenRequest {
+            request_id: request_id(),
+            node: node.clone(),
+            digest: token.digest(),
+            lifetime_ms: 60_000,
+        };
+        let created = enrolment.create_token(request).await.unwrap().into_inner();
+        assert!(created.expires_ms > 0, "asked member {member}");
+        let certificate_request = Key::generate().unwrap().request().unwrap();
+        let request = JoinRequest { token: token.reveal().to_string(), node, certificate_request };
+        let joined = enrolment.join(request).await.unwrap_or_else(|status| panic!("{}", shown(&status)));
+        assert!(!joined.into_inner().certificate.is_empty(), "asked member {member}");
     }
     // Every member has the bytes, and gives them to whoever asks.
     for (_, bytes) in revision(1).files() {

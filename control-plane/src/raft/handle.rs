@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cluster::state::{FIRST_MEMBER, MemberId};
 use cluster::{Command, Outcome, State};
+use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::raft::ReadPolicy;
@@ -41,6 +42,8 @@ const START_PATIENCE: Duration = Duration::from_secs(30);
 /// The wait before a proposal or a read looks for a leader again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Where the log is, in the data directory.
+pub const LOG_FOLDER: &str = "raft";
 const IDENTITY: &str = "identity";
 
 /// How a member is started.
@@ -260,7 +263,7 @@ impl Handle {
 
     /// The term of the log, as this member knows it.
     pub fn term(&self) -> u64 {
-        self.membership().term
+        self.raft.metrics().borrow_watched().current_term
     }
 
     /// Proposes a command if this member leads, and asks nobody else: what the leader decides by what it alone has seen
@@ -277,8 +280,8 @@ impl Handle {
         }
     }
 
-    /// Proposes a command, to the leader wherever it is, and waits until it is applied there. While there is no leader
-    /// it waits for one.
+    /// Proposes a command, to the leader wherever it is, and waits until it is applied, there and here: whoever has
+    /// proposed it finds it in [`Handle::state`]. While there is no leader it waits for one.
     pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
         let payload = fitting(&command)?;
         // One that was done is known by its request, and not done again.
@@ -354,8 +357,10 @@ impl Handle {
         match client.propose(wire::ProposeRequest { to, command: payload.0 }).await {
             Ok(answer) => {
                 let wire::ProposeResponse { index, outcome } = answer.into_inner();
-                let outcome = serde_json::from_slice(&outcome);
-                outcome.map_or(Tried::Lost, |outcome| Tried::Done(Committed { index, outcome }))
+                match (serde_json::from_slice(&outcome), self.applied(index).await) {
+                    (Ok(outcome), Ok(())) => Tried::Done(Committed { index, outcome }),
+                    _ => Tried::Lost,
+                }
             }
             Err(status) if is_not_sent(&status) => Tried::NotDone { leader },
             Err(status) => match reason(&status).as_deref() {
@@ -394,15 +399,18 @@ impl Handle {
         // As for proposals.
         for (member, address) in leader.into_iter().chain(self.others()) {
             match self.read_index(member, &address).await {
-                Ok(index) => {
-                    let wait = self.raft.wait(Some(READ_PATIENCE));
-                    let applied = wait.applied_index_at_least(Some(index), "read").await;
-                    return applied.map(drop).map_err(|error| error.to_string());
-                }
+                Ok(index) => return self.applied(index).await,
                 Err(said) => why = format!("{address}: {said}"),
             }
         }
         Err(why)
+    }
+
+    /// Returns once this member has applied the log up to there.
+    async fn applied(&self, index: u64) -> Result<(), String> {
+        let applied =
+            self.raft.wait(Some(READ_PATIENCE)).applied_index_at_least(Some(index), "to follow").await;
+        applied.map(drop).map_err(|error| error.to_string())
     }
 
     /// What has to be applied before a read, as a member says that leads.
@@ -455,6 +463,11 @@ pub fn check_size(command: &Command) -> Result<(), ProposeError> {
     fitting(command).map(drop)
 }
 
+/// A command as the log carries it.
+pub fn encode(command: &Command) -> Result<Vec<u8>, ProposeError> {
+    fitting(command).map(|payload| payload.0)
+}
+
 fn fitting(command: &Command) -> Result<Payload, ProposeError> {
     let payload = codec::encode_command(command).map_err(|error| match error {
         CommandError::TooLong => ProposeError::TooLarge { size: codec::UNPACKED_MAX_BYTES },
@@ -483,11 +496,11 @@ type Opened = (LogStore, StateMachine, watch::Receiver<Arc<State>>, bool);
 
 fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
     let path = |name: &str| config.data_dir.join(name);
-    let mut raft = disk::open(config.storage, &config.data_dir, "raft")?;
+    let mut raft = disk::open(config.storage, &config.data_dir, LOG_FOLDER)?;
     let state = disk::open(config.storage, &config.data_dir, "state")?;
     let (machine, states) = StateMachine::open(state, &path("state"))?;
     let is_new = identify(&mut *raft, config, machine.applied().is_some())?;
-    let log = LogStore::open(raft, &path("raft"))?;
+    let log = LogStore::open(raft, &path(LOG_FOLDER))?;
     if log.purged() > machine.applied() {
         let what = "it has no snapshot of what was removed from the log".to_owned();
         return Err(DiskError::Damaged { path: path("state"), what }.into());
@@ -498,7 +511,7 @@ fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
 /// Writes the member's identity into a new directory, and refuses one with another identity.
 fn identify(disk: &mut dyn disk::Disk, config: &RaftConfig, has_snapshot: bool) -> Result<bool, OpenError> {
     let expected = format!("member {}, format 1", config.node_id);
-    let path = config.data_dir.join("raft");
+    let path = config.data_dir.join(LOG_FOLDER);
     let loaded = disk.load()?;
     match loaded.values.get(IDENTITY) {
         Some(found) if found == expected.as_bytes() => Ok(false),

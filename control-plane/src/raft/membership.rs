@@ -135,21 +135,19 @@ impl Handle {
             match known.get(id) {
                 None => return Some(ChangeMembers::AddNodes(BTreeMap::from([(*id, node(record))]))),
                 // Whoever is at the address refuses what is for another member, so nobody gets a second log.
-                Some(node) if node.addr != record.address => {
-                    let node = BasicNode { addr: record.address.clone() };
-                    return Some(ChangeMembers::SetNodes(BTreeMap::from([(*id, node)])));
+                Some(known) if known.addr != record.address => {
+                    return Some(ChangeMembers::SetNodes(BTreeMap::from([(*id, node(record))])));
                 }
                 Some(_) => {}
             }
         }
-        let is_wanted = |id: &u64| state.members.contains_key(&MemberId(*id));
         let new_voter = state.members.iter().find(|(member, record)| {
             record.is_voter && !voters.contains(&member.0) && self.is_caught_up(**member)
         });
         if let Some((MemberId(id), _)) = new_voter {
             return Some(ChangeMembers::AddVoterIds(BTreeSet::from([*id])));
         }
-        let gone = known.keys().copied().find(|id| !is_wanted(id))?;
+        let gone = known.keys().copied().find(|id| !state.members.contains_key(&MemberId(*id)))?;
         Some(if voters.contains(&gone) {
             ChangeMembers::RemoveVoters(BTreeSet::from([gone]))
         } else {

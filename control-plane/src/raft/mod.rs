@@ -16,7 +16,9 @@ mod types;
 mod wire;
 
 pub use compaction::LOG_MAX_BYTES;
-pub use handle::{Committed, Handle, OpenError, ProposeError, RaftConfig, ReadError, Start, check_size};
+pub use handle::{
+    Committed, Handle, LOG_FOLDER, OpenError, ProposeError, RaftConfig, ReadError, Start, check_size, encode,
+};
 pub use membership::{ChangeError, Membership, TransferError};
-pub use peers::Peers;
+pub use peers::{Peers, Road};
 pub use service::Consensus;

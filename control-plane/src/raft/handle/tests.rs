@@ -312,8 +312,13 @@ async fn a_member_whose_entries_are_gone_gets_a_snapshot_and_may_lead() {
     until("it has the state", || second.handle.state() == first.handle.state()).await;
     assert!(second.handle.raft().metrics().borrow_watched().snapshot.is_some(), "by a snapshot");
 
-    // What it is asked, it asks the leader.
+    // What it is asked, it asks the leader, and has it itself when that is done.
     second.handle.propose(put(0)).await.unwrap();
+    for number in 0..100 {
+        let digest = format!("token-{number}");
+        done(&second.handle, Body::CreateMemberToken { digest: digest.clone(), expires_ms: u64::MAX }).await;
+        assert!(second.handle.state().member_tokens.contains_key(&digest));
+    }
     assert_eq!(second.handle.read().await.unwrap(), first.handle.read().await.unwrap());
     until("the leader knows how far it is", || first.handle.is_caught_up(MemberId(2))).await;
     done(&second.handle, Body::PromoteMember { member: MemberId(2) }).await;

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail};
 use cluster::Command;
 use cluster::command::Body;
+use control_plane::raft;
 use http::Uri;
 use http::uri::PathAndQuery;
 use hyper_util::rt::TokioIo;
@@ -48,17 +49,6 @@ const CONNECTIONS_MAX: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Answers before that are of caches and connections.
 const WARM_UP: Duration = Duration::from_millis(500);
-
-/// A command as the log carries it: `raft/codec.rs`.
-#[derive(Clone, PartialEq, Message)]
-struct Envelope {
-    #[prost(uint32, tag = "1")]
-    feature_level: u32,
-    #[prost(bool, tag = "2")]
-    compressed: bool,
-    #[prost(bytes = "vec", tag = "3")]
-    body: Vec<u8>,
-}
 
 /// `etcdserverpb.PutRequest`, and `RangeRequest` without a value.
 #[derive(Clone, PartialEq, Message)]
@@ -156,8 +146,7 @@ fn command(client: usize, number: u64) -> Vec<u8> {
         capacity: Capacity { memory_bytes: 0, cpus: 0, instances: 0 },
     };
     let command = Command { now_ms: 1, request: None, body: Body::RegisterNode(description) };
-    let body = serde_json::to_vec(&command).expect("a command is JSON");
-    Envelope { feature_level: 1, compressed: false, body }.encode_to_vec()
+    raft::encode(&command).expect("a command that fits")
 }
 
 /// Makes connections.

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cluster::state::{FIRST_MEMBER, MemberId};
-use proto::status::{causes, deepest};
+use proto::status::{causes, deepest, is_final};
 use proto::weft::member::v1 as wire;
 use proto::weft::member::v1::members_client::MembersClient;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 use tonic::transport::Endpoint;
-use tonic::{Code, Status};
 use trust::authority::AuthorityError;
 use trust::token::JoinTokenError;
 use trust::{Authority, JoinToken, Refusal, pinned_connector};
@@ -22,10 +22,8 @@ use zeroize::Zeroizing;
 use crate::config::{Config, member_address};
 use crate::credentials::{self, CredentialsError};
 use crate::durable;
-use crate::raft::{Handle, Start};
+use crate::raft::{Handle, LOG_FOLDER, Start};
 
-/// Where the log is.
-const LOG_FOLDER: &str = "raft";
 /// Which member this is: there once it has joined.
 const MEMBER_FILE: &str = "member.json";
 /// What shows that a join that is repeated is of the same member: kept until it has an answer.
@@ -227,14 +225,6 @@ async fn join(
         }
         sleep(ASK_AGAIN).await;
     }
-}
-
-/// Whether asking again would be told the same.
-fn is_final(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::PermissionDenied | Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented
-    )
 }
 
 /// Why the other end is not the one that was expected, if that is why the call failed.

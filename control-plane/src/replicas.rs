@@ -1,8 +1,7 @@
 //! The bytes of artifacts at other members: a majority has them before the log says that they are stored, and every
 //! member gets what it misses.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::State;
@@ -16,18 +15,15 @@ use proto::weft::artifact::v1 as wire;
 use proto::weft::artifact::v1::artifacts_client::ArtifactsClient;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Channel, Endpoint};
-use trust::{Expect, Keyring, connector};
+use tonic::transport::Channel;
 
 use crate::artifacts::{ArtifactError, ArtifactStore};
-use crate::raft::{Handle, ReadError};
+use crate::raft::{Handle, Peers, ReadError, Road};
 
 /// How long other members may take to store an artifact: 64 MiB over a slow road.
 const SPREAD_PATIENCE: Duration = Duration::from_mins(2);
 /// How long a member may be silent while it sends.
 const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a member may take to take a connection.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait before what is missing is looked for again, where a fetch failed, and the longest.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN_MOST: Duration = Duration::from_mins(1);
@@ -37,8 +33,7 @@ const LOOK_AGAIN_MOST: Duration = Duration::from_mins(1);
 pub struct Replicas {
     raft: Handle,
     artifacts: ArtifactStore,
-    keyring: Keyring,
-    channels: Arc<Mutex<BTreeMap<String, Channel>>>,
+    peers: Peers,
 }
 
 /// Why bytes are not where they should be.
@@ -78,21 +73,12 @@ pub enum ReplicaError {
 
 impl Replicas {
     /// The artifacts of the members of `raft`, of which this one has a store.
-    pub fn new(raft: Handle, artifacts: ArtifactStore, keyring: Keyring) -> Self {
-        Self { raft, artifacts, keyring, channels: Arc::default() }
+    pub fn new(raft: Handle, artifacts: ArtifactStore, peers: Peers) -> Self {
+        Self { raft, artifacts, peers }
     }
 
     fn client(&self, address: &str) -> Option<ArtifactsClient<Channel>> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        // One entry for each address that a member ever had while this one runs.
-        if let Some(channel) = channels.get(address) {
-            return Some(ArtifactsClient::new(channel.clone()));
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-        let endpoint = endpoint.connect_timeout(CONNECT_PATIENCE).tcp_nodelay(true);
-        let channel = endpoint.connect_with_connector_lazy(connector(self.keyring.clone(), Expect::Member));
-        channels.insert(address.to_owned(), channel.clone());
-        Some(ArtifactsClient::new(channel))
+        self.peers.channel(address, Road::Artifacts).map(ArtifactsClient::new)
     }
 
     fn me(&self) -> MemberId {

@@ -134,7 +134,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let linker = Linker::new(artifacts.clone());
     let relinker = Relinker::new(raft.clone(), linker.clone());
     let liveness = Liveness::new(config.node_timeout());
-    let replicas = Replicas::new(raft.clone(), artifacts.clone(), credentials.keyring());
+    let replicas = Replicas::new(raft.clone(), artifacts.clone(), peers);
     let stop = CancellationToken::new();
     let mut loops = leader::start(&stop, &raft, &relinker, &liveness);
     loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use http::Uri;
 use model::name::NodeName;
-use proto::status::{causes, deepest};
+use proto::status::{causes, deepest, is_final};
 use proto::weft::trust::v1 as wire;
 use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status};
+use tonic::Status;
 use trust::identity::IdentityError;
 use trust::key::KeyError;
 use trust::token::JoinTokenError;
@@ -286,14 +286,6 @@ impl Enrolment {
         }
         Err(last)
     }
-}
-
-/// Whether asking again would be told the same.
-fn is_final(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::PermissionDenied | Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented
-    )
 }
 
 /// Why the other end is not the one that was expected, if that is why the call failed.

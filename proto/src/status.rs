@@ -64,6 +64,14 @@ pub fn diagnostics(status: &Status) -> Option<Diagnostics> {
     Diagnostics::decode(bytes).ok()
 }
 
+/// Whether whoever asks again would be told the same.
+pub fn is_final(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::InvalidArgument | Code::FailedPrecondition | Code::Unimplemented
+    )
+}
+
 /// Whether a call cannot have reached anybody: there was no connection for it.
 pub fn is_not_sent(status: &Status) -> bool {
     causes(status).any(|cause| cause.is::<tonic::ConnectError>())

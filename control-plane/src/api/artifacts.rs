@@ -17,6 +17,7 @@ use trust::{Role, gate};
 
 use super::mutation::{blocking, propose};
 use super::{Answers, Context, refusal, transport_errors, until_stopped};
+use crate::artifacts::ArtifactError;
 
 /// How long an upload may be silent: longer than any network is gone for a moment, short enough that a client that died
 /// does not keep others from uploading the same artifact.
@@ -120,15 +121,21 @@ impl wire::artifacts_server::Artifacts for Artifacts {
         let is_member = gate::caller(&request, Role::Member).is_ok();
         let request = request.into_inner();
         let digest: Digest = parse("digest", &request.digest)?;
+        let open = || {
+            let store = self.context.artifacts.clone();
+            blocking(move || store.open_at(&digest, request.offset))
+        };
+        let mut opened = open().await?;
         // The log may say that it is stored before this member has it.
-        if let Some(artifact) = self.context.raft.state().artifacts.get(&digest).copied()
+        if matches!(opened, Err(ArtifactError::Missing(_)))
             && !is_member
-            && let Err(error) = self.context.replicas.hold(artifact, None).await
+            && let Some(artifact) = self.context.raft.state().artifacts.get(&digest).copied()
         {
-            tracing::warn!(%error, "an artifact was asked for that is not here");
+            if let Err(error) = self.context.replicas.hold(artifact, None).await {
+                tracing::warn!(%error, "an artifact was asked for that is not here");
+            }
+            opened = open().await?;
         }
-        let store = self.context.artifacts.clone();
-        let opened = blocking(move || store.open_at(&digest, request.offset)).await?;
         let (file, size) = opened.map_err(|error| refusal::artifact(&error))?;
         // Read as the client takes it: one that is slow, or never reads, costs a file handle and no thread.
         let chunks = stream::try_unfold(file, move |file| async move {

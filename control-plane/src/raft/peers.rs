@@ -61,6 +61,8 @@ pub enum Road {
     Entries,
     /// What members ask the leader for others.
     Calls,
+    /// The bytes of artifacts.
+    Artifacts,
 }
 
 impl Peers {
@@ -83,28 +85,30 @@ impl Peers {
     }
 
     /// A client of the member at an address; none as long as this member does not know who it is.
-    pub fn client(&self, address: &str, road: Road) -> Option<ConsensusClient<Channel>> {
+    pub(super) fn client(&self, address: &str, road: Road) -> Option<ConsensusClient<Channel>> {
+        let client = ConsensusClient::new(self.channel(address, road)?);
+        Some(client.max_decoding_message_size(MESSAGE_MAX_BYTES).max_encoding_message_size(MESSAGE_MAX_BYTES))
+    }
+
+    /// The connection to the member at an address, made when it is first used.
+    pub fn channel(&self, address: &str, road: Road) -> Option<Channel> {
         let keyring = self.keyring.get()?;
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         // One entry for each address that a member ever had while this one runs.
-        let known = channels.get(&(address.to_owned(), road)).cloned();
-        let channel = match known {
-            Some(channel) => channel,
-            None => {
-                let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
-                let channel = endpoint
-                    .connect_timeout(CONNECT_PATIENCE)
-                    .tcp_nodelay(true)
-                    .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-                    .keep_alive_timeout(KEEPALIVE_PATIENCE)
-                    .keep_alive_while_idle(true)
-                    .connect_with_connector_lazy(connector(keyring.clone(), Expect::Member));
-                channels.insert((address.to_owned(), road), channel.clone());
-                channel
-            }
-        };
-        let client = ConsensusClient::new(channel);
-        Some(client.max_decoding_message_size(MESSAGE_MAX_BYTES).max_encoding_message_size(MESSAGE_MAX_BYTES))
+        let key = (address.to_owned(), road);
+        if let Some(channel) = channels.get(&key) {
+            return Some(channel.clone());
+        }
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
+        let channel = endpoint
+            .connect_timeout(CONNECT_PATIENCE)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_PATIENCE)
+            .keep_alive_while_idle(true)
+            .connect_with_connector_lazy(connector(keyring.clone(), Expect::Member));
+        channels.insert(key, channel.clone());
+        Some(channel)
     }
 }
 
@@ -135,8 +139,21 @@ impl RaftNetworkFactory<TypeConfig> for Roads {
 }
 
 impl Peer {
+    /// Where it is now.
+    fn address(&self) -> String {
+        self.peers.address(self.id, self.address.clone())
+    }
+
+    fn error(&self, why: impl std::fmt::Display) -> AnyError {
+        AnyError::error(format!("member {} at {}: {why}", self.id, self.address()))
+    }
+
     fn unreachable(&self, why: impl std::fmt::Display) -> Unreachable<TypeConfig> {
-        Unreachable::new(&AnyError::error(format!("member {} at {}: {why}", self.id, self.address)))
+        Unreachable::new(&self.error(why))
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) -> NetworkError<TypeConfig> {
+        NetworkError::new(&self.error(why))
     }
 
     /// One call, in the time that consensus has for it.
@@ -150,8 +167,7 @@ impl Peer {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
-        let address = self.peers.address(self.id, self.address.clone());
-        let client = self.peers.client(&address, road);
+        let client = self.peers.client(&self.address(), road);
         let client = client.ok_or_else(|| self.unreachable("this member does not know who it is yet"))?;
         match tokio::time::timeout(patience, call(client)).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
@@ -159,10 +175,6 @@ impl Peer {
             Ok(Err(status)) => Err(self.failed(deepest(&status)).into()),
             Err(_) => Err(Timeout { action, id: self.me, target: self.id, timeout: patience }.into()),
         }
-    }
-
-    fn failed(&self, why: impl std::fmt::Display) -> NetworkError<TypeConfig> {
-        NetworkError::new(&AnyError::error(format!("member {} at {}: {why}", self.id, self.address)))
     }
 
     async fn ask_for_vote(

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use proto::weft::member::v1 as wire;
-use trust::{Fingerprint, JoinToken};
 
 use crate::cli::{Format, MutationFlags};
 use crate::client::Services;
 use crate::clock::now_ms;
+use crate::command::node::generate_token;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::table::Table;
@@ -121,10 +121,7 @@ async fn list(session: &mut Session<'_>) -> Result<(), Failure> {
 }
 
 async fn token(arguments: TokenArguments, session: &mut Session<'_>) -> Result<(), Failure> {
-    let identity = session.client.credentials()?.identity();
-    let authority = identity.authorities().next().map(Fingerprint::of);
-    let authority = authority.ok_or_else(|| Failure::refused("the credentials name no authority"))?;
-    let token = JoinToken::generate(authority).map_err(|error| Failure::refused(error.to_string()))?;
+    let token = generate_token(&session.client)?;
     let request = wire::CreateTokenRequest {
         request_id: String::new(),
         digest: token.digest(),

@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::render::table::Table;
 use crate::render::time;
 use crate::session::Session;
-pub use token::{RevokeArguments, TokenArguments, create as create_token};
+pub use token::{RevokeArguments, TokenArguments, create as create_token, generate as generate_token};
 
 /// Events shown of a node.
 const EVENTS_SHOWN: usize = 10;

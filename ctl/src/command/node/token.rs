@@ -36,13 +36,18 @@ pub struct RevokeArguments {
     pub mutation: MutationFlags,
 }
 
-/// Makes a token by which a node may join, and says when it ends, in milliseconds since 1970. Its secret is made here:
-/// the control plane does not see it before it is used.
-pub async fn create(client: &Client, node: &NodeName, lifetime: Duration) -> Result<(JoinToken, u64), Failure> {
+/// A new token for the cluster whose authority is in the credentials.
+pub fn generate(client: &Client) -> Result<JoinToken, Failure> {
     let identity = client.credentials()?.identity();
     let authority = identity.authorities().next().map(Fingerprint::of);
     let authority = authority.ok_or_else(|| Failure::refused("the credentials name no authority"))?;
-    let token = JoinToken::generate(authority).map_err(|error| Failure::refused(error.to_string()))?;
+    JoinToken::generate(authority).map_err(|error| Failure::refused(error.to_string()))
+}
+
+/// Makes a token by which a node may join, and says when it ends, in milliseconds since 1970. Its secret is made here:
+/// the control plane does not see it before it is used.
+pub async fn create(client: &Client, node: &NodeName, lifetime: Duration) -> Result<(JoinToken, u64), Failure> {
+    let token = generate(client)?;
     let request = wire::CreateTokenRequest {
         request_id: String::new(),
         node: node.to_string(),

@@ -143,3 +143,66 @@ async fn a_disk_that_cannot_be_written_is_said() {
         crate::process::Running::start(&path, &[storage]).await.kill();
     }
 }
+
+/// The library that makes syncs fail, built in `folder`.
+fn failing_sync(folder: &Path) -> Result<std::path::PathBuf, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/api/failing_sync.c");
+    let library = folder.join("failing_sync.so");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl");
+    match compiler.output() {
+        Ok(output) if output.status.success() => Ok(library),
+        Ok(output) => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        Err(error) => Err(format!("cc: {error}")),
+    }
+}
+
+/// Row 7: the kernel drops what it could not write and says so once; whoever asks again is told that all is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sync_that_fails_stops_the_member_at_once_and_is_never_tried_again() {
+    for storage in ["--storage=wal", "--storage=sled"] {
+        let folder = tempfile::tempdir().unwrap();
+        let library = match failing_sync(folder.path()) {
+            Ok(library) => library,
+            Err(why) => return say(&format!("SKIPPED: failing syncs: the library cannot be built: {why}")),
+        };
+        let [data, switch, notes, errors] =
+            ["data", "switch", "notes", "errors"].map(|name| folder.path().join(name));
+        let mut command = crate::process::program(&data, &["--init", storage]);
+        command.env("LD_PRELOAD", library).env("SYNC_FAILS_IF", &switch).env("SYNC_NOTES", &notes);
+        command.stderr(Stdio::from(std::fs::File::create(&errors).unwrap()));
+        let mut child = command.spawn().unwrap();
+        let mut client = Client::new(address_in(&data.join("ready.json")).await, &data);
+        client.upload_parts().await;
+        let mut last = 0;
+        for number in 0..5 {
+            last = client.deploy(&parts::shop("shop", &number.to_string())).await.unwrap().revision;
+        }
+        std::fs::write(&switch, "").unwrap();
+        let status = client.deploy(&parts::shop("shop", "lost")).await.unwrap_err();
+        // It may be on the disk, or not: nobody says that it is not.
+        assert!(
+            matches!(
+                status.code(),
+                Code::Unavailable | Code::Unknown | Code::DeadlineExceeded | Code::Internal
+            ),
+            "{status:?}"
+        );
+        let code = wait(&mut child);
+        let said = std::fs::read_to_string(&errors).unwrap();
+        assert!(!code.success() && said.contains("the disk refused a write"), "{code:?}: {said}");
+        assert!(said.contains("this member has stopped") && !said.contains("panicked"), "{said}");
+        let noted = std::fs::read_to_string(&notes).unwrap();
+        let files: std::collections::BTreeSet<&str> = noted.lines().collect();
+        assert!(
+            !files.is_empty() && files.len() == noted.lines().count(),
+            "{storage}: none is tried again: {noted}"
+        );
+
+        // On a disk that works all that was acknowledged is there.
+        let running = crate::process::Running::start(&data, &[storage]).await;
+        let found = running.client().status("default/shop").await.unwrap().revision;
+        assert!(found == last || found == last + 1, "{storage}: {last} were acknowledged, {found} are there");
+        running.client().deploy(&parts::shop("shop", "goes on")).await.unwrap();
+    }
+}

@@ -39,6 +39,18 @@ pub struct SledDisk {
     /// The number of the last commit.
     commits: u64,
     mark: Mark,
+    /// Whether a commit has failed: nothing is written after that.
+    has_failed: bool,
+}
+
+impl Drop for SledDisk {
+    fn drop(&mut self) {
+        // sled flushes when it is let go of, also what a disk has refused, and panics where it is refused again. Every
+        // commit was synced: on a disk that fails it is not let go of before the process ends.
+        if self.has_failed || self.barrier.sync_data().is_err() {
+            std::mem::forget(self.db.clone());
+        }
+    }
 }
 
 fn broken(error: ::sled::Error) -> io::Error {
@@ -63,7 +75,17 @@ impl SledDisk {
         let commits = read_commits(&db).map_err(|what| damaged(folder, what))?;
         let mark = Mark::open(folder)?;
         mark.check(commits)?;
-        Ok(Self { folder: folder.to_owned(), db, log, values, snapshots, barrier, commits, mark })
+        Ok(Self {
+            folder: folder.to_owned(),
+            db,
+            log,
+            values,
+            snapshots,
+            barrier,
+            commits,
+            mark,
+            has_failed: false,
+        })
     }
 
     fn put_entry(&self, batch: &mut ::sled::Batch, index: u64, bytes: &[u8]) {
@@ -219,6 +241,15 @@ impl Disk for SledDisk {
     }
 
     fn commit(&mut self, writes: &[Write]) -> io::Result<()> {
+        self.has_failed = true;
+        self.write(writes)?;
+        self.has_failed = false;
+        Ok(())
+    }
+}
+
+impl SledDisk {
+    fn write(&mut self, writes: &[Write]) -> io::Result<()> {
         let mut appended = ::sled::Batch::default();
         for write in writes {
             if let Write::Append { index, bytes } = write {

@@ -37,6 +37,8 @@ struct Tail {
     /// Whether the disk holds a vote or [`NO_VOTE`], or is being given one.
     has_vote: bool,
     committed: Option<LogId>,
+    /// Whether the disk has not been told of `committed`.
+    is_committed_new: bool,
 }
 
 impl LogStore {
@@ -83,6 +85,21 @@ impl LogStore {
     /// The last entry that was removed behind a snapshot.
     pub fn purged(&self) -> Option<LogId> {
         self.read(|tail| tail.purged)
+    }
+
+    /// The last entry, there or removed.
+    pub fn last(&self) -> Option<LogId> {
+        self.read(Tail::last)
+    }
+
+    /// The entries from this place on that are there.
+    pub fn entries_from(&self, index: u64) -> Vec<Entry> {
+        self.read(|tail| tail.entries.range(index..).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    /// Whether the disk says how the member has voted, if it has.
+    pub fn has_vote(&self) -> bool {
+        self.read(|tail| tail.has_vote)
     }
 
     fn read<T>(&self, of: impl FnOnce(&Tail) -> T) -> T {
@@ -177,12 +194,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
-        // Only a hint that shortens the replay at start: it shares the next barrier and is not waited for.
-        if let Some(committed) = committed {
-            let write = Write::Put { key: COMMITTED, bytes: codec::encode_log_id(&committed) };
-            self.disk.write(vec![write], Box::new(|_| {}));
-        }
-        self.change(|tail| tail.committed = committed);
+        // Only a hint that shortens the replay at start: it goes with the next entries, since a barrier of its own would
+        // keep those waiting.
+        self.change(|tail| {
+            tail.is_committed_new |= tail.committed != committed;
+            tail.committed = committed;
+        });
         Ok(())
     }
 
@@ -200,9 +217,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         // damage, the disk is told first that there was none.
         let is_first = self.change(|tail| !std::mem::replace(&mut tail.has_vote, true));
         let no_vote = is_first.then(|| Write::Put { key: VOTE, bytes: codec::encode_vote(&NO_VOTE) });
+        // What it names was queued before.
+        let committed =
+            self.change(|tail| tail.committed.filter(|_| std::mem::take(&mut tail.is_committed_new)));
+        let committed =
+            committed.map(|committed| Write::Put { key: COMMITTED, bytes: codec::encode_log_id(&committed) });
         let append =
             |entry: &Entry| Write::Append { index: entry.log_id.index, bytes: codec::encode_entry(entry) };
-        let writes = no_vote.into_iter().chain(entries.iter().map(append)).collect();
+        let writes = no_vote.into_iter().chain(committed).chain(entries.iter().map(append)).collect();
         self.change(|tail| entries.into_iter().for_each(|entry| tail.put(entry)));
         self.disk.write(writes, Box::new(move |result| callback.io_completed(result)));
         Ok(())

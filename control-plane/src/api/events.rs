@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::State;
 use futures::stream;
@@ -12,6 +13,9 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use super::{Answers, Context, refusal, until_stopped};
+
+/// How long nothing happens until a bookmark says so.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(5);
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -37,6 +41,7 @@ struct Watcher {
     subject: String,
     after: u64,
     follow: bool,
+    bookmarks: bool,
     waiting: VecDeque<Event>,
     /// Set once it cannot be told everything: said behind what is waiting.
     missed: Option<Status>,
@@ -69,8 +74,22 @@ impl Watcher {
                 self.follow = false;
                 return Some((Err(missed), self));
             }
-            if !self.follow || self.states.changed().await.is_err() {
+            if !self.follow {
                 return None;
+            }
+            // Cancel safe: a change is still seen by the next call.
+            let changed = match self.bookmarks {
+                true => tokio::time::timeout(BOOKMARK_EVERY, self.states.changed()).await,
+                false => Ok(self.states.changed().await),
+            };
+            match changed {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return None,
+                Err(_) => {
+                    let bookmark =
+                        wire::Event { revision: self.after, bookmark: true, ..wire::Event::default() };
+                    return Some((Ok(bookmark), self));
+                }
             }
             let state = self.states.borrow_and_update().clone();
             // A slow reader may find that events came and went meanwhile: it is told, never silently skipped.
@@ -102,6 +121,7 @@ impl wire::events_server::Events for Events {
             subject: request.subject,
             after: request.after_revision,
             follow: request.follow,
+            bookmarks: request.bookmarks,
             waiting: VecDeque::new(),
             missed: None,
         };

@@ -18,7 +18,8 @@ async fn watch(
     after_revision: u64,
     follow: bool,
 ) -> Result<Streaming<wire::Event>, tonic::Status> {
-    let request = wire::WatchRequest { subject: subject.to_owned(), after_revision, follow };
+    let subject = subject.to_owned();
+    let request = wire::WatchRequest { subject, after_revision, follow, bookmarks: false };
     Ok(client.events.watch(request).await?.into_inner())
 }
 
@@ -76,6 +77,37 @@ async fn events_are_followed_from_a_revision_on() {
     let stopping = tokio::spawn(member.stop());
     refused(next(&mut of_one).await, Code::Unavailable, "member_stopped");
     stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bookmark_says_how_far_a_watch_is_where_nothing_happens() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let subject = "graph/default/watched".to_owned();
+    let request = wire::WatchRequest { subject, after_revision: 0, follow: true, bookmarks: true };
+    let mut events = client.events.watch(request.clone()).await.unwrap().into_inner();
+    let other = client.deploy(&parts::shop("other", "1")).await.unwrap();
+    let bookmark = loop {
+        let event = next(&mut events).await.unwrap().unwrap();
+        assert!(event.bookmark && event.subject.is_empty(), "{event:?}");
+        if event.revision >= other.generation {
+            break event.revision;
+        }
+    };
+    // What it is about comes behind the bookmark, also to a watch that begins there.
+    let watched = client.deploy(&parts::shop("watched", "1")).await.unwrap();
+    assert!(watched.generation > bookmark);
+    let resumed = wire::WatchRequest { after_revision: bookmark, ..request };
+    let mut resumed = client.events.watch(resumed).await.unwrap().into_inner();
+    for events in [&mut events, &mut resumed] {
+        let event = next(events).await.unwrap().unwrap();
+        assert_eq!(
+            (event.bookmark, event.revision, event.reason.as_str()),
+            (false, watched.generation, "deployed")
+        );
+    }
+    member.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,7 +42,8 @@ pub async fn run(arguments: EventsArguments, session: &mut Session<'_>) -> Resul
         Some(reference) => format!("graph/{}", reference.key(&session.namespace)),
     };
     let until = session.deadline.map(|deadline| Instant::now() + deadline);
-    let request = wire::WatchRequest { subject, after_revision: 0, follow: arguments.follow };
+    let follow = arguments.follow;
+    let request = wire::WatchRequest { subject, after_revision: 0, follow, bookmarks: follow };
     let mut watch = Watch { request, last: None, to_skip: 0, noted: None };
     let followed = watch.follow(session);
     match until {
@@ -89,7 +90,9 @@ impl Watch {
             }
             tokio::time::sleep(REOPEN_PAUSE).await;
             // A revision may have several events, and the stream may have broken between two of them.
-            if let Some((revision, count)) = self.last {
+            if let Some((revision, count)) = self.last
+                && revision > self.request.after_revision
+            {
                 self.request.after_revision = revision.saturating_sub(1);
                 self.to_skip = count;
             }
@@ -117,6 +120,10 @@ impl Watch {
 
     fn show(&mut self, session: &mut Session<'_>, event: &wire::Event) -> Result<(), Failure> {
         self.noted = None;
+        if event.bookmark {
+            self.request.after_revision = event.revision;
+            return Ok(());
+        }
         match &mut self.last {
             Some((revision, _)) if *revision == event.revision && self.to_skip > 0 => {
                 self.to_skip -= 1;
@@ -158,6 +165,7 @@ mod tests {
             subject: "graph/sales/crm".to_owned(),
             reason: "placed".to_owned(),
             message: "on node n1".to_owned(),
+            bookmark: false,
         };
         assert_eq!(
             text(&event, true, 0),

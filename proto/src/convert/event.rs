@@ -13,6 +13,7 @@ impl From<Event> for wire::Event {
             subject: event.subject,
             reason: event.reason,
             message: event.message,
+            bookmark: false,
         }
     }
 }

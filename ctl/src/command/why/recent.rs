@@ -16,7 +16,7 @@ pub(in crate::command) async fn events(
     most: usize,
 ) -> Result<Vec<wire::Event>, CallError> {
     let call = |services: Services| {
-        let request = wire::WatchRequest { subject: subject.to_owned(), after_revision: 0, follow: false };
+        let request = wire::WatchRequest { subject: subject.to_owned(), ..wire::WatchRequest::default() };
         async move { services.events().watch(request).await }
     };
     let mut stream = client.stream(call).await?;

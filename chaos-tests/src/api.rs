@@ -41,7 +41,7 @@ pub struct Api {
 
 /// Chooses the id of a request.
 pub fn request_id() -> String {
-    uuid::Uuid::new_v4().to_string()
+    uuid::Uuid::now_v7().to_string()
 }
 
 impl Api {
@@ -329,7 +329,7 @@ impl Api {
 
     /// The kept events of a subject.
     pub async fn events(&self, subject: &str) -> Result<Vec<event::Event>, Status> {
-        let request = event::WatchRequest { subject: subject.to_owned(), after_revision: 0, follow: false };
+        let request = event::WatchRequest { subject: subject.to_owned(), ..event::WatchRequest::default() };
         let mut events = EventsClient::new(self.channel.clone()).watch(request).await?.into_inner();
         let mut all = Vec::new();
         while let Some(event) = events.message().await? {

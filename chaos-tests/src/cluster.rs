@@ -203,6 +203,16 @@ impl Cluster {
         }
     }
 
+    /// Starts a member of the control plane, which does not run, with a flag more or without it.
+    pub async fn start_member_with(&mut self, number: usize, flag: &str, is_given: bool) {
+        let member = self.member(number);
+        member.arguments.retain(|argument| argument != flag);
+        if is_given {
+            member.arguments.push(flag.to_owned());
+        }
+        member.start().await;
+    }
+
     /// Another member of the control plane, which is not started.
     pub fn add_member(&mut self) -> usize {
         let mut claims = std::mem::take(&mut self.claims);

@@ -10,6 +10,7 @@ use chaos_tests::cluster::Cluster;
 use chaos_tests::ctl::Ctl;
 use chaos_tests::traffic::Load;
 use chaos_tests::wait::{SOON, holds, until};
+use cluster::FEATURE_LEVEL;
 use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
 use proto::weft::trust::v1::{CreateTokenRequest, JoinRequest};
 use tonic::Code;
@@ -288,4 +289,43 @@ async fn a_member_that_never_had_a_log_waits_for_the_others_and_makes_no_cluster
         Err(status) => Err(shown(&status)),
     })
     .await;
+}
+
+/// What an earlier version does not know is not used before its last member is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_two_versions_use_what_both_know() {
+    const OLDER: &str = "--pretend-feature-level=1";
+    let newest = u64::from(FEATURE_LEVEL);
+    let level =
+        async |cluster: &Cluster| cluster.api().members().await.map_or(0, |list| u64::from(list.feature_level));
+    let mut cluster = Cluster::start_members(3, 1, &["--artifact-grace=1s", OLDER]).await;
+    cluster.api().deploy_and_wait(&Bundle::graph("hello")).await;
+    assert_eq!(level(&cluster).await, 1);
+    // Rolled one after the other, whichever leads: it does not rise before the last of them.
+    for member in [2, 1, 3] {
+        assert_eq!(level(&cluster).await, 1, "before member {member}");
+        cluster.member(member).kill();
+        cluster.start_member_with(member, OLDER, false).await;
+        let by = cluster.api_of(member % 3 + 1);
+        until("it says what it knows", SOON, async || {
+            let list = by.members().await.map_err(|status| shown(&status))?;
+            let said = list.members.iter().find(|found| found.id == member as u64);
+            holds(said.is_some_and(|found| u64::from(found.feature_level) == newest), format!("{list:?}"))
+        })
+        .await;
+    }
+    until("the level is raised", SOON, async || {
+        let now = level(&cluster).await;
+        holds(now == newest, now)
+    })
+    .await;
+    // And does not fall: an earlier version is told to go.
+    cluster.member(3).kill();
+    cluster.start_member_with(3, OLDER, true).await;
+    until("it is refused", SOON, async || {
+        let log = cluster.member(3).last_log();
+        holds(log.contains("knows feature level 1, and 2 is needed"), log)
+    })
+    .await;
+    assert_eq!(level(&cluster).await, newest);
 }

@@ -36,6 +36,11 @@ pub fn check(state: &State) -> Vec<String> {
             format!("member {member} has an id beyond {}, the last that was given", state.last_member)
         });
     }
+    for (member, record) in &state.members {
+        broken.unless(record.level >= state.level(), || {
+            format!("member {member} knows level {} of {}", record.level, state.level())
+        });
+    }
     broken.unless(state.members.is_empty() || state.members.values().any(|record| record.is_voter), || {
         "no member has a vote".to_owned()
     });

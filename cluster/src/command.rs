@@ -3,6 +3,7 @@
 //! A command carries everything that was decided: time, ids, linked graphs. `apply` decides nothing but whether the
 //! preconditions still hold.
 
+use model::digest::Digest;
 use model::graph::{Artifact, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
@@ -43,6 +44,9 @@ pub enum Body {
     InitCluster {
         /// The identity.
         cluster: ClusterId,
+        /// The feature level that it begins with.
+        #[serde(default = "crate::feature::first")]
+        level: u32,
     },
     /// Makes a new revision of a graph.
     Deploy(Box<Deploy>),
@@ -56,6 +60,8 @@ pub enum Body {
     DeletePolicy(DeletePolicy),
     /// Says that the bytes of an artifact are stored.
     PutArtifact(Artifact),
+    /// Lets go of artifacts, as far as nothing names them.
+    ForgetArtifacts(Vec<Digest>),
     /// Lets one node join, once.
     CreateToken(CreateToken),
     /// Makes a node of whoever has a token.
@@ -82,6 +88,14 @@ pub enum Body {
         member: MemberId,
         /// `host:port`.
         address: String,
+        /// The feature level that it knows.
+        #[serde(default = "crate::feature::first")]
+        level: u32,
+    },
+    /// Lets commands be proposed that members of earlier versions did not know.
+    RaiseFeatureLevel {
+        /// The level; all members know it.
+        level: u32,
     },
     /// Gives a member a vote.
     PromoteMember {
@@ -240,4 +254,7 @@ pub struct EnrolMember {
     pub key: String,
     /// Where others reach it, `host:port`.
     pub address: String,
+    /// The feature level that it knows.
+    #[serde(default = "crate::feature::first")]
+    pub level: u32,
 }

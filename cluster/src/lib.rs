@@ -8,14 +8,17 @@
 mod apply;
 pub mod check;
 pub mod command;
+pub mod feature;
 pub mod member;
 pub mod outcome;
 pub mod schedule;
 pub mod state;
 pub mod view;
 
+pub use apply::REVISIONS_SKIPPED;
 pub use check::check;
 pub use command::Command;
+pub use feature::FEATURE_LEVEL;
 pub use outcome::Outcome;
 pub use schedule::schedule;
 pub use state::State;

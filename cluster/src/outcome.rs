@@ -73,6 +73,34 @@ pub enum Refusal {
         /// The id.
         id: String,
     },
+    /// The request is older than what is remembered of requests.
+    #[error(
+        "request {id} is so old that it is not known any more whether it was applied: look at what it was to change, \
+         and ask under a new id"
+    )]
+    RequestExpired {
+        /// Its id.
+        id: String,
+    },
+    /// The request was made by a clock that is far ahead.
+    #[error("request {id} says that it was made more than a day from now: set the clock of who made it")]
+    RequestEarly {
+        /// Its id.
+        id: String,
+    },
+    /// A member's version does not know what the cluster uses, or is to use.
+    #[error(
+        "member {member} knows feature level {known}, and {needed} is needed: run a version that is as new as that of the \
+         other members"
+    )]
+    LevelTooLow {
+        /// Who.
+        member: String,
+        /// What it knows.
+        known: u32,
+        /// What is needed.
+        needed: u32,
+    },
     /// A bound of the cluster is reached.
     #[error("{what}: the bound is {bound}")]
     Exhausted {

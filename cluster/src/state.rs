@@ -1,16 +1,18 @@
 //! The value itself. Only `apply` writes to it.
 
+use std::collections::BTreeSet;
+
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, Vector};
 use model::digest::Digest;
 use model::event::Event;
-use model::graph::{Artifact, GraphSpec};
+use model::graph::{Artifact, CapabilitySpec, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName, PolicyName};
 use model::node::{NodeDescription, NodeState};
 use model::placement::Placement;
-use model::policy::PolicySpec;
+use model::policy::{Action, PolicySpec};
 use model::report::GraphReport;
 use model::route::HttpRoute;
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,9 @@ pub struct State {
     pub cluster: Option<ClusterId>,
     /// +1 for each command that changed something.
     pub revision: StateRevision,
+    /// What all members know; [`State::level`] reads it.
+    #[serde(default)]
+    pub feature_level: u32,
     /// The latest time a command carried.
     pub now_ms: u64,
     /// The state in which a graph was last deployed or deleted.
@@ -89,6 +94,9 @@ pub struct State {
     pub requests: OrdMap<RequestId, RequestRecord>,
     /// The same requests by age: (time, id), oldest first.
     pub request_ages: Vector<(u64, RequestId)>,
+    /// No request that was made at this time or earlier is known any more, milliseconds since 1970.
+    #[serde(default)]
+    pub requests_forgotten_ms: u64,
     /// What happened, oldest first.
     pub events: Vector<Event>,
 }
@@ -103,6 +111,28 @@ impl State {
 }
 
 impl State {
+    /// The artifacts that something can still come to need: what runs, and what can be gone back to.
+    pub fn named_artifacts(&self) -> BTreeSet<Digest> {
+        let mut named = BTreeSet::new();
+        for graph in self.graphs.values() {
+            named.extend(graph.linked.artifacts().map(|artifact| artifact.digest));
+            for revision in &graph.revisions {
+                named.extend(revision.spec.components.values().map(|component| component.artifact.digest));
+                named.extend(revision.spec.capabilities.values().filter_map(|capability| match capability {
+                    CapabilitySpec::Sqlite { seed, .. } => seed.map(|artifact| artifact.digest),
+                }));
+            }
+        }
+        for policy in self.policies.values() {
+            for version in &policy.versions {
+                if let Action::Interpose(components) = &version.spec.action {
+                    named.extend(components.iter().map(|component| component.artifact.digest));
+                }
+            }
+        }
+        named
+    }
+
     /// The artifacts that this state has and an earlier one has not. Takes as long as there are changes.
     pub fn artifacts_beyond(&self, before: &Self) -> Vec<Artifact> {
         let added = before.artifacts.diff(&self.artifacts).filter_map(|change| match change {
@@ -248,6 +278,9 @@ pub struct MemberRecord {
     pub joined_at_ms: u64,
     /// Whether it should have a vote.
     pub is_voter: bool,
+    /// The feature level that it knows.
+    #[serde(default = "crate::feature::first")]
+    pub level: u32,
 }
 
 /// One token of a member.

@@ -5,11 +5,12 @@
 //! Bytes that are found to have rotted since are set aside as `artifacts/<hex>.damaged`, and can be uploaded again.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use model::digest::Digest;
 use model::graph::{ARTIFACT_MAX, Artifact};
@@ -180,6 +181,40 @@ impl ArtifactStore {
         let abandoned = found.into_iter().filter(|(_, path)| !claimed.contains(path)).min();
         let (_, path) = abandoned.ok_or(ArtifactError::TooMany)?;
         fs::remove_file(&path).map_err(disk(&path))
+    }
+
+    /// Notes that an artifact is wanted at this moment: it is not swept for another grace.
+    pub fn touch(&self, digest: &Digest) -> Result<(), ArtifactError> {
+        let path = self.path(digest);
+        let touched =
+            File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now()));
+        touched.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ArtifactError::Missing(*digest),
+            _ => disk(&path)(error),
+        })
+    }
+
+    /// Removes what is not wanted, and was not changed or touched for a grace: bytes that nothing names any more, and those
+    /// that were set aside. How much was removed.
+    pub fn sweep(&self, is_wanted: impl Fn(&Digest) -> bool, grace: Duration) -> Result<usize, ArtifactError> {
+        let folder = self.folder.as_path();
+        let mut removed = 0;
+        for entry in fs::read_dir(folder).map_err(disk(folder))? {
+            let path = entry.map_err(disk(folder))?.path();
+            let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            let Ok(digest) = format!("sha256:{stem}").parse::<Digest>() else { continue };
+            let is_set_aside = path.extension().is_some();
+            // Nobody stores it at this moment.
+            let Some(_claim) = Claim::take(self, digest) else { continue };
+            let is_old = fs::metadata(&path)
+                .and_then(|found| found.modified())
+                .is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age >= grace));
+            if is_old && (is_set_aside || !is_wanted(&digest)) {
+                fs::remove_file(&path).map_err(disk(&path))?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// The bytes of a complete artifact, verified.
@@ -366,6 +401,34 @@ mod tests {
         assert_eq!(store.stat(&artifact.digest), Err(0));
         upload(&store);
         assert_eq!(store.read(&artifact.digest).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn what_nothing_names_is_swept_after_its_grace() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = ArtifactStore::open(folder.path()).unwrap();
+        let [named, unnamed, young, rotten] = [&b"named"[..], b"unnamed", b"young", b"rotten"].map(|bytes| {
+            let artifact = artifact(bytes);
+            let mut upload = begin(&store, artifact, 0);
+            upload.append(bytes).unwrap();
+            assert!(upload.finish().unwrap());
+            artifact.digest
+        });
+        fs::write(store.path(&rotten), b"rutten").unwrap();
+        assert!(store.read(&rotten).is_err(), "set aside");
+        let grace = Duration::from_hours(1);
+        let age = |path: &Path| {
+            let file = File::options().append(true).open(path).unwrap();
+            file.set_modified(SystemTime::now() - grace).unwrap();
+        };
+        [named, unnamed, young].iter().for_each(|digest| age(&store.path(digest)));
+        age(&store.path(&rotten).with_extension("damaged"));
+        store.touch(&young).unwrap();
+        assert!(matches!(store.touch(&rotten), Err(ArtifactError::Missing(_))));
+        assert_eq!(store.sweep(|digest| *digest == named, grace).unwrap(), 2);
+        let is_there = |digest: &Digest| store.stat(digest).is_ok();
+        assert!(is_there(&named) && is_there(&young) && !is_there(&unnamed));
+        assert_eq!(store.sweep(|digest| *digest == named, grace).unwrap(), 0);
     }
 
     #[test]

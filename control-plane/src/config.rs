@@ -5,8 +5,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use model::unit::parse_duration;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand as _, ValueEnum};
+use model::unit::{ByteSize, parse_duration};
+
+use crate::maintenance::Maintenance;
+use crate::raft::disk;
 
 /// Weft's control plane: keeps the desired state, checks and links graphs, places them on nodes.
 #[derive(Debug, Clone, Parser)]
@@ -40,15 +43,61 @@ pub struct Config {
     /// How the log is kept on disk.
     #[arg(long, env = "WEFT_STORAGE", value_enum, default_value = "sled")]
     pub storage: Storage,
+    /// How long members wait for a leader that is silent before another one may lead; that takes up to twice as long. The
+    /// same for all members: several round trips between them, and several times what a disk takes to sync.
+    #[arg(long, env = "WEFT_ELECTION_TIMEOUT", value_name = "DURATION", default_value = "400ms", value_parser = election_timeout)]
+    pub election_timeout: Duration,
     /// How long an agent may be silent before its node counts as down, in milliseconds.
     #[arg(long, env = "WEFT_NODE_TIMEOUT_MS", default_value_t = 3_000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
     pub node_timeout_ms: u64,
     /// How long the certificates of nodes and members live; each is renewed at half its life.
     #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = certificate_lifetime)]
     pub certificate_lifetime: Duration,
+    /// How long artifacts are kept that no graph and no policy names any more.
+    #[arg(long, env = "WEFT_ARTIFACT_GRACE", value_name = "DURATION", default_value = "24h", value_parser = artifact_grace)]
+    pub artifact_grace: Duration,
+    /// How much all artifacts may have on each member's disk; more are refused.
+    #[arg(long, env = "WEFT_ARTIFACT_QUOTA", value_name = "SIZE", default_value = "64Gi")]
+    pub artifact_quota: ByteSize,
+    /// Be as an earlier version, as far as others can tell: for tests of clusters of two versions.
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true)]
+    pub pretend_feature_level: Option<u32>,
     /// The form of the log on standard error.
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// What the program is asked to do.
+#[derive(Debug)]
+pub enum Program {
+    /// To run the control plane.
+    Run(Box<Config>),
+    /// Something with the data directory alone.
+    Maintain(Maintenance),
+}
+
+impl Program {
+    /// From the command line and the environment; a mistake there, or a question, ends the process.
+    pub fn parse() -> Self {
+        let matches = Self::command().get_matches();
+        Self::of(&matches).unwrap_or_else(|error| error.format(&mut Self::command()).exit())
+    }
+
+    /// Flags that run it, and commands beside them that do not.
+    fn command() -> clap::Command {
+        Maintenance::augment_subcommands(Config::command())
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+            .disable_help_subcommand(true)
+    }
+
+    fn of(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(match matches.subcommand() {
+            Some(_) => Self::Maintain(Maintenance::from_arg_matches(matches)?),
+            None => Self::Run(Box::new(Config::from_arg_matches(matches)?)),
+        })
+    }
 }
 
 /// The two implementations of the storage.
@@ -58,6 +107,15 @@ pub enum Storage {
     Sled,
     /// Plain files.
     Wal,
+}
+
+impl From<Storage> for disk::Kind {
+    fn from(storage: Storage) -> Self {
+        match storage {
+            Storage::Sled => Self::Sled,
+            Storage::Wal => Self::Wal,
+        }
+    }
 }
 
 /// The form of the log on standard error.
@@ -70,6 +128,15 @@ pub enum LogFormat {
 }
 
 impl Config {
+    /// The feature level that this member says that it knows.
+    pub fn feature_level(&self) -> u32 {
+        #[cfg(debug_assertions)]
+        if let Some(level) = self.pretend_feature_level {
+            return level;
+        }
+        cluster::FEATURE_LEVEL
+    }
+
     /// How long an agent may be silent.
     pub const fn node_timeout(&self) -> Duration {
         Duration::from_millis(self.node_timeout_ms)
@@ -84,6 +151,26 @@ pub fn member_address(text: &str) -> Result<String, String> {
         Some(1..) if !authority.host().is_empty() && !text.contains('@') => Ok(text.to_owned()),
         _ => Err("a host and a port were expected, such as cp-1.example:7100".to_owned()),
     }
+}
+
+/// Shorter ones end while a process is not given the processor, longer ones are an outage.
+const ELECTION_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+
+fn election_timeout(text: &str) -> Result<Duration, String> {
+    let timeout = parse_duration(text).map_err(|error| error.to_string())?;
+    if ELECTION_TIMEOUTS.contains(&timeout) {
+        Ok(timeout)
+    } else {
+        Err("it must be from 100ms to 30s".to_owned())
+    }
+}
+
+/// Shorter ones end while their graph is deployed, longer ones are no grace.
+const ARTIFACT_GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(366 * 24);
+
+fn artifact_grace(text: &str) -> Result<Duration, String> {
+    let grace = parse_duration(text).map_err(|error| error.to_string())?;
+    if ARTIFACT_GRACES.contains(&grace) { Ok(grace) } else { Err("it must be from 1s to 8784h".to_owned()) }
 }
 
 /// Shorter ones end while they are renewed, and longer ones while nobody remembers them.

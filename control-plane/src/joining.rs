@@ -94,29 +94,37 @@ pub enum NotJoined {
 /// Which member this is, and what an empty log of it may become.
 pub async fn member(config: &Config) -> Result<(MemberId, Start), NotJoined> {
     let folder = &config.data_dir;
-    if let Some((member, has_begun)) = stored(folder)? {
-        // A log that is empty now was lost: whoever has lost its vote must not vote again.
-        return Ok((member, if has_begun { Start::Again } else { Start::Join }));
+    let Some(path) = config.join_token_file.as_ref() else { return known(folder, config.init) };
+    if stored(folder)?.is_some() {
+        return known(folder, false);
     }
-    let Some(path) = &config.join_token_file else {
-        let is_new = config.init && !credentials::is_founded(folder);
-        // The authority is made after the log: without that, it was lost, and its member must not vote again.
-        if config.init && !is_new && !folder.join(LOG_FOLDER).exists() {
-            return Err(NotJoined::LogLost { path: folder.clone() });
-        }
-        return Ok((FIRST_MEMBER, if is_new { Start::Init } else { Start::Again }));
-    };
     let text = std::fs::read_to_string(path).map(Zeroizing::new);
     let text = text.map_err(|source| NotJoined::File { path: path.clone(), source })?;
     let token: JoinToken = text.parse().map_err(|source| NotJoined::Token { path: path.clone(), source })?;
     let address = address(config, config.listen.port())?;
     durable::create_folder(folder).map_err(|source| NotJoined::File { path: folder.clone(), source })?;
-    let (member, authority) = join(&config.members, &token, key(folder)?, address).await?;
+    let (member, authority) =
+        join(&config.members, &token, key(folder)?, address, config.feature_level()).await?;
     credentials::adopt(folder, &authority)?;
     write(folder, member, false)?;
     let _ = std::fs::remove_file(folder.join(KEY_FILE));
     tracing::info!(%member, cluster = %authority.cluster(), "this member has joined the cluster");
     Ok((member, Start::Join))
+}
+
+/// Which member a data directory is of; an empty one is that of the first member, which may make a cluster if it is
+/// asked to.
+pub fn known(folder: &Path, may_init: bool) -> Result<(MemberId, Start), NotJoined> {
+    if let Some((member, has_begun)) = stored(folder)? {
+        // A log that is empty now was lost: whoever has lost its vote must not vote again.
+        return Ok((member, if has_begun { Start::Again } else { Start::Join }));
+    }
+    let is_new = may_init && !credentials::is_founded(folder);
+    // The authority is made after the log: without that, it was lost, and its member must not vote again.
+    if may_init && !is_new && !folder.join(LOG_FOLDER).exists() {
+        return Err(NotJoined::LogLost { path: folder.to_owned() });
+    }
+    Ok((FIRST_MEMBER, if is_new { Start::Init } else { Start::Again }))
 }
 
 /// Notes that the member has a log, which is never empty again, once it has.
@@ -189,9 +197,10 @@ async fn join(
     token: &JoinToken,
     key: String,
     address: String,
+    feature_level: u32,
 ) -> Result<(MemberId, Authority), NotJoined> {
-    let request =
-        wire::JoinRequest { token: token.reveal().to_string(), key: hex::encode(Sha256::digest(key)), address };
+    let (token_text, key) = (token.reveal().to_string(), hex::encode(Sha256::digest(key)));
+    let request = wire::JoinRequest { token: token_text, key, address, feature_level };
     loop {
         let mut other = None;
         for address in members {

@@ -9,6 +9,7 @@ pub mod durable;
 pub mod joining;
 pub mod leader;
 pub mod linking;
+pub mod maintenance;
 pub mod raft;
 pub mod replicas;
 pub mod routing;

@@ -1,16 +1,21 @@
 //! `control-plane`: config, build, run, drain.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use control_plane::config::{Config, LogFormat};
+use control_plane::config::{LogFormat, Program};
 use control_plane::server;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let config = Config::parse();
-    if let Err(error) = start_logging(config.log_format) {
+    let program = Program::parse();
+    let (log_format, usual) = match &program {
+        Program::Run(config) => (config.log_format, "info,openraft=warn"),
+        // Who runs it waits for what it says in the end.
+        Program::Maintain(_) => (LogFormat::Text, "warn,openraft=off"),
+    };
+    if let Err(error) = start_logging(log_format, usual) {
         // There is no log yet to say it in.
         clap::Error::raw(clap::error::ErrorKind::InvalidValue, format!("WEFT_LOG: {error}\n")).exit();
     }
@@ -18,18 +23,24 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    let ran = runtime.block_on(server::run(config, asked_to_stop()));
+    let code = match program {
+        Program::Run(config) => match runtime.block_on(server::run(*config, asked_to_stop())) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error),
+        },
+        Program::Maintain(task) => match runtime.block_on(task.run()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => refuse(&error),
+        },
+    };
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    match ran {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
-    }
+    code
 }
 
-fn start_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::ParseError> {
+fn start_logging(format: LogFormat, usual: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = match std::env::var("WEFT_LOG") {
         Ok(filter) => EnvFilter::builder().parse(filter)?,
-        Err(_) => EnvFilter::new("info,openraft=warn"),
+        Err(_) => EnvFilter::new(usual),
     };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
@@ -39,16 +50,28 @@ fn start_logging(format: LogFormat) -> Result<(), tracing_subscriber::filter::Pa
     Ok(())
 }
 
-/// The whole chain of an error, once.
+/// The end of a run.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
+    tracing::error!("{}", whole(error));
+    ExitCode::FAILURE
+}
+
+/// The end of a task, for whoever waits for it.
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    // Where the error stream is gone, the number is all that can be said.
+    let _ = writeln!(std::io::stderr(), "error: {}", whole(error));
+    ExitCode::FAILURE
+}
+
+/// The whole chain of an error, once.
+fn whole(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");
         cause = inner.source();
     }
-    tracing::error!("{text}");
-    ExitCode::FAILURE
+    text
 }
 
 async fn asked_to_stop() {

@@ -2,7 +2,7 @@
 //! member gets what it misses.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cluster::State;
 use cluster::state::MemberId;
@@ -27,6 +27,13 @@ const CHUNK_PATIENCE: Duration = Duration::from_secs(10);
 /// The wait before what is missing is looked for again, where a fetch failed, and the longest.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 const LOOK_AGAIN_MOST: Duration = Duration::from_mins(1);
+
+/// How often a member removes what nothing names, where the grace of artifacts is longer.
+const TEND_EVERY: Duration = Duration::from_hours(1);
+/// How often it reads all that it has: first when it starts.
+const SCRUB_EVERY: Duration = Duration::from_hours(24);
+/// How fast bytes are read to see whether they have rotted: 32 MiB a second, so that nothing else waits for the disk.
+const SCRUB_BYTES_PER_MICROSECOND: u64 = 32;
 
 /// The artifacts of all members; a cheap handle.
 #[derive(Debug, Clone)]
@@ -186,6 +193,8 @@ impl Replicas {
         loop {
             let state = states.borrow_and_update().clone();
             missing.extend(state.artifacts_beyond(&seen));
+            // Those that were let go of meanwhile are nowhere any more.
+            missing.retain(|artifact| state.artifacts.contains_key(&artifact.digest));
             seen = state;
             for artifact in std::mem::take(&mut missing) {
                 let held = tokio::select! {
@@ -203,6 +212,55 @@ impl Replicas {
                 changed = states.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(pause), if !missing.is_empty() => {}
             }
+        }
+    }
+
+    /// Looks at what this member has, again and again until `stop`: bytes that have rotted are fetched anew, and those that
+    /// nothing names are removed after a grace.
+    pub async fn tend(self, grace: Duration, stop: CancellationToken) {
+        let mut scrubbed: Option<Instant> = None;
+        loop {
+            if scrubbed.is_none_or(|last| last.elapsed() >= SCRUB_EVERY) {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = self.scrub() => {}
+                }
+                scrubbed = Some(Instant::now());
+            }
+            let (store, state) = (self.artifacts.clone(), self.raft.state());
+            let swept =
+                on_disk(move || store.sweep(|digest| state.artifacts.contains_key(digest), grace)).await;
+            match swept {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "artifacts that nothing names were removed"),
+                Err(Fetched::Store(error)) => tracing::error!(%error, "artifacts were not swept"),
+                Err(Fetched::Source(why)) => tracing::error!(why, "artifacts were not swept"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(grace.min(TEND_EVERY)) => {}
+            }
+        }
+    }
+
+    /// Reads all that this member has, slowly, and replaces what is not what it was.
+    async fn scrub(&self) {
+        let state = self.raft.state();
+        for artifact in state.artifacts.values() {
+            let (store, digest) = (self.artifacts.clone(), artifact.digest);
+            let read = tokio::task::spawn_blocking(move || store.read(&digest).map(|bytes| bytes.len())).await;
+            match read {
+                Ok(Err(ArtifactError::Mismatch { .. })) => match self.hold(*artifact, None).await {
+                    Ok(()) => tracing::warn!(%digest, "an artifact that had rotted was fetched anew"),
+                    Err(error) => tracing::error!(%digest, %error, "an artifact has rotted, and nobody has it"),
+                },
+                Ok(Err(ArtifactError::Missing(_))) => {
+                    // One that is not here yet is fetched in its turn.
+                }
+                Ok(Err(error)) => tracing::error!(%digest, %error, "an artifact cannot be read"),
+                Ok(Ok(_)) | Err(_) => {}
+            }
+            tokio::time::sleep(Duration::from_micros(artifact.size / SCRUB_BYTES_PER_MICROSECOND)).await;
         }
     }
 

@@ -10,6 +10,7 @@ use cluster::command::Body;
 use cluster::state::{FIRST_MEMBER, MemberId};
 use cluster::{Command, Outcome, State};
 use proto::weft::artifact::v1::artifacts_server::ArtifactsServer;
+use proto::weft::backup::v1::backups_server::BackupsServer;
 use proto::weft::event::v1::events_server::EventsServer;
 use proto::weft::graph::v1::graphs_server::GraphsServer;
 use proto::weft::log::v1::logs_server::LogsServer;
@@ -28,16 +29,18 @@ use tower::util::MapResponseLayer;
 use trust::{Authority, Clients, Gate, access};
 
 use crate::api::{
-    Checks, Context, artifacts, enrolment, events, graphs, logs, members, nodes, policies, transport_errors,
+    Checks, Context, artifacts, backups, enrolment, events, graphs, logs, members, nodes, policies,
+    transport_errors,
 };
 use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::clock::now_ms;
-use crate::config::{Config, Storage};
+use crate::config::Config;
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::durable;
 use crate::joining::{self, NotJoined};
 use crate::leader::{self, liveness::Liveness, relink::Relinker};
 use crate::linking::Linker;
+use crate::maintenance;
 use crate::raft::{self, Consensus, Handle, OpenError, ProposeError, RaftConfig, TransferError};
 use crate::replicas::Replicas;
 use crate::routing;
@@ -65,12 +68,18 @@ pub enum ServerError {
     /// Which member this is.
     #[error("this member has not joined a cluster")]
     Join(#[from] NotJoined),
-    /// The first command.
-    #[error("the cluster cannot be initialised")]
-    Init(#[from] ProposeError),
+    /// Who the cluster is.
+    #[error(transparent)]
+    Init(#[from] NotInitialised),
     /// Certificates.
     #[error("this member cannot say who it is")]
     Credentials(#[from] CredentialsError),
+    /// A backup was being restored.
+    #[error("{path} holds a part of a backup: its restore was cut off. Run `control-plane restore` again")]
+    Restoring {
+        /// Where.
+        path: PathBuf,
+    },
     /// A loop of the leader ended by itself: a member that serves and does not place would look well and not be.
     #[error("this member has stopped: a part of it was lost")]
     LoopLost(#[source] Option<JoinError>),
@@ -104,8 +113,22 @@ pub enum ServerError {
     Serve(#[from] tonic::transport::Error),
 }
 
+/// Why a cluster has no identity.
+#[derive(Debug, thiserror::Error)]
+pub enum NotInitialised {
+    /// The first command.
+    #[error("the cluster cannot be initialised")]
+    Propose(#[from] ProposeError),
+    /// Its authority.
+    #[error("this member cannot say who it is")]
+    Credentials(#[from] CredentialsError),
+}
+
 /// Runs the control plane until `shutdown` resolves.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    if maintenance::is_unfinished(&config.data_dir) {
+        return Err(ServerError::Restoring { path: config.data_dir });
+    }
     tokio::pin!(shutdown);
     // Whoever joins waits for members that may be away for long.
     let (member, start) = tokio::select! {
@@ -116,18 +139,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let raft = Handle::open(RaftConfig {
         data_dir: config.data_dir.clone(),
         node_id: member.0,
-        storage: match config.storage {
-            Storage::Sled => raft::disk::Kind::Sled,
-            Storage::Wal => raft::disk::Kind::Wal,
-        },
+        storage: config.storage.into(),
         start,
         peers: peers.clone(),
         log_max_bytes: raft::LOG_MAX_BYTES,
+        election_timeout: config.election_timeout,
     })
     .await?;
     let ready = config.data_dir.join("ready.json");
     forget_ready(&ready)?;
-    let authority = initialise(&raft, &config.data_dir).await?;
+    let authority = initialise(&raft, &config.data_dir, config.feature_level()).await?;
     let credentials = Credentials::open(&config.data_dir, authority, member.0, config.certificate_lifetime)?;
     peers.identify(credentials.keyring());
     let artifacts = ArtifactStore::open(&config.data_dir)?;
@@ -136,9 +157,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let liveness = Liveness::new(config.node_timeout());
     let replicas = Replicas::new(raft.clone(), artifacts.clone(), peers);
     let stop = CancellationToken::new();
-    let mut loops = leader::start(&stop, &raft, &relinker, &liveness);
+    let mut loops =
+        leader::start(&stop, &raft, &relinker, &liveness, config.artifact_grace, config.feature_level());
     loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));
     loops.spawn(replicas.clone().keep(stop.clone()));
+    loops.spawn(replicas.clone().tend(config.artifact_grace, stop.clone()));
     loops.spawn(joining::note_begun(raft.clone(), config.data_dir.clone(), member, stop.clone()));
     let (route_sender, routes) = watch::channel(None);
     loops.spawn(routing::follow(raft.changes(), route_sender, stop.clone()));
@@ -153,6 +176,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         sessions: nodes::Sessions::default(),
         routes,
         checks: Checks::default(),
+        artifact_quota: config.artifact_quota,
         stop: stop.clone(),
     };
 
@@ -164,12 +188,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         Err(NotJoined::Address) if member == FIRST_MEMBER => None,
         advertised => Some(advertised?),
     };
-    if let Some(advertised) = advertised {
+    if let Some(address) = advertised {
+        let said = Said { address, level: config.feature_level() };
         // Who leads has nobody to wait for, and is known before anybody can ask.
-        if raft.is_leader() && !is_announced(&raft.state(), member, &advertised) {
-            say_address(&raft, member, &advertised).await;
+        if raft.is_leader() && !is_announced(&raft.state(), member, &said) {
+            announce_once(&raft, member, &said).await;
         }
-        loops.spawn(announce(raft.clone(), member, advertised, stop.clone()));
+        loops.spawn(announce(raft.clone(), member, said, stop.clone()));
     }
     write_ready(&ready, address)?;
     tracing::info!(%address, "the control plane is ready");
@@ -200,7 +225,11 @@ fn forget_ready(path: &Path) -> Result<(), ServerError> {
 }
 
 /// Gives a new cluster its identity, and finds the authority of one that there is.
-async fn initialise(raft: &Handle, data_dir: &Path) -> Result<Authority, ServerError> {
+pub(crate) async fn initialise(
+    raft: &Handle,
+    data_dir: &Path,
+    level: u32,
+) -> Result<Authority, NotInitialised> {
     if let Some(cluster) = &raft.state().cluster {
         return Ok(credentials::load(data_dir, cluster)?);
     }
@@ -209,7 +238,7 @@ async fn initialise(raft: &Handle, data_dir: &Path) -> Result<Authority, ServerE
         return Ok(credentials::joined(data_dir)?);
     }
     let authority = credentials::found(data_dir)?;
-    let body = Body::InitCluster { cluster: authority.cluster().clone() };
+    let body = Body::InitCluster { cluster: authority.cluster().clone(), level };
     raft.propose(Command { now_ms: now_ms(), request: None, body }).await?;
     Ok(authority)
 }
@@ -225,12 +254,20 @@ async fn hand_over(raft: Handle, shutdown: impl Future<Output = ()>) {
     }
 }
 
-/// Sees to it that the state says where this member is reached, until `stop`.
-async fn announce(raft: Handle, member: MemberId, address: String, stop: CancellationToken) {
+/// What a member says of itself.
+struct Said {
+    /// Where it is reached.
+    address: String,
+    /// The feature level that it knows.
+    level: u32,
+}
+
+/// Sees to it that the state has what this member says of itself, until `stop`.
+async fn announce(raft: Handle, member: MemberId, said: Said, stop: CancellationToken) {
     let mut states = raft.changes();
     loop {
         let state = states.borrow_and_update().clone();
-        let is_said = is_announced(&state, member, &address) || say_address(&raft, member, &address).await;
+        let is_said = is_announced(&state, member, &said) || announce_once(&raft, member, &said).await;
         tokio::select! {
             () = stop.cancelled() => return,
             changed = states.changed(), if is_said => if changed.is_err() { return },
@@ -239,18 +276,20 @@ async fn announce(raft: Handle, member: MemberId, address: String, stop: Cancell
     }
 }
 
-/// Whether the state says that a member is reached at this address.
-fn is_announced(state: &State, member: MemberId, address: &str) -> bool {
-    state.members.get(&member).is_some_and(|record| record.address == address)
+/// Whether the state has what a member says of itself.
+fn is_announced(state: &State, member: MemberId, said: &Said) -> bool {
+    let record = state.members.get(&member);
+    record.is_some_and(|record| record.address == said.address && record.level == said.level)
 }
 
-/// Proposes where this member is reached; whether that is committed.
-async fn say_address(raft: &Handle, member: MemberId, address: &str) -> bool {
-    let body = Body::AnnounceMember { member, address: address.to_owned() };
+/// Proposes what this member says of itself; whether that is committed.
+async fn announce_once(raft: &Handle, member: MemberId, said: &Said) -> bool {
+    let Said { address, level } = said;
+    let body = Body::AnnounceMember { member, address: address.clone(), level: *level };
     match raft.propose(Command { now_ms: now_ms(), request: None, body }).await {
         Ok(committed) => match committed.outcome {
             Outcome::Refused(refusal) => {
-                tracing::error!(%refusal, "this member is not of the cluster");
+                tracing::error!(%refusal, "this member is refused");
                 false
             }
             _ => {
@@ -314,6 +353,7 @@ async fn serve(
         )
         .add_service(EnrolmentServer::new(enrolment::Enrolment::new(context.clone())))
         .add_service(MembersServer::new(members::Members::new(context.clone())))
+        .add_service(BackupsServer::new(backups::Backups::new(context.clone())))
         .add_service(Consensus::server(context.raft.clone()))
         .add_service(
             EventsServer::new(events::Events::new(context.clone()))
@@ -352,6 +392,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <LogsServer<logs::Logs> as NamedService>::NAME,
         <EnrolmentServer<enrolment::Enrolment> as NamedService>::NAME,
         <MembersServer<members::Members> as NamedService>::NAME,
+        <BackupsServer<backups::Backups> as NamedService>::NAME,
     ];
     for service in services {
         health.set_service_status(service, status).await;

@@ -11,8 +11,8 @@ use model::id::RequestId;
 use model::name::NamespaceName;
 
 use crate::command::{
-    access, check, completions, component, delete, deploy, dev, diff, events, explain, graph, history, invoke,
-    list, logs, member, node, plan, policy, rollback, schema, status, version, why,
+    access, check, cluster, completions, component, delete, deploy, dev, diff, events, explain, graph, history,
+    invoke, list, logs, member, node, plan, policy, rollback, schema, status, version, why,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -234,6 +234,8 @@ pub enum Command {
     Node(node::NodeArguments),
     /// The members of the control plane: shows them, lets them join, gives them a vote, takes them out.
     Member(member::MemberArguments),
+    /// The cluster as a whole: backups.
+    Cluster(cluster::ClusterArguments),
     /// Inspects wasm components.
     Component(component::ComponentArguments),
     /// Runs a whole cluster on this machine.
@@ -270,6 +272,7 @@ impl Command {
             Self::Events(arguments) => events::run(arguments, session).await,
             Self::Node(arguments) => node::run(arguments, session).await,
             Self::Member(arguments) => member::run(arguments, session).await,
+            Self::Cluster(arguments) => cluster::run(arguments, session).await,
             Self::Component(arguments) => component::run(arguments, session).await,
             Self::Dev(arguments) => dev::run(arguments, session).await,
             Self::Explain(arguments) => explain::run(arguments, session).await,

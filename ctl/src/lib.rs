@@ -14,6 +14,7 @@ pub mod follow;
 pub mod lookup;
 pub mod manifest;
 pub mod offline;
+pub mod program;
 pub mod reference;
 pub mod render;
 pub mod session;

@@ -115,6 +115,28 @@ ids! {
     ClusterId;
 }
 
+/// Where the version of a UUID stands in its text, and the one whose first 48 bits are the time.
+const UUID_VERSION_AT: usize = 14;
+const TIMED: u8 = b'7';
+
+impl RequestId {
+    /// When the request was made, milliseconds since 1970, if it is a UUID of version 7 (RFC 9562).
+    pub fn made_at_ms(&self) -> Option<u64> {
+        let text = self.0.as_bytes();
+        let is_hyphen = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+        let is_uuid = text.len() == 36
+            && text.iter().enumerate().all(|(at, byte)| match is_hyphen(at) {
+                true => *byte == b'-',
+                false => byte.is_ascii_hexdigit(),
+            });
+        if !is_uuid || text[UUID_VERSION_AT] != TIMED {
+            return None;
+        }
+        let (high, low) = (self.0.get(..8)?, self.0.get(9..13)?);
+        u64::from_str_radix(&[high, low].concat(), 16).ok()
+    }
+}
+
 /// A graph's full name, written `namespace/graph`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -175,10 +175,20 @@ async fn disown(
     }
 }
 
-/// The ledger, or an empty one in place of one that cannot be read.
+/// The ledger, or an empty one in place of one that cannot be read, or is of another cluster.
 fn open_ledger<R>(parts: &Parts<R>) -> Result<Ledger, LedgerError> {
     let node = &parts.description.name;
-    match Ledger::open(&parts.data_dir, node.clone()) {
+    let opened = Ledger::open(&parts.data_dir, node.clone());
+    let identity = parts.keyring.identity();
+    // Whoever gave the node a token of another cluster has moved it there: what it ran for this one is over.
+    if let Ok(ledger) = &opened
+        && let Err(refusal) = ledger.check_cluster(identity.id().cluster())
+    {
+        let aside = Ledger::leave(&parts.data_dir)?;
+        tracing::warn!(%refusal, aside = %aside.display(), "this node has joined another cluster, and starts empty");
+        return Ledger::open(&parts.data_dir, node.clone());
+    }
+    match opened {
         Err(error @ LedgerError::Corrupt { .. }) => {
             let aside = Ledger::set_aside(&parts.data_dir)?;
             tracing::error!(%error, aside = %aside.display(), "the ledger was set aside; this node starts empty");

@@ -16,7 +16,7 @@ use tonic::Status;
 use trust::identity::IdentityError;
 use trust::key::KeyError;
 use trust::token::JoinTokenError;
-use trust::{Identity, JoinToken, Key, Keyring, Refusal, Role, pinned_connector};
+use trust::{Fingerprint, Identity, JoinToken, Key, Keyring, Refusal, Role, pinned_connector};
 use zeroize::Zeroizing;
 
 use crate::backoff::Backoff;
@@ -126,12 +126,13 @@ impl Enrolment {
         Self { node, folder }
     }
 
-    /// The identity on disk if it is still good, else a new one by the token in a file. Waits for a control plane that
-    /// is not there; one that refuses ends it.
+    /// The identity on disk if it is still good, else a new one by the token in a file: also where that is of another
+    /// cluster, as after a backup was restored. Waits for a control plane that is not there; one that refuses ends it.
     pub async fn identity(&self, members: &[Uri], token: Option<&Path>) -> Result<Identity, EnrolmentError> {
         let stored = self.stored()?;
         if let Some(identity) = &stored
             && SystemTime::now() < identity.expires()
+            && !token.is_some_and(|token| is_of_another_cluster(token, identity))
         {
             return Ok(identity.clone());
         }
@@ -286,6 +287,14 @@ impl Enrolment {
         }
         Err(last)
     }
+}
+
+/// Whether a file has a token of another cluster than that of an identity. One that was used, and is gone or cleared
+/// since, has none.
+fn is_of_another_cluster(token: &Path, identity: &Identity) -> bool {
+    let text = std::fs::read_to_string(token).map(Zeroizing::new);
+    let token = text.ok().and_then(|text| text.parse::<JoinToken>().ok());
+    token.is_some_and(|token| !identity.authorities().any(|der| Fingerprint::of(der) == token.authority()))
 }
 
 /// Why the other end is not the one that was expected, if that is why the call failed.

@@ -21,6 +21,8 @@ use crate::durable;
 const FILE: &str = "ledger";
 /// Where a ledger that cannot be read is kept for those who ask why.
 const CORRUPT_EXTENSION: &str = "corrupt";
+/// Where that of a cluster is kept that the node has left.
+const LEFT_EXTENSION: &str = "left";
 const MARK: &Mark = b"weftldg1";
 
 /// The last accepted assignment.
@@ -86,7 +88,7 @@ pub enum Refusal {
     /// It comes from another cluster than the one this node belongs to.
     #[error(
         "the assignment comes from cluster {found}, this node belongs to {expected}: check --control-plane, or give \
-         the node an empty --data-dir to join the other cluster"
+         the node a join token of the other cluster"
     )]
     OtherCluster {
         /// The cluster that sent it.
@@ -127,8 +129,17 @@ impl Ledger {
 
     /// Keeps a ledger that cannot be read as `ledger.corrupt`, so that the next [`Ledger::open`] finds none.
     pub fn set_aside(folder: &Path) -> Result<PathBuf, LedgerError> {
+        Self::move_to(folder, CORRUPT_EXTENSION)
+    }
+
+    /// The same for the ledger of a cluster that the node has left, as `ledger.left`.
+    pub fn leave(folder: &Path) -> Result<PathBuf, LedgerError> {
+        Self::move_to(folder, LEFT_EXTENSION)
+    }
+
+    fn move_to(folder: &Path, extension: &str) -> Result<PathBuf, LedgerError> {
         let path = folder.join(FILE);
-        let aside = durable::beside(&path, CORRUPT_EXTENSION);
+        let aside = durable::beside(&path, extension);
         match durable::rename(&path, &aside) {
             Ok(()) => Ok(aside),
             Err(source) => Err(LedgerError::Io { path, source }),

@@ -2,6 +2,7 @@
 //!
 //! A generated type is named nowhere but in [`convert`] and in the service method that received it.
 
+pub mod backup;
 pub mod convert;
 pub mod status;
 
@@ -69,6 +70,13 @@ pub mod weft {
         /// `weft.member.v1`
         pub mod v1 {
             tonic::include_proto!("weft.member.v1");
+        }
+    }
+    /// `weft.backup`
+    pub mod backup {
+        /// `weft.backup.v1`
+        pub mod v1 {
+            tonic::include_proto!("weft.backup.v1");
         }
     }
     /// `weft.agent`

@@ -50,25 +50,43 @@ pub(super) fn enrol(state: &mut State, enrol: &EnrolMember) -> Result<Outcome, R
     if state.members.len() >= MEMBERS_MAX {
         return Err(Refusal::Exhausted { what: "members".to_owned(), bound: MEMBERS_MAX as u64 });
     }
+    if enrol.level < state.level() {
+        let member = "that joins".to_owned();
+        return Err(Refusal::LevelTooLow { member, known: enrol.level, needed: state.level() });
+    }
     state.advance();
     state.last_member = state.last_member.max(FIRST_MEMBER.0) + 1;
     let member = MemberId(state.last_member);
     let used = Some(MemberTokenUse { key: enrol.key.clone(), member });
     state.member_tokens.insert(enrol.token.clone(), MemberTokenRecord { used, ..token });
-    let record = MemberRecord { address: enrol.address.clone(), joined_at_ms: state.now_ms, is_voter: false };
+    let record = MemberRecord {
+        address: enrol.address.clone(),
+        joined_at_ms: state.now_ms,
+        is_voter: false,
+        level: enrol.level,
+    };
     state.members.insert(member, record);
     state.event(subject(member), "joined", format!("it learns, and is reached at {}", enrol.address));
     Ok(state.done())
 }
 
-pub(super) fn announce(state: &mut State, member: MemberId, address: &str) -> Result<Outcome, Refusal> {
+pub(super) fn announce(
+    state: &mut State,
+    member: MemberId,
+    address: &str,
+    level: u32,
+) -> Result<Outcome, Refusal> {
+    if level < state.level() {
+        let (member, needed) = (member.to_string(), state.level());
+        return Err(Refusal::LevelTooLow { member, known: level, needed });
+    }
     let now_ms = state.now_ms;
     let record = match state.members.get(&member) {
-        Some(record) if record.address == address => return Ok(state.done()),
-        Some(record) => MemberRecord { address: address.to_owned(), ..record.clone() },
+        Some(record) if record.address == address && record.level == level => return Ok(state.done()),
+        Some(record) => MemberRecord { address: address.to_owned(), level, ..record.clone() },
         // Nobody let the first one join.
         None if member == FIRST_MEMBER && state.members.is_empty() => {
-            MemberRecord { address: address.to_owned(), joined_at_ms: now_ms, is_voter: true }
+            MemberRecord { address: address.to_owned(), joined_at_ms: now_ms, is_voter: true, level }
         }
         None => return Err(unknown(member)),
     };

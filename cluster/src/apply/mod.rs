@@ -7,13 +7,21 @@ mod graph;
 mod member;
 mod node;
 mod policy;
+mod recovery;
 
+pub use recovery::REVISIONS_SKIPPED;
+
+use model::digest::Digest;
 use model::event::Event;
 use model::id::{Generation, StateRevision};
 
 use crate::command::{Body, Command, RequestTag};
+use crate::feature::{self, AGES_REQUESTS};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{ARTIFACTS_MAX, EVENTS_MAX, REQUEST_KEPT_MS, REQUESTS_MAX, RequestRecord, State};
+
+/// Artifacts that an event names.
+const FORGOTTEN_SHOWN: usize = 8;
 
 impl State {
     /// Applies one command. Total: every command has an outcome, and a refused one has changed nothing.
@@ -35,12 +43,15 @@ impl State {
 
     fn change(&mut self, body: &Body) -> Result<Outcome, Refusal> {
         match body {
-            Body::InitCluster { cluster } => {
+            Body::InitCluster { cluster, level } => {
                 if self.cluster.is_some() {
                     return Err(Refusal::AlreadyInitialised);
                 }
                 self.advance();
                 self.cluster = Some(cluster.clone());
+                if self.members.is_empty() {
+                    self.feature_level = *level;
+                }
                 Ok(self.done())
             }
             Body::Deploy(deploy) => graph::deploy(self, deploy),
@@ -62,12 +73,14 @@ impl State {
                 self.artifacts.insert(artifact.digest, *artifact);
                 Ok(self.done())
             }
+            Body::ForgetArtifacts(digests) => Ok(self.forget_artifacts(digests)),
             Body::CreateToken(create) => enrolment::create_token(self, create),
             Body::Enrol(enrol) => enrolment::enrol(self, enrol),
             Body::RevokeNode { node, until_ms } => enrolment::revoke(self, node, *until_ms),
             Body::CreateMemberToken { digest, expires_ms } => member::create_token(self, digest, *expires_ms),
             Body::EnrolMember(enrol) => member::enrol(self, enrol),
-            Body::AnnounceMember { member, address } => member::announce(self, *member, address),
+            Body::AnnounceMember { member, address, level } => member::announce(self, *member, address, *level),
+            Body::RaiseFeatureLevel { level } => feature::raise(self, *level),
             Body::PromoteMember { member } => member::promote(self, *member),
             Body::RemoveMember { member } => member::remove(self, *member),
             Body::RegisterNode(description) => node::register(self, description),
@@ -75,6 +88,32 @@ impl State {
             Body::Place(places) => graph::place(self, places),
             Body::RecordReport(report) => node::record_report(self, report),
         }
+    }
+
+    fn forget_artifacts(&mut self, digests: &[Digest]) -> Outcome {
+        let named = self.named_artifacts();
+        let is_of_no_use = |digest: &&Digest| self.artifacts.contains_key(*digest) && !named.contains(*digest);
+        let unused: Vec<Digest> = digests.iter().filter(is_of_no_use).copied().collect();
+        if unused.is_empty() {
+            return self.done();
+        }
+        self.advance();
+        for digest in &unused {
+            self.artifacts.remove(digest);
+        }
+        let shown: Vec<String> = unused.iter().take(FORGOTTEN_SHOWN).map(Digest::short).collect();
+        let more = if unused.len() > shown.len() { ", …" } else { "" };
+        let message =
+            format!("nothing names them any more: {}{more}, {} in all", shown.join(", "), unused.len());
+        self.event("artifacts".to_owned(), "forgotten", message);
+        self.done()
+    }
+
+    pub(crate) fn raised(&mut self, level: u32) {
+        self.advance();
+        self.feature_level = level;
+        let message = format!("all members know feature level {level}, which is used from now on");
+        self.event("cluster".to_owned(), "raised", message);
     }
 
     fn done(&self) -> Outcome {
@@ -108,9 +147,24 @@ impl State {
         }
     }
 
-    /// What became of a request that was applied before, or the refusal of its id for another request.
+    /// What became of a request that was applied before, or the refusal of its id for another request. One whose id says
+    /// when it was made is refused if it may have been applied and forgotten: it is never done twice.
     pub fn known(&self, tag: &RequestTag) -> Option<Outcome> {
-        let record = self.requests.get(&tag.id)?;
+        let Some(record) = self.requests.get(&tag.id) else {
+            if self.level() < AGES_REQUESTS {
+                return None;
+            }
+            let made_at_ms = tag.id.made_at_ms()?;
+            let id = tag.id.to_string();
+            return if made_at_ms <= self.requests_forgotten_ms {
+                Some(Outcome::Refused(Refusal::RequestExpired { id }))
+            } else if made_at_ms > self.now_ms.saturating_add(REQUEST_KEPT_MS) {
+                // It could not be told later whether it was forgotten.
+                Some(Outcome::Refused(Refusal::RequestEarly { id }))
+            } else {
+                None
+            };
+        };
         Some(if record.fingerprint == tag.fingerprint {
             record.outcome.clone()
         } else {
@@ -131,8 +185,13 @@ impl State {
             if !old && self.request_ages.len() < REQUESTS_MAX {
                 return;
             }
-            if let Some((_, id)) = self.request_ages.pop_front() {
+            if let Some((applied_at_ms, id)) = self.request_ages.pop_front() {
                 self.requests.remove(&id);
+                if self.level() < AGES_REQUESTS {
+                    continue;
+                }
+                let made_at_ms = id.made_at_ms().unwrap_or_default();
+                self.requests_forgotten_ms = self.requests_forgotten_ms.max(applied_at_ms).max(made_at_ms);
             }
         }
     }

@@ -7,7 +7,7 @@ use model::digest::Digest;
 use model::graph::Artifact;
 use model::node::NodeState;
 
-use crate::support::{Cluster, linked, name, node};
+use crate::support::{Cluster, artifact, linked, linked_with_database, name, node};
 
 fn exhausted(refusal: &Refusal, what: &str, bound: usize) {
     assert_eq!(*refusal, Refusal::Exhausted { what: what.to_owned(), bound: bound as u64 });
@@ -82,4 +82,29 @@ fn events_are_kept_up_to_their_bound() {
     assert_eq!(cluster.state.events.len(), EVENTS_MAX);
     assert!(!cluster.state.events.contains(&first));
     assert_eq!(cluster::check(&cluster.state), Vec::<String>::new());
+}
+
+#[test]
+fn artifacts_that_nothing_names_are_let_go_of_and_no_others() {
+    let mut cluster = Cluster::new();
+    cluster.deployed("default/a", linked(1));
+    cluster.deployed("default/a", linked(2));
+    cluster.deployed("default/data", linked_with_database(3, Some(4)));
+    let put = Body::PutPolicy(Box::new(cluster.put("hide", 5)));
+    cluster.done(put);
+    let all: Vec<_> = (0..12).map(|number| artifact(number).digest).collect();
+    cluster.done(Body::ForgetArtifacts(all.clone()));
+    assert_eq!(cluster.last_event(), "artifacts forgotten");
+    let mut kept: Vec<u64> = cluster.state.artifacts.values().map(|artifact| artifact.size).collect();
+    kept.sort_unstable();
+    // The specs of all revisions name 0; 2 is linked, and 1 was linked by a revision that its spec can link again.
+    assert_eq!(kept, [0, 2, 3, 4, 5]);
+    let at = cluster.state.revision;
+    cluster.done(Body::ForgetArtifacts(all));
+    assert_eq!(cluster.state.revision, at, "nothing new");
+    // What is named again is stored again first.
+    let refusal = cluster.refused(Body::Deploy(Box::new(cluster.deploy("default/b", linked(7)))));
+    assert!(matches!(refusal, cluster::outcome::Refusal::NotFound { .. }), "{refusal}");
+    cluster.done(Body::PutArtifact(artifact(7)));
+    cluster.deployed("default/b", linked(7));
 }

@@ -9,6 +9,7 @@ mod members;
 mod nodes;
 mod policies;
 mod random;
+mod recovery;
 mod requests;
 mod schedule;
 mod support;

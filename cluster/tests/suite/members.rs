@@ -1,6 +1,8 @@
 //! Who is of the control plane: ids that are never used again, tokens of one use, and at least one vote.
 
+use cluster::FEATURE_LEVEL;
 use cluster::command::{Body, EnrolMember};
+use cluster::feature::FIRST_LEVEL;
 use cluster::outcome::Refusal;
 use cluster::state::{FIRST_MEMBER, MEMBERS_MAX, MemberId, TOKENS_MAX, VOTERS_MAX};
 
@@ -14,11 +16,16 @@ fn create(cluster: &Cluster, digest: &str, lifetime_ms: u64) -> Body {
 }
 
 fn enrol(token: &str, key: &str) -> Body {
-    Body::EnrolMember(EnrolMember { token: token.to_owned(), key: key.to_owned(), address: format!("{key}:1") })
+    Body::EnrolMember(EnrolMember {
+        token: token.to_owned(),
+        key: key.to_owned(),
+        address: format!("{key}:1"),
+        level: FEATURE_LEVEL,
+    })
 }
 
 fn announce(member: u64, address: &str) -> Body {
-    Body::AnnounceMember { member: MemberId(member), address: address.to_owned() }
+    Body::AnnounceMember { member: MemberId(member), address: address.to_owned(), level: FEATURE_LEVEL }
 }
 
 const fn promote(member: u64) -> Body {
@@ -130,4 +137,45 @@ fn members_votes_and_tokens_are_bounded() {
     cluster.now_ms += LONG_MS;
     cluster.done(create(&cluster.clone(), "one more", LONG_MS));
     assert_eq!(cluster.state.member_tokens.len(), 1, "those that are over are let go of");
+}
+
+#[test]
+fn the_level_is_what_all_members_know_and_never_falls() {
+    let mut cluster = begun();
+    let raise = |level: u32| Body::RaiseFeatureLevel { level };
+    let says = |member: u64, level: u32| Body::AnnounceMember {
+        member: MemberId(member),
+        address: format!("{member}:1"),
+        level,
+    };
+    assert_eq!((cluster.state.level(), cluster.state.level_to_raise_to(9)), (FIRST_LEVEL, Some(FEATURE_LEVEL)));
+    joined(&mut cluster, "a");
+    cluster.done(says(2, FIRST_LEVEL));
+    assert_eq!(cluster.state.level_to_raise_to(FEATURE_LEVEL), None, "one of them knows less");
+    let refusal = cluster.refused(raise(FEATURE_LEVEL));
+    assert!(
+        matches!(refusal, Refusal::LevelTooLow { known: FIRST_LEVEL, needed: FEATURE_LEVEL, .. }),
+        "{refusal}"
+    );
+    cluster.done(says(2, FEATURE_LEVEL + 1));
+    assert_eq!(cluster.state.level_to_raise_to(FEATURE_LEVEL), Some(FEATURE_LEVEL));
+    cluster.done(raise(FEATURE_LEVEL));
+    assert_eq!((cluster.last_event().as_str(), cluster.state.level()), ("cluster raised", FEATURE_LEVEL));
+    let at = cluster.state.revision;
+    cluster.done(raise(FIRST_LEVEL));
+    assert_eq!((cluster.state.revision, cluster.state.level()), (at, FEATURE_LEVEL));
+    // An earlier version neither joins nor comes back.
+    cluster.done(create(&cluster.clone(), "old", 1_000));
+    let old = EnrolMember {
+        token: "old".to_owned(),
+        key: "k".to_owned(),
+        address: "old:1".to_owned(),
+        level: FIRST_LEVEL,
+    };
+    for body in [Body::EnrolMember(old), says(2, FIRST_LEVEL)] {
+        let refusal = cluster.refused(body);
+        assert!(matches!(refusal, Refusal::LevelTooLow { needed: FEATURE_LEVEL, .. }), "{refusal}");
+    }
+    assert_eq!(Body::ForgetArtifacts(Vec::new()).level(), FEATURE_LEVEL);
+    assert_eq!(promote(1).level(), FIRST_LEVEL);
 }

@@ -189,7 +189,7 @@ fn a_move_forgets_what_was_seen() {
 #[test]
 fn a_cluster_is_initialised_once() {
     let mut cluster = Cluster::new();
-    let again = Body::InitCluster { cluster: "cluster-2".to_owned().try_into().unwrap() };
+    let again = Body::InitCluster { cluster: "cluster-2".to_owned().try_into().unwrap(), level: 1 };
     assert_eq!(cluster.refused(again), Refusal::AlreadyInitialised);
     assert_eq!(cluster.state.cluster.as_ref().unwrap().as_str(), "cluster-1");
 }

@@ -4,8 +4,9 @@ use cluster::command::{
     Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember, Place, PutPolicy,
     Relink, RequestTag,
 };
+use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
-use cluster::{Command, State};
+use cluster::{Command, FEATURE_LEVEL, State};
 use model::id::{Generation, RevisionNumber, StateRevision};
 use model::linked::LinkedGraph;
 use model::node::NodeState;
@@ -79,7 +80,7 @@ impl Asked {
             _ => format!("uid-{}", state.revision).try_into().unwrap(),
         };
         let member = MemberId(u64::from(self.which));
-        match self.what % 22 {
+        match self.what % 24 {
             0..4 => Body::Deploy(Box::new(Deploy {
                 uid,
                 manifest: format!("graph: {}", self.other),
@@ -162,12 +163,26 @@ impl Asked {
                 token: format!("token-{}", self.other),
                 key: format!("key-{}", self.request.unwrap_or_default()),
                 address: format!("m{}:1", self.which),
+                level: self.level(),
             }),
-            18 => Body::AnnounceMember { member, address: format!("m{}:{}", self.which, self.other) },
+            18 => Body::AnnounceMember {
+                member,
+                address: format!("m{}:{}", self.which, self.other),
+                level: self.level(),
+            },
             19 => Body::PromoteMember { member },
             20 => Body::RemoveMember { member },
-            _ => Body::InitCluster { cluster: format!("c{}", self.which).try_into().unwrap() },
+            21 => Body::ForgetArtifacts(vec![artifact(self.other).digest]),
+            22 => Body::RaiseFeatureLevel { level: self.level() },
+            _ => Body::InitCluster {
+                cluster: format!("c{}", self.which).try_into().unwrap(),
+                level: self.level(),
+            },
         }
+    }
+
+    fn level(&self) -> u32 {
+        if self.is_fresh { FEATURE_LEVEL } else { FIRST_LEVEL }
     }
 
     /// Whole on one node, or with a part on another.

@@ -1,5 +1,6 @@
 //! Request ids: each is applied once, and known for a day.
 
+use cluster::FEATURE_LEVEL;
 use cluster::command::Body;
 use cluster::outcome::{Outcome, Refusal};
 use cluster::state::{REQUEST_KEPT_MS, REQUESTS_MAX};
@@ -92,4 +93,83 @@ fn the_oldest_request_makes_room() {
     assert_eq!(cluster.state.known(&tag("r0", "put")), None);
     let last = format!("r{}", REQUESTS_MAX + 2);
     assert!(cluster.state.known(&tag(&last, "put")).is_some());
+}
+
+/// A UUID of version 7.
+fn made_at(time_ms: u64, number: u8) -> String {
+    let time = format!("{time_ms:012x}");
+    format!("{}-{}-7000-8000-0000000000{number:02x}", &time[..8], &time[8..])
+}
+
+/// What may have been applied and forgotten is refused for ever after, and nothing else is.
+#[test]
+fn a_request_that_says_when_it_was_made_is_never_applied_twice() {
+    let mut cluster = Cluster::new();
+    cluster.done(Body::RaiseFeatureLevel { level: FEATURE_LEVEL });
+    cluster.now_ms = 10 * REQUEST_KEPT_MS;
+    let put = |cluster: &mut Cluster, number: u8, id: &str| {
+        cluster.apply_tagged(Body::PutArtifact(artifact(number)), Some(tag(id, "put")))
+    };
+    let is_expired = |outcome: &Outcome| matches!(outcome, Outcome::Refused(Refusal::RequestExpired { .. }));
+    let first = made_at(cluster.now_ms, 1);
+    // Made before it, by a clock that is behind, and applied after it.
+    let behind = made_at(cluster.now_ms - 1_000, 2);
+    // Made by a clock that is ahead.
+    let ahead = made_at(cluster.now_ms + REQUEST_KEPT_MS / 2, 3);
+    for (number, id) in [(50, &first), (51, &behind), (52, &ahead)] {
+        assert!(matches!(put(&mut cluster, number, id), Outcome::Done { .. }), "{id}");
+    }
+    let far = made_at(cluster.now_ms + 2 * REQUEST_KEPT_MS, 4);
+    let far = put(&mut cluster, 53, &far);
+    assert!(matches!(far, Outcome::Refused(Refusal::RequestEarly { .. })), "{far:?}");
+
+    for _ in 0..3 {
+        cluster.now_ms += REQUEST_KEPT_MS;
+        cluster.done(Body::PutArtifact(artifact(54)));
+        for id in [&first, &behind, &ahead] {
+            let again = put(&mut cluster, 55, id);
+            assert!(is_expired(&again), "{id}: {again:?}");
+        }
+        assert!(!cluster.state.artifacts.contains_key(&artifact(55).digest));
+    }
+    let now = made_at(cluster.now_ms, 5);
+    assert!(matches!(put(&mut cluster, 55, &now), Outcome::Done { .. }));
+    // An id that says nothing of its age is taken for a new one.
+    assert!(matches!(put(&mut cluster, 56, "by-hand"), Outcome::Done { .. }));
+}
+
+/// Those that were forgotten to make room are not done again either.
+#[test]
+fn a_request_that_made_room_is_not_applied_again() {
+    let mut cluster = Cluster::new();
+    cluster.done(Body::RaiseFeatureLevel { level: FEATURE_LEVEL });
+    let mut state = cluster.state;
+    let apply = |state: &mut cluster::State, now_ms: u64, id: String, number: u8| {
+        let request = Some(tag(&id, "put"));
+        state.apply(&cluster::Command { now_ms, request, body: Body::PutArtifact(artifact(number)) })
+    };
+    let id = |time_ms: u64| made_at(time_ms, 0);
+    for number in 0..=REQUESTS_MAX as u64 {
+        apply(&mut state, 2_000 + number, id(2_000 + number), 3);
+    }
+    let again = apply(&mut state, 80_000, id(2_000), 60);
+    assert!(matches!(again, Outcome::Refused(Refusal::RequestExpired { .. })), "{again:?}");
+    let known = apply(&mut state, 80_000, id(2_000 + REQUESTS_MAX as u64), 3);
+    assert!(matches!(known, Outcome::Done { .. }), "{known:?}");
+    assert_eq!(cluster::check(&state), Vec::<String>::new());
+}
+
+/// Members of an earlier version apply it, and would not come to the same otherwise.
+#[test]
+fn the_age_of_a_request_counts_once_all_members_know_of_it() {
+    let mut cluster = Cluster::new();
+    cluster.now_ms = 10 * REQUEST_KEPT_MS;
+    let id = made_at(cluster.now_ms, 1);
+    let put = |cluster: &mut Cluster, number: u8| {
+        cluster.apply_tagged(Body::PutArtifact(artifact(number)), Some(tag(&id, "put")))
+    };
+    put(&mut cluster, 50);
+    cluster.now_ms += 2 * REQUEST_KEPT_MS;
+    assert!(matches!(put(&mut cluster, 51), Outcome::Done { .. }));
+    assert!(cluster.state.artifacts.contains_key(&artifact(51).digest));
 }

@@ -28,7 +28,7 @@ impl Cluster {
     /// A cluster that is initialised, with two nodes and the artifacts 0 to 9.
     pub(crate) fn new() -> Self {
         let mut new = Self { state: State::default(), now_ms: 1_000 };
-        new.done(Body::InitCluster { cluster: "cluster-1".to_owned().try_into().unwrap() });
+        new.done(Body::InitCluster { cluster: "cluster-1".to_owned().try_into().unwrap(), level: 1 });
         (0..10).for_each(|number| new.done(Body::PutArtifact(artifact(number))));
         new.done(Body::RegisterNode(node("n1")));
         new.done(Body::RegisterNode(node("n2")));
@@ -56,6 +56,7 @@ impl Cluster {
             now_ms: 0,
             requests: imbl::OrdMap::new(),
             request_ages: imbl::Vector::new(),
+            requests_forgotten_ms: 0,
             ..self.state.clone()
         }
     }

@@ -35,11 +35,33 @@ impl Artifacts {
         Self { context }
     }
 
+    /// Refuses an artifact for which there is no room.
+    fn has_room(&self, artifact: Artifact) -> Result<(), Status> {
+        let state = self.context.raft.state();
+        if state.artifacts.contains_key(&artifact.digest) {
+            return Ok(());
+        }
+        let stored: u64 = state.artifacts.values().map(|artifact| artifact.size).sum();
+        let quota = self.context.artifact_quota;
+        if stored.saturating_add(artifact.size) <= quota.0 {
+            return Ok(());
+        }
+        let message = format!(
+            "{} bytes are stored, {} more are asked for, and artifacts may have {quota} in all",
+            stored, artifact.size
+        );
+        Err(refuse(Code::ResourceExhausted, "artifact_quota", message))
+    }
+
     /// Puts what is stored into the replicated state.
     async fn record(&self, artifact: Artifact) -> Result<(), Status> {
+        let store = self.context.artifacts.clone();
+        let touched = blocking(move || store.touch(&artifact.digest)).await?;
+        touched.map_err(|error| refusal::artifact(&error))?;
         if self.context.raft.state().artifacts.contains_key(&artifact.digest) {
             return Ok(());
         }
+        self.has_room(artifact)?;
         self.context.replicas.spread(artifact).await.map_err(|error| refusal::replica(&error))?;
         let done = propose(&self.context, None, Body::PutArtifact(artifact)).await?;
         done.map(drop).map_err(|refused| refusal::outcome(&refused))
@@ -72,6 +94,7 @@ impl wire::artifacts_server::Artifacts for Artifacts {
             .ok_or_else(|| refuse(Code::InvalidArgument, "empty", "an empty upload"))?;
         let header = required("header", first.header)?;
         let artifact = Artifact { digest: parse("header.digest", &header.digest)?, size: header.size };
+        self.has_room(artifact)?;
         let store = self.context.artifacts.clone();
         let upload = blocking(move || store.upload(artifact, header.offset)).await?;
         let Some(mut upload) = upload.map_err(|error| refusal::artifact(&error))? else {

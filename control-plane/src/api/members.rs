@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cluster::command::{Body, EnrolMember};
+use cluster::feature::FIRST_LEVEL;
 use cluster::outcome::Refusal;
 use cluster::state::{MemberId, MemberRecord};
 use proto::convert::{DecodeError, parse};
@@ -71,6 +72,7 @@ fn show(id: MemberId, record: &MemberRecord, membership: &Membership) -> wire::M
         joined_at_ms: record.joined_at_ms,
         matched,
         last: matched.map(|_| membership.last),
+        feature_level: record.level,
     }
 }
 
@@ -85,6 +87,7 @@ impl wire::members_server::Members for Members {
             asked: self.context.raft.id(),
             leader: membership.leader.unwrap_or_default(),
             term: membership.term,
+            feature_level: state.level(),
         }))
     }
 
@@ -126,7 +129,8 @@ impl wire::members_server::Members for Members {
         if !state.member_tokens.contains_key(&digest) {
             return Err(refused());
         }
-        let enrol = EnrolMember { token: digest.clone(), key, address };
+        let level = request.feature_level.max(FIRST_LEVEL);
+        let enrol = EnrolMember { token: digest.clone(), key, address, level };
         let enrolled = propose(&self.context, None, Body::EnrolMember(enrol)).await?;
         enrolled.map_err(|refused| refusal::outcome(&refused))?;
         let state = self.context.raft.state();

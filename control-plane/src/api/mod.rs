@@ -1,6 +1,7 @@
 //! The gRPC API. Handlers decode, propose or read, and encode; what is decided is decided elsewhere.
 
 pub mod artifacts;
+pub mod backups;
 pub mod enrolment;
 pub mod events;
 pub mod graphs;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use cluster::state::MemberId;
 use futures::{Stream, StreamExt as _, stream};
+use model::unit::ByteSize;
 use proto::status::refuse;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +60,8 @@ pub struct Context {
     pub routes: Routes,
     /// The right to check or link manifests.
     pub checks: Checks,
+    /// How much all artifacts may have.
+    pub artifact_quota: ByteSize,
     /// Set when the member stops.
     pub stop: CancellationToken,
 }

@@ -15,6 +15,7 @@ pub(super) fn propose(error: &ProposeError) -> Status {
     let (code, reason) = match error {
         ProposeError::TooLarge { .. } => (Code::ResourceExhausted, "command_too_large"),
         ProposeError::Unreadable(_) => (Code::Internal, "unreadable_command"),
+        ProposeError::Level { .. } => (Code::FailedPrecondition, "feature_level"),
         ProposeError::NotLeader { .. } => (Code::Unavailable, "not_leader"),
         // The client library asks again with the same request id.
         ProposeError::Unknown => (Code::DeadlineExceeded, "unknown_outcome"),
@@ -33,6 +34,9 @@ pub(super) fn outcome(refusal: &Refusal) -> Status {
         Refusal::RevisionConflict { .. } => (Code::FailedPrecondition, "generation_conflict"),
         Refusal::NotFound { .. } => (Code::NotFound, "not_found"),
         Refusal::RequestMismatch { .. } => (Code::AlreadyExists, "idempotency_mismatch"),
+        Refusal::LevelTooLow { .. } => (Code::FailedPrecondition, "feature_level"),
+        Refusal::RequestExpired { .. } => (Code::FailedPrecondition, "request_expired"),
+        Refusal::RequestEarly { .. } => (Code::InvalidArgument, "request_early"),
         Refusal::Exhausted { .. } => (Code::ResourceExhausted, "quota"),
         Refusal::RouteTaken { .. } => (Code::FailedPrecondition, "route_taken"),
         Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),

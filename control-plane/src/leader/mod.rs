@@ -2,6 +2,7 @@
 //!
 //! Each is level-triggered: a wake-up carries no data, a pass reads everything, and a slow timer backs the wake-ups up.
 
+mod collect;
 pub mod liveness;
 mod members;
 pub mod relink;
@@ -23,7 +24,14 @@ use relink::Relinker;
 const BACKUP_TIMER: Duration = Duration::from_secs(5);
 
 /// Starts the loops; they end with `stop`. One that ends before is lost, and the member with it.
-pub fn start(stop: &CancellationToken, raft: &Handle, relinker: &Relinker, liveness: &Liveness) -> JoinSet<()> {
+pub fn start(
+    stop: &CancellationToken,
+    raft: &Handle,
+    relinker: &Relinker,
+    liveness: &Liveness,
+    artifact_grace: Duration,
+    own_level: u32,
+) -> JoinSet<()> {
     let mut loops = JoinSet::new();
     let places = raft.clone();
     loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
@@ -42,9 +50,10 @@ pub fn start(stop: &CancellationToken, raft: &Handle, relinker: &Relinker, liven
     let members = raft.clone();
     loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
         let raft = members.clone();
-        async move { members::pass(&raft, &state).await }
+        async move { members::pass(&raft, &state, own_level).await }
     }));
     loops.spawn(liveness.clone().run(stop.clone(), raft.clone()));
+    loops.spawn(collect::run(raft.clone(), artifact_grace, stop.clone()));
     loops
 }
 

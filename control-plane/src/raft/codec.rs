@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _, Write};
 
-use cluster::{Command, State};
+use cluster::{Command, FEATURE_LEVEL, State};
 use openraft::impls::BasicNode;
 use prost::Message;
 
@@ -14,8 +14,6 @@ use super::types::{
     Entry, EntryPayload, LeaderId, LogId, Membership, Payload, SnapshotMeta, StoredMembership, Vote,
 };
 
-/// The level of commands this version writes, and the highest it reads.
-const FEATURE_LEVEL: u32 = 1;
 /// Bodies above this are compressed.
 const COMPRESS_ABOVE_BYTES: usize = 4 << 10;
 /// No command is longer when unpacked: a graph has at most 1 MiB of manifest, and its linked form. It holds for what is
@@ -192,7 +190,8 @@ pub fn encode_command(command: &Command) -> Result<Payload, CommandError> {
     let compressed = text.len() > COMPRESS_ABOVE_BYTES;
     let packed = if compressed { zstd::encode_all(&text[..], ZSTD_LEVEL) } else { Ok(text) };
     let body = packed.map_err(CommandError::Unreadable)?;
-    Ok(Payload(WireEnvelope { feature_level: FEATURE_LEVEL, compressed, body }.encode_to_vec()))
+    let feature_level = command.body.level();
+    Ok(Payload(WireEnvelope { feature_level, compressed, body }.encode_to_vec()))
 }
 
 /// Takes [`UNPACKED_MAX_BYTES`] and refuses more, before there is memory for it.
@@ -238,7 +237,7 @@ pub fn encode_snapshot(meta: &SnapshotMeta, state: &State) -> io::Result<Vec<u8>
     let mut packed = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
     serde_json::to_writer(&mut packed, state).map_err(wrong)?;
     let snapshot = WireSnapshot {
-        feature_level: FEATURE_LEVEL,
+        feature_level: state.level(),
         last: meta.last_log_id.as_ref().map(log_id_to_wire),
         membership_at: meta.last_membership.log_id().as_ref().map(log_id_to_wire),
         membership: Some(membership_to_wire(meta.last_membership.membership())),
@@ -256,6 +255,16 @@ pub fn decode_snapshot(bytes: &[u8]) -> io::Result<(SnapshotMeta, State)> {
 /// What a snapshot says of itself, without its state.
 pub fn decode_snapshot_meta(bytes: &[u8]) -> io::Result<SnapshotMeta> {
     meta_of(read_snapshot(bytes)?)
+}
+
+/// A state alone, as a backup has it: a snapshot of no log.
+pub fn encode_state(state: &State) -> io::Result<Vec<u8>> {
+    encode_snapshot(&SnapshotMeta::default(), state)
+}
+
+/// The state of a backup.
+pub fn decode_state(bytes: &[u8]) -> io::Result<State> {
+    decode_snapshot(bytes).map(|(_, state)| state)
 }
 
 fn read_snapshot(bytes: &[u8]) -> io::Result<WireSnapshot> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use cluster::command::Body;
 use cluster::state::{FIRST_MEMBER, MemberId};
 use cluster::{Command, Outcome, State};
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -18,9 +19,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::chain::Sections;
 use super::codec::{self, CommandError};
 use super::compaction;
 use super::disk::{self, DiskError, Kind, Write};
+use super::divergence::{self, Comparison};
 use super::leadership;
 use super::log_store::LogStore;
 use super::peers::{Peers, Road, Roads};
@@ -33,6 +36,11 @@ pub const COMMAND_MAX_BYTES: usize = 256 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a read waits for a leader that a quorum confirms: an election takes about a second.
 const READ_PATIENCE: Duration = Duration::from_secs(5);
+/// How long members wait for a leader that is silent, unless told otherwise: ten times what a put takes at most under
+/// load, so that no load makes an election.
+pub const ELECTION_TIMEOUT: Duration = Duration::from_millis(400);
+/// A leader that a quorum has not confirmed for so many election timeouts is none: agents look for another, and loops stop.
+const QUORUM_PATIENCE_ELECTIONS: u32 = 3;
 /// Entries between two snapshots.
 const SNAPSHOT_AFTER_ENTRIES: u64 = 10_000;
 /// Entries kept behind a snapshot for members that lag a little.
@@ -61,6 +69,8 @@ pub struct RaftConfig {
     pub peers: Peers,
     /// Bytes of commands after which the log is replaced by a snapshot.
     pub log_max_bytes: usize,
+    /// How long a leader may be silent.
+    pub election_timeout: Duration,
 }
 
 /// What an empty data directory may become.
@@ -117,6 +127,14 @@ pub enum ProposeError {
     /// The log cannot carry it; nothing was done.
     #[error("the change cannot be written down: {0}")]
     Unreadable(String),
+    /// Not all members know it; nothing was done.
+    #[error("not all members know this change: it needs feature level {needed}, and the cluster is at {level}")]
+    Level {
+        /// What it needs.
+        needed: u32,
+        /// What all members know.
+        level: u32,
+    },
     /// Another member leads; nothing was done.
     #[error("this member does not lead")]
     NotLeader {
@@ -170,7 +188,10 @@ pub struct Handle {
     /// Whether this member leads a quorum.
     is_leading: watch::Receiver<bool>,
     peers: Peers,
-    tasks: Arc<[JoinHandle<()>; 2]>,
+    sections: Sections,
+    /// Why this member's state is not that of the others.
+    diverged: Arc<OnceLock<String>>,
+    tasks: Arc<[JoinHandle<()>; 3]>,
 }
 
 impl Handle {
@@ -184,9 +205,10 @@ impl Handle {
                 .map_err(|error| OpenError::Start(error.to_string()))??
         };
         let failed = |error: &dyn std::fmt::Display| OpenError::Start(error.to_string());
-        let settings = Arc::new(settings().map_err(|error| failed(&error))?);
+        let settings = Arc::new(settings(config.election_timeout).map_err(|error| failed(&error))?);
         let id = config.node_id;
         let roads = Roads { peers: config.peers.clone(), me: id };
+        let sections = machine.sections();
         let raft =
             Raft::new(id, settings, roads, log.clone(), machine).await.map_err(|error| failed(&error))?;
         let is_initialised = raft.is_initialized().await.map_err(|error| failed(&error))?;
@@ -200,10 +222,20 @@ impl Handle {
         }
         let compaction = tokio::spawn(compaction::run(raft.clone(), log, config.log_max_bytes));
         let (leading, is_leading) = watch::channel(false);
+        let (peers, patience) = (config.peers.clone(), config.election_timeout * QUORUM_PATIENCE_ELECTIONS);
         let leadership =
-            tokio::spawn(leadership::follow(raft.clone(), states.clone(), config.peers.clone(), leading));
-        let tasks = Arc::new([compaction, leadership]);
-        let handle = Self { id, raft, states, is_leading, peers: config.peers, tasks };
+            tokio::spawn(leadership::follow(raft.clone(), states.clone(), peers, leading, patience));
+        let diverged = Arc::new(OnceLock::new());
+        let comparison = Comparison {
+            me: id,
+            raft: raft.clone(),
+            sections: sections.clone(),
+            peers: config.peers.clone(),
+            data_dir: config.data_dir,
+            found: diverged.clone(),
+        };
+        let tasks = Arc::new([compaction, leadership, tokio::spawn(comparison.run())]);
+        let handle = Self { id, raft, states, is_leading, peers: config.peers, sections, diverged, tasks };
         if handle.is_alone().await? {
             let leads = tokio::time::timeout(START_PATIENCE, handle.leads()).await;
             leads.map_err(|_| failed(&"it does not lead, and nobody else could"))?;
@@ -215,6 +247,11 @@ impl Handle {
     /// This member.
     pub const fn id(&self) -> u64 {
         self.id
+    }
+
+    /// What sections of the log have come to here.
+    pub(super) const fn sections(&self) -> &Sections {
+        &self.sections
     }
 
     pub(super) const fn raft(&self) -> &Raft<TypeConfig, StateMachine> {
@@ -269,6 +306,7 @@ impl Handle {
     /// Proposes a command if this member leads, and asks nobody else: what the leader decides by what it alone has seen
     /// is no business of another one's.
     pub async fn propose_as_leader(&self, command: Command) -> Result<Committed, ProposeError> {
+        self.check_level(&command)?;
         let tried = tokio::time::timeout(PATIENCE, self.propose_here(fitting(&command)?)).await;
         match tried.map_err(|_| ProposeError::Unknown)? {
             Tried::Done(committed) => Ok(committed),
@@ -283,6 +321,7 @@ impl Handle {
     /// Proposes a command, to the leader wherever it is, and waits until it is applied, there and here: whoever has
     /// proposed it finds it in [`Handle::state`]. While there is no leader it waits for one.
     pub async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        self.check_level(&command)?;
         let payload = fitting(&command)?;
         // One that was done is known by its request, and not done again.
         let is_repeatable = command.request.is_some();
@@ -301,6 +340,16 @@ impl Handle {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// A member that cannot read an entry stops: none may come that one of them cannot.
+    fn check_level(&self, command: &Command) -> Result<(), ProposeError> {
+        let (needed, level) = (command.body.level(), self.state().level());
+        // Nobody else is there when a cluster begins; raising it later is refused by what it is applied to, unless all
+        // members have said that they know it.
+        let is_first = matches!(command.body, Body::InitCluster { .. } | Body::RaiseFeatureLevel { .. });
+        let is_known = is_first || needed <= level;
+        if is_known { Ok(()) } else { Err(ProposeError::Level { needed, level }) }
     }
 
     async fn propose_once(&self, payload: Payload) -> Tried {
@@ -434,6 +483,11 @@ impl Handle {
 
     /// Why the member has stopped by itself, once it has: a disk that refused a write, an entry it cannot read.
     pub async fn stopped(&self) -> String {
+        let stopped = self.ended().await;
+        self.diverged.get().cloned().unwrap_or(stopped)
+    }
+
+    async fn ended(&self) -> String {
         match self.raft.wait(None).metrics(|metrics| metrics.running_state.is_err(), "stop").await {
             Ok(metrics) => match metrics.running_state {
                 Err(fatal) => fatal.to_string(),
@@ -477,13 +531,15 @@ fn fitting(command: &Command) -> Result<Payload, ProposeError> {
     if size > COMMAND_MAX_BYTES { Err(ProposeError::TooLarge { size }) } else { Ok(payload) }
 }
 
-/// Chosen so that the lease of a lost leader and an election fit into about a second.
-fn settings() -> Result<Config, openraft::ConfigError> {
+/// A follower waits for the lease of a leader, which is the longest election timeout, and then for an election timeout: with
+/// 400 ms another one leads within 0.65 to 0.8 s. Five heartbeats of a leader are lost before that.
+fn settings(election_timeout: Duration) -> Result<Config, openraft::ConfigError> {
+    let most = u64::try_from(election_timeout.as_millis()).unwrap_or(u64::MAX);
     Config {
         cluster_name: "weft".to_owned(),
-        heartbeat_interval: 100,
-        election_timeout_min: 400,
-        election_timeout_max: 700,
+        heartbeat_interval: most * 3 / 16,
+        election_timeout_min: most * 5 / 8,
+        election_timeout_max: most,
         enable_pre_vote: Some(true),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER_ENTRIES),
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
@@ -494,8 +550,13 @@ fn settings() -> Result<Config, openraft::ConfigError> {
 
 type Opened = (LogStore, StateMachine, watch::Receiver<Arc<State>>, bool);
 
-fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
+pub(super) fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
     let path = |name: &str| config.data_dir.join(name);
+    let marked = divergence::marked(&config.data_dir);
+    let marked = marked.map_err(|source| DiskError::Io { path: config.data_dir.clone(), source })?;
+    if let Some(what) = marked {
+        return Err(DiskError::Damaged { path: config.data_dir.clone(), what }.into());
+    }
     let mut raft = disk::open(config.storage, &config.data_dir, LOG_FOLDER)?;
     let state = disk::open(config.storage, &config.data_dir, "state")?;
     let (machine, states) = StateMachine::open(state, &path("state"))?;

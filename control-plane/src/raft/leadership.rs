@@ -13,17 +13,16 @@ use super::peers::Peers;
 use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 
-/// A leader that a quorum has not confirmed for so long is none: agents look for another, and loops stop. Two elections.
-const QUORUM_PATIENCE: Duration = Duration::from_millis(1_400);
 /// How often it is looked whether that time is over.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Runs until consensus stops.
+/// Runs until consensus stops. A leader that a quorum has not confirmed for `patience` is none.
 pub async fn follow(
     raft: Raft<TypeConfig, StateMachine>,
     states: watch::Receiver<Arc<State>>,
     peers: Peers,
     leading: watch::Sender<bool>,
+    patience: Duration,
 ) {
     let mut known: Option<Arc<State>> = None;
     loop {
@@ -33,13 +32,13 @@ pub async fn follow(
             peers.learn(members);
             known = Some(state);
         }
-        let now = leads(&raft);
+        let now = leads(&raft, patience);
         leading.send_if_modified(|before| std::mem::replace(before, now) != now);
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-fn leads(raft: &Raft<TypeConfig, StateMachine>) -> bool {
+fn leads(raft: &Raft<TypeConfig, StateMachine>, patience: Duration) -> bool {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     if !metrics.state.is_leader() || metrics.running_state.is_err() {
@@ -47,5 +46,5 @@ fn leads(raft: &Raft<TypeConfig, StateMachine>) -> bool {
     }
     let mut voters = metrics.membership_config.membership().voter_ids();
     let is_alone = voters.next() == Some(metrics.id) && voters.next().is_none();
-    is_alone || metrics.last_quorum_acked.as_ref().is_some_and(|acked| acked.elapsed() < QUORUM_PATIENCE)
+    is_alone || metrics.last_quorum_acked.as_ref().is_some_and(|acked| acked.elapsed() < patience)
 }

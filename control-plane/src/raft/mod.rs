@@ -2,23 +2,29 @@
 //!
 //! [`Handle`] is the front door: propose a command, read the state, follow its changes.
 
+mod chain;
 mod codec;
 mod compaction;
 pub mod disk;
+mod divergence;
 mod handle;
 mod leadership;
 mod log_store;
 mod membership;
+mod offline;
 mod peers;
 mod service;
 mod state_machine;
 mod types;
 mod wire;
 
+pub use codec::{decode_state, encode_state};
 pub use compaction::LOG_MAX_BYTES;
 pub use handle::{
-    Committed, Handle, LOG_FOLDER, OpenError, ProposeError, RaftConfig, ReadError, Start, check_size, encode,
+    Committed, ELECTION_TIMEOUT, Handle, LOG_FOLDER, OpenError, ProposeError, RaftConfig, ReadError, Start,
+    check_size, encode,
 };
 pub use membership::{ChangeError, Membership, TransferError};
+pub use offline::Offline;
 pub use peers::{Peers, Road};
 pub use service::Consensus;

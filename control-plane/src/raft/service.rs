@@ -190,6 +190,17 @@ impl Served for Consensus {
         }
     }
 
+    async fn section(
+        &self,
+        request: Request<proto_wire::SectionRequest>,
+    ) -> Result<Response<proto_wire::SectionResponse>, Status> {
+        self.is_member(&request)?;
+        let request = request.into_inner();
+        self.is_for_me(request.to)?;
+        let checksum = self.handle.sections().get(request.index);
+        Ok(Response::new(proto_wire::SectionResponse { checksum }))
+    }
+
     async fn read_index(
         &self,
         request: Request<proto_wire::ReadIndexRequest>,

@@ -10,6 +10,7 @@ use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use tokio::sync::watch;
 
+use super::chain::{Chain, Sections};
 use super::codec;
 use super::disk::{Disk, DiskError, Write, Writer};
 use super::types::{EntryPayload, LogId, Snapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig};
@@ -22,6 +23,7 @@ pub struct StateMachine {
     membership: StoredMembership,
     published: watch::Sender<Arc<State>>,
     store: Arc<SnapshotStore>,
+    chain: Chain,
 }
 
 /// The last snapshot, in memory and on its disk.
@@ -49,6 +51,7 @@ impl StateMachine {
         let disk =
             Writer::start("state", disk).map_err(|source| DiskError::Io { path: path.to_owned(), source })?;
         let current = meta.clone().zip(bytes.map(Arc::new));
+        let is_empty = meta.is_none();
         let (published, receiver) = watch::channel(Arc::new(state.clone()));
         let machine = Self {
             state,
@@ -56,6 +59,7 @@ impl StateMachine {
             membership: meta.map(|meta| meta.last_membership).unwrap_or_default(),
             published,
             store: Arc::new(SnapshotStore { disk, current: tokio::sync::Mutex::new(current) }),
+            chain: Chain::new(is_empty),
         };
         Ok((machine, receiver))
     }
@@ -63,6 +67,32 @@ impl StateMachine {
     /// The last entry that the snapshot holds, before anything else is applied.
     pub const fn applied(&self) -> Option<LogId> {
         self.applied
+    }
+
+    /// What sections of the log have come to.
+    pub fn sections(&self) -> Sections {
+        self.chain.sections()
+    }
+
+    /// The state that the snapshot holds, before anything else is applied.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Puts another state in place of this one, as a snapshot.
+    pub async fn replace(&mut self, meta: SnapshotMeta, state: State) -> io::Result<()> {
+        let bytes = codec::encode_snapshot(&meta, &state)?;
+        self.install(meta, state, Arc::new(bytes)).await
+    }
+
+    async fn install(&mut self, meta: SnapshotMeta, state: State, bytes: SnapshotBytes) -> io::Result<()> {
+        self.store.keep(meta.clone(), bytes).await?;
+        self.state = state;
+        self.applied = meta.last_log_id;
+        self.membership = meta.last_membership;
+        self.chain.forget();
+        self.publish();
+        Ok(())
     }
 
     fn publish(&self) {
@@ -94,14 +124,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let mut answers = Vec::new();
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
-            let outcome = match &entry.payload {
-                EntryPayload::Blank => None,
-                EntryPayload::Normal(payload) => Some(self.state.apply(&codec::decode_command(payload)?)),
+            let (command, outcome) = match &entry.payload {
+                EntryPayload::Blank => (&[][..], None),
+                EntryPayload::Normal(payload) => {
+                    (&payload.0[..], Some(self.state.apply(&codec::decode_command(payload)?)))
+                }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-                    None
+                    (&[][..], None)
                 }
             };
+            self.chain.take(entry.log_id.index, command, outcome.as_ref());
             self.applied = Some(entry.log_id);
             answers.extend(responder.map(|responder| (responder, outcome)));
         }
@@ -121,12 +154,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn install_snapshot(&mut self, _: &SnapshotMeta, bytes: SnapshotBytes) -> io::Result<()> {
         let (meta, state) = codec::decode_snapshot(&bytes)?;
-        self.store.keep(meta.clone(), bytes).await?;
-        self.state = state;
-        self.applied = meta.last_log_id;
-        self.membership = meta.last_membership;
-        self.publish();
-        Ok(())
+        self.install(meta, state, bytes).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {

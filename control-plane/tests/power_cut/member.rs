@@ -8,7 +8,7 @@ use cluster::command::Body;
 use cluster::{Command, State};
 use control_plane::artifacts::ArtifactStore;
 use control_plane::raft::disk::Kind;
-use control_plane::raft::{Handle, Peers, RaftConfig, Start};
+use control_plane::raft::{ELECTION_TIMEOUT, Handle, Peers, RaftConfig, Start};
 use model::digest::Digest;
 use model::graph::Artifact;
 use model::id::Uid;
@@ -49,6 +49,7 @@ impl Member {
             start: Start::Init,
             peers: Peers::default(),
             log_max_bytes: LOG_MAX_BYTES,
+            election_timeout: ELECTION_TIMEOUT,
         };
         runtime.block_on(Handle::open(config)).map_err(|error| chain(&error))
     }

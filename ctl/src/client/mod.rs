@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use model::id::RequestId;
 use proto::weft::artifact::v1::artifacts_client::ArtifactsClient;
+use proto::weft::backup::v1::backups_client::BackupsClient;
 use proto::weft::event::v1::events_client::EventsClient;
 use proto::weft::graph::v1::graphs_client::GraphsClient;
 use proto::weft::log::v1::logs_client::LogsClient;
@@ -93,6 +94,11 @@ impl Services {
     /// The members of the control plane.
     pub fn members(&self) -> MembersClient<Channel> {
         MembersClient::new(self.channel.clone())
+    }
+
+    /// Backups.
+    pub fn backups(&self) -> BackupsClient<Channel> {
+        BackupsClient::new(self.channel.clone())
     }
 
     /// Who is a node.
@@ -302,7 +308,8 @@ impl Client {
 }
 
 fn new_request_id() -> Result<RequestId, CallError> {
-    let id = uuid::Uuid::new_v4().to_string();
+    // It says when it was made, so that it is refused when nobody knows any more whether it was applied.
+    let id = uuid::Uuid::now_v7().to_string();
     RequestId::new(id)
         .map_err(|error| CallError::Answer(proto::convert::DecodeError::malformed("request_id", error)))
 }

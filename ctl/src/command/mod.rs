@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod check;
+pub mod cluster;
 pub mod completions;
 pub mod component;
 pub mod delete;

@@ -44,6 +44,7 @@ const FOLDERS: [Folder; 10] = [
             "prost",
             "prost-types",
             "protox",
+            "sha2",
             "thiserror",
             "tonic",
             "tonic-prost",

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use std::time::SystemTime;
 
+use cluster::FEATURE_LEVEL;
 use cluster::command::{Body, EnrolMember};
 use cluster::state::MemberId;
 use model::digest::Digest;
@@ -20,6 +21,7 @@ use trust::{Authority, Clients, Gate, access};
 
 use super::*;
 use crate::credentials::Credentials;
+use crate::raft::chain::SECTION_ENTRIES;
 use crate::raft::types::{Entry, EntryPayload, LeaderId, LogId, Membership};
 use crate::raft::{Consensus, LOG_MAX_BYTES};
 
@@ -27,7 +29,15 @@ const KINDS: [Kind; 2] = [Kind::Sled, Kind::Wal];
 
 fn config(folder: &Path, storage: Kind) -> RaftConfig {
     let (start, peers) = (Start::Init, Peers::default());
-    RaftConfig { data_dir: folder.to_owned(), node_id: 1, storage, start, peers, log_max_bytes: LOG_MAX_BYTES }
+    RaftConfig {
+        data_dir: folder.to_owned(),
+        node_id: 1,
+        storage,
+        start,
+        peers,
+        log_max_bytes: LOG_MAX_BYTES,
+        election_timeout: ELECTION_TIMEOUT,
+    }
 }
 
 fn put(number: u8) -> Command {
@@ -247,7 +257,16 @@ struct Served {
     handle: Handle,
     address: String,
     serving: JoinHandle<()>,
-    _folder: TempDir,
+    folder: Option<TempDir>,
+}
+
+impl Served {
+    /// Ends it, and returns what it has on disk.
+    async fn stop(mut self) -> TempDir {
+        self.serving.abort();
+        self.handle.shutdown().await;
+        self.folder.take().unwrap()
+    }
 }
 
 impl Drop for Served {
@@ -257,7 +276,10 @@ impl Drop for Served {
 }
 
 async fn served(id: u64, start: Start, authority: &Authority) -> Served {
-    let folder = tempfile::tempdir().unwrap();
+    served_in(tempfile::tempdir().unwrap(), id, start, authority).await
+}
+
+async fn served_in(folder: TempDir, id: u64, start: Start, authority: &Authority) -> Served {
     let authority = Authority::from_pem(&authority.to_pem()).unwrap();
     let credentials = Credentials::open(folder.path(), authority, id, Duration::from_hours(1)).unwrap();
     let config = config(folder.path(), Kind::Wal);
@@ -271,7 +293,7 @@ async fn served(id: u64, start: Start, authority: &Authority) -> Served {
         .add_service(Consensus::server(handle.clone()));
     let incoming = trust::incoming(listener, credentials.keyring(), Clients::Optional);
     let serving = tokio::spawn(async move { server.serve_with_incoming(incoming).await.unwrap() });
-    Served { handle, address, serving, _folder: folder }
+    Served { handle, address, serving, folder: Some(folder) }
 }
 
 async fn done(handle: &Handle, body: Body) {
@@ -296,7 +318,11 @@ async fn follow_all(handle: &Handle) {
 async fn a_member_whose_entries_are_gone_gets_a_snapshot_and_may_lead() {
     let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
     let first = served(1, Start::Init, &authority).await;
-    done(&first.handle, Body::AnnounceMember { member: MemberId(1), address: first.address.clone() }).await;
+    done(
+        &first.handle,
+        Body::AnnounceMember { member: MemberId(1), address: first.address.clone(), level: FEATURE_LEVEL },
+    )
+    .await;
     for number in 0..=255 {
         first.handle.propose(put(number)).await.unwrap();
     }
@@ -305,7 +331,12 @@ async fn a_member_whose_entries_are_gone_gets_a_snapshot_and_may_lead() {
 
     let second = served(2, Start::Join, &authority).await;
     let token = "t".to_owned();
-    let enrol = EnrolMember { token: token.clone(), key: "k".to_owned(), address: second.address.clone() };
+    let enrol = EnrolMember {
+        token: token.clone(),
+        key: "k".to_owned(),
+        address: second.address.clone(),
+        level: FEATURE_LEVEL,
+    };
     done(&first.handle, Body::CreateMemberToken { digest: token, expires_ms: u64::MAX }).await;
     done(&first.handle, Body::EnrolMember(enrol)).await;
     follow_all(&first.handle).await;
@@ -326,7 +357,11 @@ async fn a_member_whose_entries_are_gone_gets_a_snapshot_and_may_lead() {
     assert_eq!(first.handle.transfer(None).await.unwrap(), 2);
     assert!(!first.handle.is_leader());
     until("it leads", || second.handle.is_leader()).await;
-    done(&first.handle, Body::AnnounceMember { member: MemberId(1), address: "elsewhere:1".to_owned() }).await;
+    done(
+        &first.handle,
+        Body::AnnounceMember { member: MemberId(1), address: "elsewhere:1".to_owned(), level: FEATURE_LEVEL },
+    )
+    .await;
     assert_eq!(first.handle.read().await.unwrap().members[&MemberId(1)].address, "elsewhere:1");
     // Alone, it cannot decide: half is not more than half.
     first.handle.shutdown().await;
@@ -341,7 +376,11 @@ async fn a_member_whose_entries_are_gone_gets_a_snapshot_and_may_lead() {
 async fn a_member_answers_to_its_own_id_and_to_members_alone() {
     let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
     let first = served(1, Start::Init, &authority).await;
-    done(&first.handle, Body::AnnounceMember { member: MemberId(1), address: first.address.clone() }).await;
+    done(
+        &first.handle,
+        Body::AnnounceMember { member: MemberId(1), address: first.address.clone(), level: FEATURE_LEVEL },
+    )
+    .await;
     // One that the state does not name, with a certificate of the cluster.
     let stranger = served(7, Start::Join, &authority).await;
     let mut client = stranger.handle.peers.client(&first.address, Road::Calls).unwrap();
@@ -373,4 +412,72 @@ async fn a_member_answers_to_its_own_id_and_to_members_alone() {
         tonic::Code::InvalidArgument
     );
     first.handle.propose(put(2)).await.unwrap();
+}
+
+/// Three members that vote.
+async fn three(authority: &Authority) -> [Served; 3] {
+    let first = served(1, Start::Init, authority).await;
+    done(
+        &first.handle,
+        Body::AnnounceMember { member: MemberId(1), address: first.address.clone(), level: FEATURE_LEVEL },
+    )
+    .await;
+    let mut others = Vec::new();
+    for id in 2..=3 {
+        let other = served(id, Start::Join, authority).await;
+        let token = format!("token-{id}");
+        let enrol = EnrolMember {
+            token: token.clone(),
+            key: "k".to_owned(),
+            address: other.address.clone(),
+            level: FEATURE_LEVEL,
+        };
+        done(&first.handle, Body::CreateMemberToken { digest: token, expires_ms: u64::MAX }).await;
+        done(&first.handle, Body::EnrolMember(enrol)).await;
+        follow_all(&first.handle).await;
+        until("the leader knows how far it is", || first.handle.is_caught_up(MemberId(id))).await;
+        done(&first.handle, Body::PromoteMember { member: MemberId(id) }).await;
+        follow_all(&first.handle).await;
+        others.push(other);
+    }
+    let [second, third] = <[Served; 2]>::try_from(others).unwrap_or_else(|_| unreachable!("there are two"));
+    [first, second, third]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_most_others_contradict_stops_and_does_not_start_again() {
+    let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
+    let [first, second, third] = three(&authority).await;
+    propose_many(&first.handle, 2 * SECTION_ENTRIES).await;
+    // All have come to the same, wherever each began.
+    let agreed = |index: u64| {
+        let said: Vec<_> = [&first, &second, &third].map(|member| member.handle.sections.get(index)).to_vec();
+        said.iter().flatten().count() > 1 && said.iter().flatten().all(|sum| Some(*sum) == said[0])
+    };
+    until("the sections are compared", || agreed(2 * SECTION_ENTRIES)).await;
+
+    // One of them has lost something, in a way that no checksum of a disk shows.
+    let folder = third.stop().await;
+    let config = RaftConfig { node_id: 3, start: Start::Again, ..config(folder.path(), Kind::Wal) };
+    let offline = crate::raft::Offline::open(config.clone()).await.unwrap();
+    let mut wrong = offline.state().unwrap();
+    let (lost, _) = wrong.artifacts.iter().next().map(|(digest, artifact)| (*digest, *artifact)).unwrap();
+    wrong.artifacts.remove(&lost);
+    offline.pretend(&wrong).await;
+    let third = served_in(folder, 3, Start::Again, &authority).await;
+    until("it follows", || third.handle.state().revision == first.handle.state().revision).await;
+    // It takes for new what the others have.
+    let again = Body::PutArtifact(Artifact { digest: lost, size: 1 });
+    done(&first.handle, again).await;
+    propose_many(&first.handle, 4 * SECTION_ENTRIES).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(60), third.handle.stopped()).await.unwrap();
+    assert!(stopped.contains("not what they have come to in most members"), "{stopped}");
+    let folder = third.stop().await;
+    let config = RaftConfig { data_dir: folder.path().to_owned(), ..config };
+    let refused = Handle::open(config).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Disk(DiskError::Damaged { .. })), "{refused}");
+    // The others go on.
+    propose_many(&first.handle, 10).await;
+    assert_eq!(first.handle.diverged.get(), None);
+    assert_eq!(second.handle.diverged.get(), None);
 }

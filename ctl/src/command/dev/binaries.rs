@@ -1,11 +1,9 @@
-//! Where the programs are that `ctl dev` starts: beside `ctl` itself, or on the path.
+//! The programs that `ctl dev` starts.
 
-use std::env;
-use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::failure::Failure;
+use crate::program;
 
 /// The programs of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,58 +18,9 @@ pub(super) struct Binaries {
 
 /// Finds them.
 pub(super) fn find() -> Result<Binaries, Failure> {
-    let ctl = env::current_exe()
-        .map_err(|error| Failure::refused(format!("the path of this program is not known: {error}")))?;
-    let beside = ctl.parent().map(Path::to_owned).unwrap_or_default();
-    let path = env::var_os("PATH").unwrap_or_default();
-    let program = |name: &str| locate(name, &beside, &path);
-    Ok(Binaries { control_plane: program("control-plane")?, node_agent: program("node-agent")?, ctl })
-}
-
-fn locate(name: &str, beside: &Path, path: &OsStr) -> Result<PathBuf, Failure> {
-    let folders = std::iter::once(beside.to_owned()).chain(env::split_paths(path));
-    let found = folders.map(|folder| folder.join(name)).find(|file| is_program(file));
-    found.ok_or_else(|| {
-        let message = format!("the program `{name}` is neither in {} nor on the PATH", beside.display());
-        Failure::refused(message)
-            .help("`ctl dev` starts the programs that lie beside it: install it there, or build it")
-            .next(format!("cargo build -p {name}"))
+    Ok(Binaries {
+        control_plane: program::find("control-plane")?,
+        node_agent: program::find("node-agent")?,
+        ctl: program::own()?,
     })
-}
-
-fn is_program(file: &Path) -> bool {
-    file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn what_lies_beside_is_taken_before_what_is_on_the_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let (beside, other) = (folder.path().join("beside"), folder.path().join("other"));
-        let path = env::join_paths([&other]).unwrap();
-        for folder in [&beside, &other] {
-            fs::create_dir(folder).unwrap();
-        }
-        let error = locate("node-agent", &beside, &path).unwrap_err();
-        assert!(error.to_string().contains("the program `node-agent` is neither in"), "{error}");
-
-        let put = |folder: &Path, mode: u32| {
-            let file = folder.join("node-agent");
-            fs::write(&file, "").unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-            file
-        };
-        let there = put(&other, 0o755);
-        assert_eq!(locate("node-agent", &beside, &path).unwrap(), there);
-        put(&beside, 0o644);
-        assert_eq!(locate("node-agent", &beside, &path).unwrap(), there, "no program");
-        let here = put(&beside, 0o755);
-        assert_eq!(locate("node-agent", &beside, &path).unwrap(), here);
-    }
 }

@@ -26,9 +26,19 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Try again: it goes on fetching. If it stays, start the other members.",
     },
     Page {
+        reason: "artifact_quota",
+        means: "The artifacts of the cluster have as many bytes as they may have (`--artifact-quota` of the control plane).",
+        remedy: "Delete graphs that are not needed: what nothing names goes after a day. Or start the members with a larger quota.",
+    },
+    Page {
         reason: "artifact_size",
         means: "An artifact was said to be empty, or to have more bytes than an artifact may have.",
         remedy: "Give the file that the manifest means; a component has at most 64 MiB.",
+    },
+    Page {
+        reason: "backups",
+        means: "A backup is being taken at this moment, and a member takes one at a time.",
+        remedy: "Try again once it is done, or ask another member (`--addr`).",
     },
     Page {
         reason: "chunk_too_large",
@@ -59,6 +69,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "disk_full",
         means: "The disk of the control plane is full. Nothing that was acknowledged is lost.",
         remedy: "Make room on the disk that holds its data directory, then try again.",
+    },
+    Page {
+        reason: "feature_level",
+        means: "The change needs what not all members of the control plane know, or a member is older than what they use.",
+        remedy: "Upgrade the older members: `ctl member list -o json` says what each knows.",
     },
     Page {
         reason: "future_revision",
@@ -178,10 +193,35 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Repeat with the same `--request-id`: it goes on from there, and nothing is applied twice.",
     },
     Page {
+        reason: "request_early",
+        means: "The id of a request says that the request was made more than a day from now.",
+        remedy: "Set the clock of the machine that asks.",
+    },
+    Page {
+        reason: "request_expired",
+        means: "The request is so old that nobody knows any more whether it was applied: that is remembered for 24 hours.",
+        remedy: "Look at what it was to change (`ctl events`, `ctl history GRAPH`), then ask again without `--request-id`.",
+    },
+    Page {
         reason: "session_superseded",
         means: "A newer session of the same node has begun, so that the older one was ended.",
         remedy: "Nothing, after a reconnect. If it comes again and again, two agents run with copies of one \
                  data directory: stop one.",
+    },
+    Page {
+        reason: "snapshot_damaged",
+        means: "A backup is not what was written: it is cut off, or some of it has changed.",
+        remedy: "Take another copy of it, or another backup (`ctl cluster snapshot save`).",
+    },
+    Page {
+        reason: "snapshot_too_large",
+        means: "A backup says that it has more in it than a backup may have.",
+        remedy: "Take another copy of it: it is damaged, or none.",
+    },
+    Page {
+        reason: "snapshot_version",
+        means: "The file is no backup, or one of a later version of Weft.",
+        remedy: "Take the right file, or the version that made it.",
     },
     Page {
         reason: "snapshots",

@@ -39,6 +39,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "`ctl why GRAPH` names the reason; correct it and deploy, or `ctl rollback GRAPH`.",
     },
     Page {
+        reason: "forgotten",
+        means: "Artifacts that no graph and no policy names any more were let go of, a day after the last one did.",
+        remedy: "Nothing: what is deployed again is uploaded again.",
+    },
+    Page {
         reason: "joined",
         means: "A member joined the control plane by a token. It learns, and has no vote.",
         remedy: "`ctl member promote ID`, once it has caught up.",
@@ -59,9 +64,19 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing. An odd number of votes survives most.",
     },
     Page {
+        reason: "raised",
+        means: "All members of the control plane know what the newest version brings, and it is used from now on.",
+        remedy: "Nothing: earlier versions of the control plane cannot join any more.",
+    },
+    Page {
         reason: "ready",
         means: "The agent of a node is connected, and the node can be given work.",
         remedy: "Nothing.",
+    },
+    Page {
+        reason: "recovered",
+        means: "A member of the control plane goes on alone: an operator let it, after most others were lost for good (`control-plane recover`).",
+        remedy: "Let other members join it by new tokens: `ctl member token`.",
     },
     Page {
         reason: "relinked",
@@ -72,6 +87,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "removed",
         means: "A member was taken out of the control plane.",
         remedy: "Stop it and remove its data, if that is not done.",
+    },
+    Page {
+        reason: "restored",
+        means: "The cluster was made from a backup of another one (`ctl cluster snapshot restore`).",
+        remedy: "Let its nodes join it again, each by a new token: `ctl node token NAME`.",
     },
     Page {
         reason: "retrying",

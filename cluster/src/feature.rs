@@ -1,0 +1,60 @@
+//! What versions of the control plane can do together.
+//!
+//! A cluster has the level that all its members have said that they know. A command of a higher level is not proposed,
+//! and `apply` does nothing of a higher level: members of two versions come to the same state. A level is never lowered.
+
+use crate::command::Body;
+use crate::outcome::{Outcome, Refusal};
+use crate::state::State;
+
+/// The level that this version knows.
+///
+/// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
+/// once they may have been forgotten.
+pub const FEATURE_LEVEL: u32 = 2;
+/// That of a member that does not say.
+pub const FIRST_LEVEL: u32 = 1;
+/// From this level on artifacts are let go of.
+pub const FORGETS_ARTIFACTS: u32 = 2;
+/// From this level on it counts when a request was made.
+pub(crate) const AGES_REQUESTS: u32 = 2;
+
+/// What serde puts where a member has not said.
+pub(crate) const fn first() -> u32 {
+    FIRST_LEVEL
+}
+
+impl Body {
+    /// The level that every member must know to apply it.
+    pub const fn level(&self) -> u32 {
+        match self {
+            Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
+            Self::InitCluster { level, .. } | Self::RaiseFeatureLevel { level } => *level,
+            _ => FIRST_LEVEL,
+        }
+    }
+}
+
+impl State {
+    /// The level of the cluster.
+    pub fn level(&self) -> u32 {
+        self.feature_level.max(FIRST_LEVEL)
+    }
+
+    /// The level that it can be raised to, for a leader that knows `own`: what all members have said that they know.
+    pub fn level_to_raise_to(&self, own: u32) -> Option<u32> {
+        let known = self.members.values().map(|record| record.level).min().unwrap_or(own);
+        Some(known.min(own)).filter(|level| *level > self.level())
+    }
+}
+
+pub(crate) fn raise(state: &mut State, level: u32) -> Result<Outcome, Refusal> {
+    if level <= state.level() {
+        return Ok(Outcome::Done { at: state.revision });
+    }
+    if let Some((member, record)) = state.members.iter().find(|(_, record)| record.level < level) {
+        return Err(Refusal::LevelTooLow { member: member.to_string(), known: record.level, needed: level });
+    }
+    state.raised(level);
+    Ok(Outcome::Done { at: state.revision })
+}

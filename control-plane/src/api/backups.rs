@@ -1,0 +1,142 @@
+//! `weft.backup.v1.Backups`.
+
+use std::sync::Arc;
+
+use cluster::State;
+use model::graph::Artifact;
+use proto::CHUNK_MAX_BYTES;
+use proto::backup::{FORMAT, Verifier};
+use proto::status::refuse;
+use proto::weft::backup::v1 as wire;
+use proto::weft::backup::v1::part::Part as Body;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Response, Status};
+
+use super::mutation::blocking;
+use super::{Answers, Context, refusal, until_stopped};
+use crate::artifacts::ArtifactError;
+use crate::clock::now_ms;
+use crate::raft;
+
+/// Backups that are taken at one time: each holds a packed state in memory, and one artifact.
+const SAVES_AT_ONCE: usize = 1;
+/// Parts that wait for a slow client.
+const PARTS_WAITING: usize = 4;
+
+/// The service.
+#[derive(Debug, Clone)]
+pub struct Backups {
+    context: Context,
+    turns: Arc<Semaphore>,
+}
+
+impl Backups {
+    /// The service over `context`.
+    pub fn new(context: Context) -> Self {
+        Self { context, turns: Arc::new(Semaphore::new(SAVES_AT_ONCE)) }
+    }
+}
+
+#[tonic::async_trait]
+impl wire::backups_server::Backups for Backups {
+    type SaveStream = Answers<wire::Part>;
+
+    async fn save(&self, _: Request<wire::SaveRequest>) -> Result<Response<Self::SaveStream>, Status> {
+        let turn = self.turns.clone().try_acquire_owned();
+        let turn =
+            turn.map_err(|_| refuse(Code::ResourceExhausted, "backups", "a backup is being taken already"))?;
+        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
+        let (sender, parts) = mpsc::channel(PARTS_WAITING);
+        let context = self.context.clone();
+        tokio::spawn(async move {
+            let _turn = turn;
+            let mut sending = Sending { parts: sender, verifier: Verifier::default() };
+            if let Err(Some(status)) = send(&context, &state, &mut sending).await {
+                // Whoever has gone does not hear why.
+                let _ = sending.parts.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(until_stopped(ReceiverStream::new(parts), &self.context.stop)))
+    }
+}
+
+/// Parts on their way to a client, by the rules by which it reads them.
+struct Sending {
+    parts: mpsc::Sender<Result<wire::Part, Status>>,
+    verifier: Verifier,
+}
+
+impl Sending {
+    /// `Err(None)` if the client has gone.
+    async fn put(&mut self, body: Body) -> Result<(), Option<Status>> {
+        let part = wire::Part { part: Some(body) };
+        let taken = self.verifier.take(&part);
+        taken.map_err(|error| refuse(Code::DataLoss, error.reason(), error.to_string()))?;
+        self.parts.send(Ok(part)).await.map_err(|_| None)
+    }
+
+    async fn end(&mut self) -> Result<(), Option<Status>> {
+        self.parts.send(Ok(self.verifier.end())).await.map_err(|_| None)
+    }
+}
+
+async fn send(context: &Context, state: &Arc<State>, sending: &mut Sending) -> Result<(), Option<Status>> {
+    let packing = state.clone();
+    let packed = blocking(move || {
+        raft::encode_state(&packing).map(|bytes| {
+            let digest = Sha256::digest(&bytes).to_vec();
+            (bytes, digest)
+        })
+    })
+    .await?;
+    let (bytes, digest) = packed.map_err(|error| refuse(Code::Internal, "internal", error.to_string()))?;
+    sending.put(Body::Head(head(state, bytes.len(), digest))).await?;
+    for chunk in bytes.chunks(CHUNK_MAX_BYTES) {
+        sending.put(Body::State(chunk.to_vec())).await?;
+    }
+    drop(bytes);
+    for artifact in state.artifacts.values() {
+        let bytes = artifact_bytes(context, *artifact).await?;
+        let head = wire::ArtifactHead { digest: artifact.digest.to_string(), size: artifact.size };
+        sending.put(Body::Artifact(head)).await?;
+        for chunk in bytes.chunks(CHUNK_MAX_BYTES) {
+            sending.put(Body::Chunk(chunk.to_vec())).await?;
+        }
+    }
+    sending.end().await
+}
+
+fn head(state: &State, state_bytes: usize, state_sha256: Vec<u8>) -> wire::Head {
+    wire::Head {
+        format: FORMAT,
+        cluster: state.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
+        revision: state.revision.0,
+        taken_at_ms: now_ms(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        state_bytes: state_bytes as u64,
+        state_sha256,
+        artifacts: state.artifacts.len() as u64,
+        artifact_bytes: state.artifacts.values().map(|artifact| artifact.size).sum(),
+        graphs: state.graphs.len() as u64,
+        policies: state.policies.len() as u64,
+        nodes: state.nodes.len() as u64,
+    }
+}
+
+/// The bytes of an artifact, of this member or of another: a backup without them would be none.
+async fn artifact_bytes(context: &Context, artifact: Artifact) -> Result<Vec<u8>, Status> {
+    let read = || {
+        let store = context.artifacts.clone();
+        blocking(move || store.read(&artifact.digest))
+    };
+    match read().await? {
+        // Bytes that have rotted are set aside when they are read, and are missing then.
+        Err(ArtifactError::Missing(_) | ArtifactError::Mismatch { .. }) => {
+            context.replicas.hold(artifact, None).await.map_err(|error| refusal::replica(&error))?;
+            read().await?.map_err(|error| refusal::artifact(&error))
+        }
+        read => read.map_err(|error| refusal::artifact(&error)),
+    }
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use crate::tidy::tree;
-use crate::{command, demo, guests, test, tidy};
+use crate::{command, demo, deploy, guests, test, tidy};
 
 /// A step: its name, and what it does.
 type Step<'a> = (&'a str, &'a dyn Fn() -> anyhow::Result<()>);
@@ -15,13 +15,15 @@ type Step<'a> = (&'a str, &'a dyn Fn() -> anyhow::Result<()>);
 /// Runs every step up to the first that fails.
 pub fn run(root: &Path, target_dir: &Path) -> anyhow::Result<()> {
     let before = tree::read(root, target_dir)?;
-    let steps: [Step<'_>; 7] = [
+    let steps: [Step<'_>; 8] = [
         ("format", &|| format(root)),
         ("tidy", &|| tidy::run(root, target_dir)),
         ("guests", &|| guests::run(root, target_dir)),
         ("clippy", &|| command::run(clippy(root))),
         ("documentation", &|| command::run(documentation(root))),
         ("tests", &|| test::run(root, target_dir, &test::Arguments::all())),
+        // Behind the tests, which build the programs that it asks.
+        ("deploy", &|| deploy::run(root, target_dir)),
         ("demo", &|| demo::run(root, target_dir, &demo::Arguments::once())),
     ];
     let mut times = Vec::new();

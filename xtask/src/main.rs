@@ -6,6 +6,7 @@ mod ci;
 mod command;
 mod debian;
 mod demo;
+mod deploy;
 mod guests;
 mod python;
 mod test;
@@ -32,6 +33,8 @@ enum Task {
     Ci,
     /// Show the founding example on a cluster of real processes.
     Demo(demo::Arguments),
+    /// Check the units, the containers and the instructions of `deploy/`.
+    Deploy,
     /// Build the example guests to components.
     Guests,
     /// Run every test, after the set-up that they need.
@@ -57,6 +60,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
         Task::Bench(arguments) => bench::run(&root, &target_dir, arguments),
         Task::Ci => ci::run(&root, &target_dir),
         Task::Demo(arguments) => demo::run(&root, &target_dir, arguments),
+        Task::Deploy => deploy::run(&root, &target_dir),
         Task::Guests => guests::run(&root, &target_dir),
         Task::Test(arguments) => test::run(&root, &target_dir, arguments),
         Task::Tidy => tidy::run(&root, &target_dir),

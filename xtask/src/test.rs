@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use crate::python::{Environment, PROTOBUF};
-use crate::{binaries, command, guests};
+use crate::{binaries, command, deploy, guests};
 
 /// What to run.
 #[derive(Debug, Args)]
@@ -20,6 +20,7 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
     guests::run(root, target_dir)?;
     binaries::build(root, target_dir)?;
     Environment::open(target_dir, &PROTOBUF)?;
+    deploy::install_tools();
     let passed_on: Vec<&str> = arguments.passed_on.iter().map(String::as_str).collect();
     // What is pure in the guests is tested as code of this machine.
     let mut guests = command::cargo(&root.join("examples"), &["test", "--package", "pii-proxy", "--locked"]);

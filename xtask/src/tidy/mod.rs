@@ -24,17 +24,18 @@ use crate::command;
 
 /// A rule that is broken.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Finding {
+pub struct Finding {
     /// Where: a path below the repository, with a line if there is one, or a package.
-    place: String,
+    pub place: String,
     /// What is wrong.
-    problem: String,
+    pub problem: String,
     /// What to do instead.
-    instead: String,
+    pub instead: String,
 }
 
 impl Finding {
-    fn new(place: impl Into<String>, problem: impl Into<String>, instead: impl Into<String>) -> Self {
+    /// What a rule has found.
+    pub fn new(place: impl Into<String>, problem: impl Into<String>, instead: impl Into<String>) -> Self {
         Self { place: place.into(), problem: problem.into(), instead: instead.into() }
     }
 }

@@ -16,7 +16,7 @@ use super::{MaintenanceError, Place};
 use crate::clock::now_ms;
 use crate::credentials::{self, Credentials};
 use crate::joining;
-use crate::raft::{Offline, Start};
+use crate::raft::{LOG_FOLDER, Offline, Start};
 
 /// How long another member may take to say that it is there.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
@@ -37,7 +37,8 @@ pub struct Arguments {
 pub(super) async fn run(Arguments { place, .. }: Arguments) -> Result<String, MaintenanceError> {
     let folder = &place.data_dir;
     let empty = || MaintenanceError::Empty { path: folder.clone() };
-    if !credentials::is_founded(folder) {
+    // Nothing is made where nothing is.
+    if !credentials::is_founded(folder) || !folder.join(LOG_FOLDER).exists() {
         return Err(empty());
     }
     let (member, _) = joining::known(folder, false)?;

@@ -11,6 +11,7 @@ pub mod built;
 pub mod bundle;
 pub mod cluster;
 pub mod ctl;
+pub mod history;
 pub mod http;
 pub mod origin;
 pub mod peer;

@@ -1,9 +1,9 @@
-//! The checker of histories: what is legal passes, what is not is rejected under the name of its rule, and both soon.
+//! The checker of histories: what is legal passes, and what is not is rejected under the name of its rule.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::ptr_arg, reason = "tests; mutations have one type")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use chaos_tests::history::generate::{Size, correct};
 use chaos_tests::history::{
@@ -17,8 +17,9 @@ use chaos_tests::seed::Choices;
 const TIMES_EACH: usize = 25;
 /// Histories that are made for that, at most: each kind is possible in most of them.
 const HISTORIES_MAX: usize = 20 * TIMES_EACH;
-/// For 1,000 operations by 8 clients in a debug build: alone some 50 ms, on a machine that does other things too.
-const SOON: Duration = Duration::from_secs(5);
+/// Configurations that 1,000 operations by 8 clients may take to judge: a search that looks at each a few times, and does not
+/// grow with all orders there are.
+const FEW: usize = 100_000;
 const SIZE: Size = Size { operations: 120, clients: 5, keys: 3, watchers: 2 };
 
 fn corpus(folder: &str) -> Vec<(PathBuf, History)> {
@@ -95,16 +96,14 @@ fn what_is_written_is_read_again() {
 }
 
 #[test]
-fn a_thousand_operations_are_judged_soon() {
+fn a_thousand_operations_are_judged_by_few_configurations() {
     let mut choices = Choices::new();
     for keys in [1, 4] {
         let history = correct(Size { operations: 1_000, clients: 8, keys, watchers: 4 }, &mut choices);
         let began = Instant::now();
-        let report = check(&history);
-        let took = began.elapsed();
-        say(&format!("1,000 operations of 8 clients on {keys} keys: {took:?}"));
+        let report = check_within(&history, FEW);
+        say(&format!("1,000 operations of 8 clients on {keys} keys: {:?}", began.elapsed()));
         assert!(report.is_pass(), "{report}");
-        assert!(took < SOON, "{took:?} on {keys} keys");
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use openraft::Raft;
 
+use super::Machine;
 use super::log_store::LogStore;
-use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 
 /// A log with more bytes of commands is replaced by a snapshot. Ten thousand entries, after which openraft makes one by
@@ -15,7 +15,7 @@ pub const LOG_MAX_BYTES: usize = 64 << 20;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until consensus stops.
-pub async fn run(raft: Raft<TypeConfig, StateMachine>, log: LogStore, max_bytes: usize) {
+pub async fn run(raft: Raft<TypeConfig, Machine>, log: LogStore, max_bytes: usize) {
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
         if log.bytes() > max_bytes && compact(&raft).await.is_none() {
@@ -25,7 +25,7 @@ pub async fn run(raft: Raft<TypeConfig, StateMachine>, log: LogStore, max_bytes:
 }
 
 /// Makes a snapshot and removes what it holds from the log; `None` if consensus has stopped.
-async fn compact(raft: &Raft<TypeConfig, StateMachine>) -> Option<()> {
+async fn compact(raft: &Raft<TypeConfig, Machine>) -> Option<()> {
     let applied = raft.wait(None).metrics(|m| m.last_applied.is_some(), "applied").await.ok()?.last_applied;
     raft.trigger().snapshot().await.ok()?;
     let made = raft.wait(None).metrics(|m| m.snapshot >= applied, "snapshot").await.ok()?;

@@ -12,9 +12,9 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use proto::weft::member::v1 as wire;
 use tokio::time::timeout;
 
+use super::Machine;
 use super::chain::Sections;
 use super::peers::{Peers, Road};
-use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 use crate::durable;
 
@@ -45,7 +45,7 @@ pub struct Comparison {
     /// This member.
     pub me: u64,
     /// Consensus, which is stopped.
-    pub raft: Raft<TypeConfig, StateMachine>,
+    pub raft: Raft<TypeConfig, Machine>,
     /// The sections of this member.
     pub sections: Sections,
     /// The way to the others.

@@ -12,6 +12,7 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::impls::BasicNode;
 use openraft::raft::ReadPolicy;
+use openraft::type_config::TypeConfigExt as _;
 use openraft::{Config, Raft, SnapshotPolicy};
 use proto::status::{deepest, is_not_sent, reason};
 use proto::weft::member::v1 as wire;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::Machine;
 use super::chain::Sections;
 use super::codec::{self, CommandError};
 use super::compaction;
@@ -27,7 +29,6 @@ use super::divergence::{self, Comparison};
 use super::leadership;
 use super::log_store::LogStore;
 use super::peers::{Peers, Road, Roads};
-use super::state_machine::StateMachine;
 use super::types::{Payload, TypeConfig};
 
 /// The longest encoded command: larger ones would delay heartbeats.
@@ -183,7 +184,7 @@ pub(super) enum Tried {
 #[derive(Clone)]
 pub struct Handle {
     id: u64,
-    raft: Raft<TypeConfig, StateMachine>,
+    raft: Raft<TypeConfig, Machine>,
     states: watch::Receiver<Arc<State>>,
     /// Whether this member leads a quorum.
     is_leading: watch::Receiver<bool>,
@@ -200,7 +201,7 @@ impl Handle {
     pub async fn open(config: RaftConfig) -> Result<Self, OpenError> {
         let (log, machine, states, is_new) = {
             let config = config.clone();
-            tokio::task::spawn_blocking(move || open_storage(&config))
+            super::spawn_blocking(move || open_storage(&config))
                 .await
                 .map_err(|error| OpenError::Start(error.to_string()))??
         };
@@ -220,11 +221,11 @@ impl Handle {
             let members = BTreeMap::from([(id, BasicNode { addr: String::new() })]);
             raft.initialize(members).await.map_err(|error| failed(&error))?;
         }
-        let compaction = tokio::spawn(compaction::run(raft.clone(), log, config.log_max_bytes));
+        let compaction = TypeConfig::spawn(compaction::run(raft.clone(), log, config.log_max_bytes));
         let (leading, is_leading) = watch::channel(false);
         let (peers, patience) = (config.peers.clone(), config.election_timeout * QUORUM_PATIENCE_ELECTIONS);
         let leadership =
-            tokio::spawn(leadership::follow(raft.clone(), states.clone(), peers, leading, patience));
+            TypeConfig::spawn(leadership::follow(raft.clone(), states.clone(), peers, leading, patience));
         let diverged = Arc::new(OnceLock::new());
         let comparison = Comparison {
             me: id,
@@ -234,9 +235,11 @@ impl Handle {
             data_dir: config.data_dir,
             found: diverged.clone(),
         };
-        let tasks = Arc::new([compaction, leadership, tokio::spawn(comparison.run())]);
+        let tasks = Arc::new([compaction, leadership, TypeConfig::spawn(comparison.run())]);
         let handle = Self { id, raft, states, is_leading, peers: config.peers, sections, diverged, tasks };
         if handle.is_alone().await? {
+            // Nobody else could lead: there is nothing to wait for.
+            handle.raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
             let leads = tokio::time::timeout(START_PATIENCE, handle.leads()).await;
             leads.map_err(|_| failed(&"it does not lead, and nobody else could"))?;
             handle.read().await.map_err(|error| failed(&error))?;
@@ -254,7 +257,7 @@ impl Handle {
         &self.sections
     }
 
-    pub(super) const fn raft(&self) -> &Raft<TypeConfig, StateMachine> {
+    pub(super) const fn raft(&self) -> &Raft<TypeConfig, Machine> {
         &self.raft
     }
 
@@ -541,6 +544,9 @@ fn settings(election_timeout: Duration) -> Result<Config, openraft::ConfigError>
         election_timeout_min: most * 5 / 8,
         election_timeout_max: most,
         enable_pre_vote: Some(true),
+        // Entries go to the others before they are on the own disk. A leader that lost some in a crash and went on under
+        // its old ballot would give their ids to other entries, and whoever has the first ones keeps them.
+        enable_leader_restore: Some(false),
         snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_AFTER_ENTRIES),
         max_in_snapshot_log_to_keep: KEPT_ENTRIES,
         ..Config::default()
@@ -548,7 +554,7 @@ fn settings(election_timeout: Duration) -> Result<Config, openraft::ConfigError>
     .validate()
 }
 
-type Opened = (LogStore, StateMachine, watch::Receiver<Arc<State>>, bool);
+type Opened = (LogStore, Machine, watch::Receiver<Arc<State>>, bool);
 
 pub(super) fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
     let path = |name: &str| config.data_dir.join(name);
@@ -559,7 +565,7 @@ pub(super) fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
     }
     let mut raft = disk::open(config.storage, &config.data_dir, LOG_FOLDER)?;
     let state = disk::open(config.storage, &config.data_dir, "state")?;
-    let (machine, states) = StateMachine::open(state, &path("state"))?;
+    let (machine, states) = Machine::open(state, &path("state"))?;
     let is_new = identify(&mut *raft, config, machine.applied().is_some())?;
     let log = LogStore::open(raft, &path(LOG_FOLDER))?;
     if log.purged() > machine.applied() {

@@ -9,8 +9,8 @@ use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::watch;
 
+use super::Machine;
 use super::peers::Peers;
-use super::state_machine::StateMachine;
 use super::types::TypeConfig;
 
 /// How often it is looked whether that time is over.
@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs until consensus stops. A leader that a quorum has not confirmed for `patience` is none.
 pub async fn follow(
-    raft: Raft<TypeConfig, StateMachine>,
+    raft: Raft<TypeConfig, Machine>,
     states: watch::Receiver<Arc<State>>,
     peers: Peers,
     leading: watch::Sender<bool>,
@@ -38,7 +38,7 @@ pub async fn follow(
     }
 }
 
-fn leads(raft: &Raft<TypeConfig, StateMachine>, patience: Duration) -> bool {
+fn leads(raft: &Raft<TypeConfig, Machine>, patience: Duration) -> bool {
     let metrics = raft.metrics();
     let metrics = metrics.borrow_watched();
     if !metrics.state.is_leader() || metrics.running_state.is_err() {

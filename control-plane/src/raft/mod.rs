@@ -14,6 +14,8 @@ mod membership;
 mod offline;
 mod peers;
 mod service;
+#[cfg(test)]
+mod simulation;
 mod state_machine;
 mod types;
 mod wire;
@@ -28,3 +30,12 @@ pub use membership::{ChangeError, Membership, TransferError};
 pub use offline::Offline;
 pub use peers::{Peers, Road};
 pub use service::Consensus;
+
+// What a simulation has in place of what the system gives. All else of this folder is the same there.
+#[cfg(test)]
+use simulation::{Machine, Runtime, Transport, spawn_blocking};
+#[cfg(not(test))]
+use {
+    state_machine::StateMachine as Machine, tokio::task::spawn_blocking,
+    tonic::transport::Channel as Transport, types::TokioRuntime as Runtime,
+};

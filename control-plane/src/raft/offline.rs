@@ -10,17 +10,17 @@ use openraft::storage::RaftLogStorage as _;
 #[cfg(test)]
 use openraft::storage::RaftStateMachine as _;
 
+use super::Machine;
 use super::codec;
 use super::handle::{OpenError, RaftConfig, open_storage};
 use super::log_store::LogStore;
-use super::state_machine::StateMachine;
 use super::types::{EntryPayload, LeaderId, LogId, Membership, SnapshotMeta, StoredMembership, Vote};
 
 /// The disks of one member.
 pub struct Offline {
     member: u64,
     log: LogStore,
-    machine: StateMachine,
+    machine: Machine,
 }
 
 impl Offline {

@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
 use trust::{Expect, Keyring, connector};
 
+use super::Transport;
 use super::codec;
 use super::types::{Entry, Snapshot, SnapshotBytes, TypeConfig, Vote};
 use super::wire;
@@ -85,8 +86,12 @@ impl Peers {
     }
 
     /// A client of the member at an address; none as long as this member does not know who it is.
-    pub(super) fn client(&self, address: &str, road: Road) -> Option<ConsensusClient<Channel>> {
-        let client = ConsensusClient::new(self.channel(address, road)?);
+    pub(super) fn client(&self, address: &str, road: Road) -> Option<ConsensusClient<Transport>> {
+        #[cfg(test)]
+        let transport = Transport::find(self, address, road)?;
+        #[cfg(not(test))]
+        let transport = self.channel(address, road)?;
+        let client = ConsensusClient::new(transport);
         Some(client.max_decoding_message_size(MESSAGE_MAX_BYTES).max_encoding_message_size(MESSAGE_MAX_BYTES))
     }
 
@@ -162,7 +167,7 @@ impl Peer {
         road: Road,
         action: RPCTypes,
         patience: Duration,
-        call: impl FnOnce(ConsensusClient<Channel>) -> F,
+        call: impl FnOnce(ConsensusClient<Transport>) -> F,
     ) -> Result<T, RPCError<TypeConfig>>
     where
         F: Future<Output = Result<Response<T>, Status>>,
@@ -272,6 +277,8 @@ impl RaftNetworkV2<TypeConfig> for Peer {
                 client.install(parts).await
             });
         let answer = tokio::select! {
+            // An answer that is there is not passed over.
+            biased;
             answer = sending => answer?,
             closed = cancel => return Err(closed.into()),
         };

@@ -176,7 +176,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let (meta, state) = (self.meta.clone(), self.state.clone());
-        let bytes = tokio::task::spawn_blocking(move || codec::encode_snapshot(&meta, &state))
+        let bytes = super::spawn_blocking(move || codec::encode_snapshot(&meta, &state))
             .await
             .map_err(io::Error::other)??;
         let bytes = Arc::new(bytes);

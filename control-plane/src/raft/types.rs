@@ -17,12 +17,17 @@ impl fmt::Display for Payload {
 /// What became of an entry; `None` for entries that carry no command.
 pub type Applied = Option<Outcome>;
 
+/// What consensus runs on.
+#[allow(deprecated, reason = "the crate that it comes from has no other use here")]
+pub type TokioRuntime = openraft::TokioRuntime;
+
 openraft::declare_raft_types!(
     pub TypeConfig:
         D = Payload,
         R = Applied,
         NodeId = u64,
         Node = openraft::impls::BasicNode,
+        AsyncRuntime = super::Runtime,
 );
 
 pub type LeaderId = openraft::impls::leader_id_adv::LeaderId<u64, u64>;

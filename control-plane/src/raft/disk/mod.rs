@@ -79,6 +79,12 @@ pub trait Disk: Send + 'static {
     ///
     /// After an error the disk must not be used again: what is on it is unknown until it is opened anew.
     fn commit(&mut self, writes: &[Write]) -> io::Result<()>;
+
+    /// Says which writes the next commit will have; how long that takes where time is simulated.
+    #[cfg(test)]
+    fn begin(&mut self, _: &[Write]) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Which implementation is used.
@@ -92,6 +98,10 @@ pub enum Kind {
 
 /// Opens, or makes, the disk `name` below `folder`.
 pub fn open(kind: Kind, folder: &Path, name: &str) -> Result<Box<dyn Disk>, DiskError> {
+    #[cfg(test)]
+    if let Some(disk) = super::simulation::disk(name) {
+        return Ok(disk);
+    }
     let folder = folder.join(name);
     let (other, found) = match kind {
         Kind::Sled => ("log", "plain files (--storage wal)"),
@@ -113,6 +123,11 @@ impl Disk for Box<dyn Disk> {
 
     fn commit(&mut self, writes: &[Write]) -> io::Result<()> {
         (**self).commit(writes)
+    }
+
+    #[cfg(test)]
+    fn begin(&mut self, writes: &[Write]) -> Duration {
+        (**self).begin(writes)
     }
 }
 

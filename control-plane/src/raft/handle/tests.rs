@@ -47,8 +47,8 @@ fn put(number: u8) -> Command {
 
 struct Stores(Kind);
 
-impl StoreBuilder<TypeConfig, LogStore, StateMachine, TempDir> for Stores {
-    async fn build(&self) -> Result<(TempDir, LogStore, StateMachine), StorageError<TypeConfig>> {
+impl StoreBuilder<TypeConfig, LogStore, Machine, TempDir> for Stores {
+    async fn build(&self) -> Result<(TempDir, LogStore, Machine), StorageError<TypeConfig>> {
         let folder = tempfile::tempdir().unwrap();
         let (log, machine, _, _) = open_storage(&config(folder.path(), self.0)).unwrap();
         Ok((folder, log, machine))
@@ -78,6 +78,23 @@ async fn what_was_acknowledged_is_there_after_a_restart() {
         let after = handle.read().await.unwrap();
         assert_eq!(after, before, "{kind:?}");
         assert_eq!(after.artifacts.len(), 20);
+        handle.shutdown().await;
+    }
+}
+
+/// The simulation found members with two entries under one id: a leader had sent one, lost it in a crash, and given its
+/// id to another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_starts_again_leads_by_another_ballot() {
+    for kind in KINDS {
+        let folder = tempfile::tempdir().unwrap();
+        let handle = Handle::open(config(folder.path(), kind)).await.unwrap();
+        handle.propose(put(1)).await.unwrap();
+        let before = handle.term();
+        handle.shutdown().await;
+        drop(handle);
+        let handle = Handle::open(config(folder.path(), kind)).await.unwrap();
+        assert!(handle.is_leader() && handle.term() > before, "{kind:?}: {} after {before}", handle.term());
         handle.shutdown().await;
     }
 }

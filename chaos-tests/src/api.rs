@@ -96,6 +96,12 @@ impl Api {
         MembersClient::new(self.channel.clone()).remove(request).await.map(drop)
     }
 
+    /// Lets another member of the control plane lead, whichever is best.
+    pub async fn transfer(&self) -> Result<u64, Status> {
+        let request = member::TransferRequest { member: 0 };
+        Ok(MembersClient::new(self.channel.clone()).transfer(request).await?.into_inner().leader)
+    }
+
     /// The members of the control plane.
     pub async fn members(&self) -> Result<member::ListResponse, Status> {
         Ok(MembersClient::new(self.channel.clone()).list(member::ListRequest {}).await?.into_inner())

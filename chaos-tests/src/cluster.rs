@@ -114,14 +114,39 @@ impl Cluster {
         Self::start_all((members, true), nodes, &[], &[]).await
     }
 
+    /// Starts so many members of the control plane on roads, all of which have a vote, and no agent: graphs are decided,
+    /// and pend.
+    pub async fn start_control_plane(members: usize, flags: &[&str], choices: Choices) -> Self {
+        Self::start_members_of((members, true), 1, flags, &[], choices).await
+    }
+
     async fn start_all(
-        (members, has_roads): (usize, bool),
+        members: (usize, bool),
         count: usize,
         control_plane_flags: &[&str],
         agent_flags: &[&str],
     ) -> Self {
+        let choices = Choices::new();
+        let mut cluster =
+            Self::start_members_of(members, count, control_plane_flags, agent_flags, choices).await;
+        cluster.let_all_join().await;
+        cluster.agents().for_each(Member::spawn);
+        for agent in cluster.agents() {
+            agent.listens().await;
+        }
+        cluster.node_ready().await;
+        cluster
+    }
+
+    /// The members of the control plane, started, and the agents, which are not.
+    async fn start_members_of(
+        (members, has_roads): (usize, bool),
+        count: usize,
+        control_plane_flags: &[&str],
+        agent_flags: &[&str],
+        mut choices: Choices,
+    ) -> Self {
         assert!(count > 0 && members > 0, "a cluster has nodes and members");
-        let mut choices = Choices::new();
         let folder = tempfile::Builder::new().prefix("weft-chaos-").tempdir().expect("a folder can be made");
         let mut claims = Vec::new();
         let mut claim = || claim_address(&mut choices, &mut claims);
@@ -166,12 +191,6 @@ impl Cluster {
             cluster.members.push(joining);
             cluster.let_member_join(index + 1).await;
         }
-        cluster.let_all_join().await;
-        cluster.agents().for_each(Member::spawn);
-        for agent in cluster.agents() {
-            agent.listens().await;
-        }
-        cluster.node_ready().await;
         cluster
     }
 
@@ -512,7 +531,8 @@ impl Member {
         self.process = Some(Process::start(&self.name, &built::binary(self.program), &self.arguments, log));
     }
 
-    async fn listens(&mut self) {
+    /// Waits until it says that it listens.
+    pub async fn listens(&mut self) {
         let what = format!("{} is ready", self.name);
         until(&what, SOON, async || self.look()).await;
     }
@@ -543,6 +563,11 @@ impl Member {
     /// Asks it to end, without waiting.
     pub fn terminate(&self) {
         self.process.as_ref().expect("it runs").signal(Signal::TERM);
+    }
+
+    /// The id of its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 
     /// How many files and sockets its process has open.

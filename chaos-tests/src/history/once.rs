@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::record::{Ask, History, Outcome};
+use super::record::{Ask, History, Outcome, Refused};
 use super::requests::Request;
 use super::verdict::{Report, Rule};
 
@@ -15,7 +15,14 @@ pub(super) fn check(history: &History, requests: &[Request<'_>], report: &mut Re
 }
 
 fn answers_agree(request: &Request<'_>, report: &mut Report) {
-    let Some((first, _, expected)) = request.done() else { return };
+    let Some((first, done, expected)) = request.done() else { return };
+    for (line, operation) in &request.attempts {
+        let is_refused = matches!(operation.outcome, Outcome::Refused(Refused::Conflict | Refused::NotFound));
+        if is_refused && operation.invoked_us > done.returned_us {
+            let words = format!("request {} was done, and refused when it was repeated", request.id);
+            report.add(Rule::AtMostOnce, [first, *line], words);
+        }
+    }
     for (line, _, answer) in request.answers() {
         if answer != expected {
             let words = format!("request {} was answered {expected:?}, and repeated {answer:?}", request.id);

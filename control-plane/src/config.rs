@@ -9,7 +9,8 @@ use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcomm
 use model::unit::{ByteSize, parse_duration};
 
 use crate::maintenance::Maintenance;
-use crate::raft::disk;
+use crate::planted::Planted;
+use crate::raft::{LOG_MAX_BYTES, disk};
 
 /// Weft's control plane: keeps the desired state, checks and links graphs, places them on nodes.
 #[derive(Debug, Clone, Parser)]
@@ -66,6 +67,10 @@ pub struct Config {
     /// The form of the log on standard error.
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
+    /// What only tests say.
+    #[cfg(debug_assertions)]
+    #[command(flatten)]
+    pub planted: crate::planted::Flags,
 }
 
 /// What the program is asked to do.
@@ -140,6 +145,30 @@ impl Config {
     /// How long an agent may be silent.
     pub const fn node_timeout(&self) -> Duration {
         Duration::from_millis(self.node_timeout_ms)
+    }
+
+    /// The bug that a test has planted.
+    #[cfg(debug_assertions)]
+    pub const fn planted(&self) -> Planted {
+        Planted::of(self.planted.planted_bug)
+    }
+
+    /// The bug that a test has planted: none.
+    #[cfg(not(debug_assertions))]
+    pub const fn planted(&self) -> Planted {
+        Planted::of(None)
+    }
+
+    /// Bytes of commands after which the log is replaced by a snapshot.
+    #[cfg(debug_assertions)]
+    pub fn log_max_bytes(&self) -> usize {
+        self.planted.log_max_bytes.unwrap_or(LOG_MAX_BYTES)
+    }
+
+    /// Bytes of commands after which the log is replaced by a snapshot.
+    #[cfg(not(debug_assertions))]
+    pub const fn log_max_bytes(&self) -> usize {
+        LOG_MAX_BYTES
     }
 }
 

@@ -10,6 +10,7 @@ pub mod joining;
 pub mod leader;
 pub mod linking;
 pub mod maintenance;
+pub mod planted;
 pub mod raft;
 pub mod replicas;
 pub mod routing;

@@ -142,8 +142,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         storage: config.storage.into(),
         start,
         peers: peers.clone(),
-        log_max_bytes: raft::LOG_MAX_BYTES,
+        log_max_bytes: config.log_max_bytes(),
         election_timeout: config.election_timeout,
+        planted: config.planted(),
     })
     .await?;
     let ready = config.data_dir.join("ready.json");

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
 
 use super::{Answers, Context, refusal, until_stopped};
+use crate::planted::{Bug, Planted};
 
 /// How long nothing happens until a bookmark says so.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(5);
@@ -35,6 +36,9 @@ fn is_about(event: &Event, subject: &str) -> bool {
         || event.subject.strip_prefix(subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
+/// How often a watch leaves an event out, if that is planted.
+const LOST_ONE_OF: u64 = 7;
+
 /// What a watcher still has to be told.
 struct Watcher {
     states: watch::Receiver<Arc<State>>,
@@ -45,6 +49,7 @@ struct Watcher {
     waiting: VecDeque<Event>,
     /// Set once it cannot be told everything: said behind what is waiting.
     missed: Option<Status>,
+    planted: Planted,
 }
 
 /// The refusal of a watcher that has seen everything up to `after`, if some of what came then may be gone.
@@ -61,6 +66,9 @@ fn compacted(state: &State, after: u64) -> Option<Status> {
 impl Watcher {
     fn take_news(&mut self, state: &State) {
         let news = state.events.iter().filter(|event| event.revision.0 > self.after);
+        let lost =
+            |event: &Event| self.planted.has(Bug::LostEvent) && event.revision.0.is_multiple_of(LOST_ONE_OF);
+        let news = news.filter(|event| !lost(event));
         self.waiting.extend(news.filter(|event| is_about(event, &self.subject)).cloned());
         self.after = self.after.max(state.revision.0);
     }
@@ -116,14 +124,16 @@ impl wire::events_server::Events for Events {
             let message = format!("the state is at revision {}", state.revision);
             return Err(refuse(Code::OutOfRange, "future_revision", message));
         }
+        let planted = self.context.raft.planted();
         let mut watcher = Watcher {
             states: self.context.raft.changes(),
             subject: request.subject,
-            after: request.after_revision,
+            after: request.after_revision.saturating_sub(u64::from(planted.has(Bug::RepeatedEvent))),
             follow: request.follow,
             bookmarks: request.bookmarks,
             waiting: VecDeque::new(),
             missed: None,
+            planted,
         };
         let state = watcher.states.borrow_and_update().clone();
         watcher.take_news(&state);

@@ -16,6 +16,7 @@ use crate::artifacts::ArtifactError;
 use crate::config::Storage;
 use crate::credentials::CredentialsError;
 use crate::joining::NotJoined;
+use crate::planted::Planted;
 use crate::raft::{ELECTION_TIMEOUT, LOG_MAX_BYTES, OpenError, Peers, RaftConfig, Start};
 use crate::server::NotInitialised;
 
@@ -53,6 +54,7 @@ impl Place {
             peers: Peers::default(),
             log_max_bytes: LOG_MAX_BYTES,
             election_timeout: ELECTION_TIMEOUT,
+            planted: Planted::default(),
         }
     }
 }

@@ -30,6 +30,7 @@ use super::leadership;
 use super::log_store::LogStore;
 use super::peers::{Peers, Road, Roads};
 use super::types::{Payload, TypeConfig};
+use crate::planted::{Bug, Planted};
 
 /// The longest encoded command: larger ones would delay heartbeats.
 pub const COMMAND_MAX_BYTES: usize = 256 << 10;
@@ -72,6 +73,8 @@ pub struct RaftConfig {
     pub log_max_bytes: usize,
     /// How long a leader may be silent.
     pub election_timeout: Duration,
+    /// What is wrong with it on purpose.
+    pub planted: Planted,
 }
 
 /// What an empty data directory may become.
@@ -192,6 +195,7 @@ pub struct Handle {
     sections: Sections,
     /// Why this member's state is not that of the others.
     diverged: Arc<OnceLock<String>>,
+    planted: Planted,
     tasks: Arc<[JoinHandle<()>; 3]>,
 }
 
@@ -206,7 +210,8 @@ impl Handle {
                 .map_err(|error| OpenError::Start(error.to_string()))??
         };
         let failed = |error: &dyn std::fmt::Display| OpenError::Start(error.to_string());
-        let settings = Arc::new(settings(config.election_timeout).map_err(|error| failed(&error))?);
+        let settings =
+            Arc::new(settings(config.election_timeout, config.planted).map_err(|error| failed(&error))?);
         let id = config.node_id;
         let roads = Roads { peers: config.peers.clone(), me: id };
         let sections = machine.sections();
@@ -236,7 +241,8 @@ impl Handle {
             found: diverged.clone(),
         };
         let tasks = Arc::new([compaction, leadership, TypeConfig::spawn(comparison.run())]);
-        let handle = Self { id, raft, states, is_leading, peers: config.peers, sections, diverged, tasks };
+        let (peers, planted) = (config.peers, config.planted);
+        let handle = Self { id, raft, states, is_leading, peers, sections, diverged, planted, tasks };
         if handle.is_alone().await? {
             // Nobody else could lead: there is nothing to wait for.
             handle.raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
@@ -250,6 +256,11 @@ impl Handle {
     /// This member.
     pub const fn id(&self) -> u64 {
         self.id
+    }
+
+    /// What is wrong with it on purpose.
+    pub const fn planted(&self) -> Planted {
+        self.planted
     }
 
     /// What sections of the log have come to here.
@@ -386,6 +397,11 @@ impl Handle {
 
     /// Proposes a command if this member leads.
     pub(super) async fn propose_here(&self, payload: Payload) -> Tried {
+        if self.planted.has(Bug::AcknowledgedUncommitted)
+            && let Some(early) = self.propose_early(&payload)
+        {
+            return early;
+        }
         match self.raft.client_write(payload).await {
             Ok(written) => match written.data {
                 Some(outcome) => Tried::Done(Committed { index: written.log_id.index, outcome }),
@@ -398,6 +414,16 @@ impl Handle {
             // Its entry went with another leader's log, and may have been done by that.
             Err(RaftError::APIError(_)) => Tried::Lost,
         }
+    }
+
+    /// Says of a graph's change what will become of it, and lets that come.
+    fn propose_early(&self, payload: &Payload) -> Option<Tried> {
+        let command = codec::decode_command(payload).ok().filter(|_| self.raft.is_leader())?;
+        let is_of_graph = matches!(command.body, Body::Deploy(_) | Body::DeleteGraph(_));
+        let outcome = is_of_graph.then(|| State::clone(&self.state()).apply(&command))?;
+        let (raft, payload) = (self.raft.clone(), payload.clone());
+        tokio::spawn(async move { raft.client_write(payload).await });
+        Some(Tried::Done(Committed { index: 0, outcome }))
     }
 
     /// Asks another member, which is said to lead, to propose it: once, since that does not pass it on.
@@ -424,6 +450,9 @@ impl Handle {
 
     /// The state with every write in it that was acknowledged before this call, whichever member acknowledged it.
     pub async fn read(&self) -> Result<Arc<State>, ReadError> {
+        if self.planted.has(Bug::StaleRead) {
+            return Ok(self.state());
+        }
         let deadline = Instant::now() + READ_PATIENCE;
         loop {
             let read = tokio::time::timeout_at(deadline, self.read_once()).await;
@@ -440,6 +469,9 @@ impl Handle {
     }
 
     async fn read_once(&self) -> Result<(), String> {
+        if self.planted.has(Bug::UnconfirmedRead) && self.raft.is_leader() {
+            return Ok(());
+        }
         let forward = match self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await {
             Ok(_) => return Ok(()),
             Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(to))) => to,
@@ -451,6 +483,7 @@ impl Handle {
         // As for proposals.
         for (member, address) in leader.into_iter().chain(self.others()) {
             match self.read_index(member, &address).await {
+                Ok(_) if self.planted.has(Bug::UnappliedRead) => return Ok(()),
                 Ok(index) => return self.applied(index).await,
                 Err(said) => why = format!("{address}: {said}"),
             }
@@ -536,14 +569,14 @@ fn fitting(command: &Command) -> Result<Payload, ProposeError> {
 
 /// A follower waits for the lease of a leader, which is the longest election timeout, and then for an election timeout: with
 /// 400 ms another one leads within 0.65 to 0.8 s. Five heartbeats of a leader are lost before that.
-fn settings(election_timeout: Duration) -> Result<Config, openraft::ConfigError> {
+fn settings(election_timeout: Duration, planted: Planted) -> Result<Config, openraft::ConfigError> {
     let most = u64::try_from(election_timeout.as_millis()).unwrap_or(u64::MAX);
     Config {
         cluster_name: "weft".to_owned(),
         heartbeat_interval: most * 3 / 16,
         election_timeout_min: most * 5 / 8,
         election_timeout_max: most,
-        enable_pre_vote: Some(true),
+        enable_pre_vote: Some(!planted.has(Bug::NoPreVote)),
         // Entries go to the others before they are on the own disk. A leader that lost some in a crash and went on under
         // its old ballot would give their ids to other entries, and whoever has the first ones keeps them.
         enable_leader_restore: Some(false),
@@ -565,9 +598,9 @@ pub(super) fn open_storage(config: &RaftConfig) -> Result<Opened, OpenError> {
     }
     let mut raft = disk::open(config.storage, &config.data_dir, LOG_FOLDER)?;
     let state = disk::open(config.storage, &config.data_dir, "state")?;
-    let (machine, states) = Machine::open(state, &path("state"))?;
+    let (machine, states) = Machine::open(state, &path("state"), config.planted)?;
     let is_new = identify(&mut *raft, config, machine.applied().is_some())?;
-    let log = LogStore::open(raft, &path(LOG_FOLDER))?;
+    let log = LogStore::open(raft, &path(LOG_FOLDER), config.planted)?;
     if log.purged() > machine.applied() {
         let what = "it has no snapshot of what was removed from the log".to_owned();
         return Err(DiskError::Damaged { path: path("state"), what }.into());

@@ -12,6 +12,7 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use super::codec;
 use super::disk::{Disk, DiskError, Write, Writer};
 use super::types::{Entry, EntryPayload, LeaderId, LogId, TypeConfig, Vote};
+use crate::planted::{Bug, Planted};
 
 /// Stands on the disk until the member votes for the first time.
 const NO_VOTE: Vote = Vote { leader_id: LeaderId { term: 0, node_id: 0 }, committed: false };
@@ -25,6 +26,7 @@ const COMMITTED: &str = "committed";
 pub struct LogStore {
     tail: Arc<RwLock<Tail>>,
     disk: Arc<Writer>,
+    planted: Planted,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +45,7 @@ struct Tail {
 
 impl LogStore {
     /// Reads the log from `disk` and gives the disk to its thread.
-    pub fn open(mut disk: impl Disk, path: &std::path::Path) -> Result<Self, DiskError> {
+    pub fn open(mut disk: impl Disk, path: &std::path::Path, planted: Planted) -> Result<Self, DiskError> {
         let loaded = disk.load()?;
         let damaged = |what: String| DiskError::Damaged { path: path.to_owned(), what };
         let mut tail = Tail::default();
@@ -74,7 +76,7 @@ impl LogStore {
         tail.verify().map_err(damaged)?;
         let disk =
             Writer::start("raft", disk).map_err(|source| DiskError::Io { path: path.to_owned(), source })?;
-        Ok(Self { tail: Arc::new(RwLock::new(tail)), disk: Arc::new(disk) })
+        Ok(Self { tail: Arc::new(RwLock::new(tail)), disk: Arc::new(disk), planted })
     }
 
     /// How much memory the commands in the log take.
@@ -188,7 +190,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.change(|tail| tail.has_vote = true);
         let write = Write::Put { key: VOTE, bytes: codec::encode_vote(vote) };
-        self.disk.write_and_wait(vec![write]).await?;
+        if !self.planted.has(Bug::UnsavedVote) {
+            self.disk.write_and_wait(vec![write]).await?;
+        }
         self.change(|tail| tail.vote = Some(*vote));
         Ok(())
     }
@@ -226,6 +230,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             |entry: &Entry| Write::Append { index: entry.log_id.index, bytes: codec::encode_entry(entry) };
         let writes = no_vote.into_iter().chain(committed).chain(entries.iter().map(append)).collect();
         self.change(|tail| entries.into_iter().for_each(|entry| tail.put(entry)));
+        if self.planted.has(Bug::UnwaitedBarrier) {
+            callback.io_completed(Ok(()));
+            self.disk.write(writes, Box::new(|_| {}));
+            return Ok(());
+        }
         self.disk.write(writes, Box::new(move |result| callback.io_completed(result)));
         Ok(())
     }

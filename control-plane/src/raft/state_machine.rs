@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use cluster::State;
+use cluster::{Command, Outcome, State};
 use futures::{Stream, StreamExt as _};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -14,6 +14,8 @@ use super::chain::{Chain, Sections};
 use super::codec;
 use super::disk::{Disk, DiskError, Write, Writer};
 use super::types::{EntryPayload, LogId, Snapshot, SnapshotBytes, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::clock::now_ms;
+use crate::planted::{Bug, Planted};
 
 /// The state machine.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub struct StateMachine {
     published: watch::Sender<Arc<State>>,
     store: Arc<SnapshotStore>,
     chain: Chain,
+    planted: Planted,
 }
 
 /// The last snapshot, in memory and on its disk.
@@ -35,7 +38,11 @@ struct SnapshotStore {
 
 impl StateMachine {
     /// Reads the last snapshot from `disk` and gives the disk to its thread.
-    pub fn open(mut disk: impl Disk, path: &Path) -> Result<(Self, watch::Receiver<Arc<State>>), DiskError> {
+    pub fn open(
+        mut disk: impl Disk,
+        path: &Path,
+        planted: Planted,
+    ) -> Result<(Self, watch::Receiver<Arc<State>>), DiskError> {
         let bytes = disk.load()?.snapshot;
         let damaged = |error: io::Error| DiskError::Damaged {
             path: path.to_owned(),
@@ -60,6 +67,7 @@ impl StateMachine {
             published,
             store: Arc::new(SnapshotStore { disk, current: tokio::sync::Mutex::new(current) }),
             chain: Chain::new(is_empty),
+            planted,
         };
         Ok((machine, receiver))
     }
@@ -95,6 +103,17 @@ impl StateMachine {
         Ok(())
     }
 
+    fn change(&mut self, mut command: Command) -> Outcome {
+        if self.planted.has(Bug::ClockInApply) {
+            command.now_ms = now_ms();
+        }
+        let outcome = self.state.apply(&command);
+        if self.planted.has(Bug::ReusedMemberId) {
+            self.state.last_member = self.state.members.keys().map(|member| member.0).max().unwrap_or_default();
+        }
+        outcome
+    }
+
     fn publish(&self) {
         self.published.send_replace(Arc::new(self.state.clone()));
     }
@@ -127,7 +146,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let (command, outcome) = match &entry.payload {
                 EntryPayload::Blank => (&[][..], None),
                 EntryPayload::Normal(payload) => {
-                    (&payload.0[..], Some(self.state.apply(&codec::decode_command(payload)?)))
+                    (&payload.0[..], Some(self.change(codec::decode_command(payload)?)))
                 }
                 EntryPayload::Membership(membership) => {
                     self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
@@ -145,15 +164,20 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
+        let mut state = self.state.clone();
+        if self.planted.has(Bug::ForgottenRequests) {
+            (state.requests, state.request_ages) = Default::default();
+        }
         Builder {
             meta: SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() },
-            state: self.state.clone(),
+            state,
             store: self.store.clone(),
         }
     }
 
     async fn install_snapshot(&mut self, _: &SnapshotMeta, bytes: SnapshotBytes) -> io::Result<()> {
         let (meta, state) = codec::decode_snapshot(&bytes)?;
+        let state = if self.planted.has(Bug::LostSnapshot) { self.state.clone() } else { state };
         self.install(meta, state, bytes).await
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use control_plane::planted::Bug;
 use control_plane::raft::disk::Kind;
 
 use super::chance::Chance;
@@ -23,6 +24,9 @@ const IMAGES: usize = 200;
 const MEMBER_IMAGES: usize = 60;
 /// Images without a barrier: the first of them shows it, as a rule.
 const IMAGES_WITHOUT: usize = 8;
+/// Images of a member whose barrier comes too late: a third of them right behind an acknowledgement, most of which lack it.
+#[cfg(debug_assertions)]
+const IMAGES_UNWAITED: usize = 24;
 /// How many events behind a change of names are still near it: a file is made, written in a few parts, synced, renamed.
 const NEAR: usize = 5;
 /// Events that are shown of a recording that went wrong.
@@ -49,6 +53,7 @@ fn subject(name: &str, seed: u64) -> Box<dyn Subject> {
         "wal" => Box::new(Commits::new(Kind::Wal, seed)),
         "member-sled" => Box::new(Member::new(Kind::Sled, seed)),
         "member-wal" => Box::new(Member::new(Kind::Wal, seed)),
+        "member-unwaited" => Box::new(Member::with(Kind::Wal, seed, Some(Bug::UnwaitedBarrier))),
         other => panic!("there is no {other}"),
     }
 }
@@ -256,4 +261,17 @@ fn a_missing_barrier_is_seen() {
         let complaints = try_images(&*subject(name, seed), &recording, seed, IMAGES_WITHOUT, is_barrier);
         assert!(!complaints.is_empty(), "{name}, seed {seed}: without its barrier, nothing was lost");
     }
+}
+
+/// And a member that does not wait for its barrier loses what it acknowledged.
+#[cfg(debug_assertions)]
+#[test]
+fn a_barrier_that_is_not_waited_for_is_seen() {
+    let (name, seed) = ("member-unwaited", seed());
+    let Some(recording) = record(name, seed) else { return };
+    let complaints = try_images(&*subject(name, seed), &recording, seed, IMAGES_UNWAITED, |_| false);
+    assert!(
+        !complaints.is_empty(),
+        "{name}, seed {seed}: its barrier was not waited for, and nothing was lost"
+    );
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use cluster::command::Body;
 use cluster::{Command, State};
 use control_plane::artifacts::ArtifactStore;
+use control_plane::planted::{Bug, Planted};
 use control_plane::raft::disk::Kind;
 use control_plane::raft::{ELECTION_TIMEOUT, Handle, Peers, RaftConfig, Start};
 use model::digest::Digest;
@@ -33,12 +34,18 @@ const NODE: &str = "n1";
 pub struct Member {
     kind: Kind,
     seed: u64,
+    planted: Planted,
 }
 
 impl Member {
     /// That of a seed.
     pub const fn new(kind: Kind, seed: u64) -> Self {
-        Self { kind, seed }
+        Self::with(kind, seed, None)
+    }
+
+    /// The same, with a bug.
+    pub const fn with(kind: Kind, seed: u64, bug: Option<Bug>) -> Self {
+        Self { kind, seed, planted: Planted::of(bug) }
     }
 
     fn open(&self, folder: &Path, runtime: &Runtime) -> Result<Handle, String> {
@@ -50,6 +57,7 @@ impl Member {
             peers: Peers::default(),
             log_max_bytes: LOG_MAX_BYTES,
             election_timeout: ELECTION_TIMEOUT,
+            planted: self.planted,
         };
         runtime.block_on(Handle::open(config)).map_err(|error| chain(&error))
     }

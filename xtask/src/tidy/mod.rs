@@ -10,6 +10,7 @@ mod licence;
 mod manifests;
 mod modules;
 mod packages;
+mod planted;
 mod source;
 mod text;
 pub mod tree;
@@ -60,6 +61,7 @@ pub fn run(root: &Path, target_dir: &Path) -> anyhow::Result<()> {
     findings.extend(modules::check(&files, root, &[&workspace, &guests, &fuzz]));
     findings.extend(files.iter().flat_map(code::check));
     findings.extend(files.iter().flat_map(text::check));
+    findings.extend(planted::check(&files));
     findings.extend(documents::check(root, &files, &workspace));
     // What is found otherwise is shown all the same.
     findings.extend(packages::check(root).unwrap_or_else(|error| {

@@ -37,6 +37,7 @@ fn config(folder: &Path, storage: Kind) -> RaftConfig {
         peers,
         log_max_bytes: LOG_MAX_BYTES,
         election_timeout: ELECTION_TIMEOUT,
+        planted: Planted::default(),
     }
 }
 

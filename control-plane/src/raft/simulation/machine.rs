@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::plants::Plant;
 use super::runtime::Process;
+use crate::planted::Planted;
 use crate::raft::chain::Sections;
 use crate::raft::codec;
 use crate::raft::disk::{Disk, DiskError};
@@ -34,8 +35,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    pub fn open(disk: impl Disk, path: &Path) -> Result<(Self, watch::Receiver<Arc<State>>), DiskError> {
-        let (inner, states) = StateMachine::open(disk, path)?;
+    pub fn open(
+        disk: impl Disk,
+        path: &Path,
+        planted: Planted,
+    ) -> Result<(Self, watch::Receiver<Arc<State>>), DiskError> {
+        let (inner, states) = StateMachine::open(disk, path, planted)?;
         let process = Process::current();
         if let (Some(process), Some(applied)) = (&process, inner.applied()) {
             process.world.oracle(|oracle| oracle.restored(process.member, applied, &states.borrow()));

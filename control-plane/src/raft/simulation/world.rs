@@ -19,6 +19,7 @@ use super::network::Network;
 use super::oracle::{Invariant, Oracle};
 use super::plants::Plant;
 use super::runtime::Process;
+use crate::planted::Planted;
 use crate::raft::codec;
 use crate::raft::disk::{DiskError, Kind};
 use crate::raft::handle::{ELECTION_TIMEOUT, Handle, OpenError, RaftConfig, Start};
@@ -211,6 +212,7 @@ impl World {
             peers: Peers::default(),
             log_max_bytes: self.log_max_bytes,
             election_timeout: ELECTION_TIMEOUT,
+            planted: Planted::default(),
         };
         drop(process.spawn(live(process.clone(), config, address)));
     }

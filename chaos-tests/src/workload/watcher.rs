@@ -44,7 +44,8 @@ pub(super) async fn run(
     while end.borrow().is_none_or(|end| watcher.last < end) {
         let member = choices.below(apis.len() as u64);
         let api = &apis[usize::try_from(member).expect("a small number")];
-        let request = WatchRequest { subject: SUBJECT.to_owned(), after_revision: watcher.last, follow: true };
+        let subject = SUBJECT.to_owned();
+        let request = WatchRequest { subject, after_revision: watcher.last, follow: true, bookmarks: true };
         let mut client = EventsClient::new(api.channel());
         match timeout(BEGIN_PATIENCE, client.watch(request)).await {
             Ok(Ok(events)) => {
@@ -76,6 +77,10 @@ impl Watcher {
             let Ok(Ok(Some(event))) = timeout(SILENCE_MAX, events.message()).await else { return };
             self.last = self.last.max(event.revision);
             let position = event.revision;
+            if event.bookmark {
+                self.saw(Seen::Bookmark { position });
+                continue;
+            }
             self.saw(Seen::Event { position, key: key_of(&event.subject).to_owned(), change: change(&event) });
             if end.borrow().is_some_and(|end| self.last >= end) {
                 return;

@@ -340,17 +340,23 @@ impl Handle {
         // One that was done is known by its request, and not done again.
         let is_repeatable = command.request.is_some();
         let deadline = Instant::now() + PATIENCE;
+        // Whether a try before may have been done: then the last one does not say that nothing was.
+        let mut is_in_doubt = false;
         loop {
             let tried = tokio::time::timeout_at(deadline, self.propose_once(payload.clone())).await;
             let leader = match tried.map_err(|_| ProposeError::Unknown)? {
                 Tried::Done(committed) => return Ok(committed),
                 Tried::Stopped(why) => return Err(ProposeError::Stopped(why)),
-                Tried::Lost if is_repeatable && Instant::now() < deadline => None,
+                Tried::Lost if is_repeatable && Instant::now() < deadline => {
+                    is_in_doubt = true;
+                    None
+                }
                 Tried::Lost => return Err(ProposeError::Unknown),
                 Tried::NotDone { leader } => leader,
             };
             if Instant::now() + LOOK_AGAIN >= deadline {
-                return Err(ProposeError::NotLeader { leader: leader.map(|(_, address)| address) });
+                let not_done = ProposeError::NotLeader { leader: leader.map(|(_, address)| address) };
+                return Err(if is_in_doubt { ProposeError::Unknown } else { not_done });
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }

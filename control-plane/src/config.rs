@@ -91,7 +91,10 @@ impl Program {
 
     /// Flags that run it, and commands beside them that do not.
     fn command() -> clap::Command {
-        Maintenance::augment_subcommands(Config::command())
+        let (run, about) = (Config::command(), Config::command().get_about().cloned().unwrap_or_default());
+        // The commands would say what they are, in the place of what the program is.
+        Maintenance::augment_subcommands(run)
+            .about(about)
             .subcommand_negates_reqs(true)
             .args_conflicts_with_subcommands(true)
             .disable_help_subcommand(true)

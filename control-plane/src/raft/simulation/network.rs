@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -28,7 +28,6 @@ use trust::gate::Gated;
 use trust::{Gate, Peer, Role, SpiffeId, access};
 
 use super::chance::Chance;
-use super::plants::Plant;
 use super::runtime::Process;
 use crate::raft::handle::Handle;
 use crate::raft::peers::{Peers, Road};
@@ -41,8 +40,6 @@ const SILENCE: Duration = Duration::from_secs(4);
 const LOOK_PACE: Duration = Duration::from_secs(2);
 /// Gives up a connection that nobody takes.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(1);
-/// How often one member answers for another where that is planted.
-const ASTRAY_IN_THOUSAND: u64 = 300;
 /// The frame of a message: whether it is compressed, and its length.
 const FRAME_BYTES: usize = 5;
 
@@ -176,7 +173,7 @@ fn broken() -> Failure {
 async fn carry(from: &Arc<Process>, address: &str, parts: Parts, body: Bytes) -> Result<Answer, Failure> {
     let world = from.world.clone();
     let found = world.network(|network| network.servers.get(address).cloned());
-    let Some((mut to, mut server)) = found else {
+    let Some((to, server)) = found else {
         let moment = world.chance(|chance| chance.millis(0, 5));
         tokio::time::sleep(moment).await;
         return Err(refused(address));
@@ -191,14 +188,6 @@ async fn carry(from: &Arc<Process>, address: &str, parts: Parts, body: Bytes) ->
         return Err(if is_connected { broken() } else { refused(address) });
     };
     tokio::time::sleep(delay).await;
-    let mut body = body;
-    if world.has(Plant::AnswersForAnother)
-        && world.chance(|chance| chance.in_thousand(ASTRAY_IN_THOUSAND))
-        && let Some((other, patched)) = astray(from, &to, parts.uri.path(), &body)
-    {
-        (to, server) = other;
-        body = patched;
-    }
     let is_cut = world.network(|network| network.is_cut(from.member, to.member));
     if is_cut || !to.is_alive() {
         tokio::time::sleep(if is_cut { SILENCE } else { delay }).await;
@@ -303,34 +292,4 @@ fn note_promise(process: &Process, path: &str, asked: &[u8], answered: &[u8]) {
 
 fn unframed<M: Message + Default>(framed: &[u8]) -> Option<M> {
     framed.get(FRAME_BYTES..).and_then(|bytes| M::decode(bytes).ok())
-}
-
-fn framed(message: &impl Message) -> Bytes {
-    let mut framed = BytesMut::new();
-    framed.put_u8(0);
-    framed.put_u32(u32::try_from(message.encoded_len()).unwrap_or(u32::MAX));
-    framed.put_slice(&message.encode_to_vec());
-    framed.freeze()
-}
-
-type Found = ((Arc<Process>, Server), Bytes);
-
-/// A request as if it were for a third member.
-fn astray(from: &Process, to: &Process, path: &str, body: &[u8]) -> Option<Found> {
-    let world = &from.world;
-    let others: Vec<(Arc<Process>, Server)> = world.network(|network| {
-        let is_third = |process: &Process| process.member != from.member && process.member != to.member;
-        network.servers.values().filter(|(process, _)| is_third(process)).cloned().collect()
-    });
-    let at = world.chance(|chance| chance.below(others.len()));
-    let other = others.into_iter().nth(at)?;
-    let id = other.0.member;
-    let patched = if path.ends_with("/Vote") {
-        framed(&wire::VoteRequest { to: id, ..unframed(body)? })
-    } else if path.ends_with("/Append") {
-        framed(&wire::AppendRequest { to: id, ..unframed(body)? })
-    } else {
-        return None;
-    };
-    Some((other, patched))
 }

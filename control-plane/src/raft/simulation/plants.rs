@@ -9,8 +9,6 @@ pub enum Plant {
     AnswersBeforeSync,
     /// The disk does not keep votes.
     ForgetsVotes,
-    /// The network lets one member answer for another.
-    AnswersForAnother,
     /// The state machine loses the table of requests when it takes a snapshot.
     SnapshotsWithoutRequests,
     /// The state machine skips a command.
@@ -22,10 +20,9 @@ pub enum Plant {
 }
 
 impl Plant {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::AnswersBeforeSync,
         Self::ForgetsVotes,
-        Self::AnswersForAnother,
         Self::SnapshotsWithoutRequests,
         Self::SkipsCommands,
         Self::ReadsWithoutQuorum,
@@ -37,10 +34,6 @@ impl Plant {
         match self {
             Self::AnswersBeforeSync => &[Invariant::AcknowledgedKept],
             Self::ForgetsVotes => &[Invariant::VotesKept],
-            // Who is counted twice makes a quorum that is none.
-            Self::AnswersForAnother => {
-                &[Invariant::OneLog, Invariant::AcknowledgedKept, Invariant::LeaderComplete]
-            }
             Self::SnapshotsWithoutRequests | Self::SkipsCommands => &[Invariant::SameState],
             Self::ReadsWithoutQuorum => &[Invariant::FreshReads],
             Self::NeverHeals => &[Invariant::Converges],

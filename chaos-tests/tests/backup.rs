@@ -70,8 +70,8 @@ async fn a_backup_becomes_another_cluster_which_nodes_join_again_with_their_data
     let saved: Value =
         serde_json::from_str(&ctl.done(&["cluster", "snapshot", "save", argument(&file), "-o", "json"]).await)
             .unwrap();
-    let again = ctl.run(&["cluster", "snapshot", "save", argument(&file)]).await;
-    assert!(again.code == 1 && again.stderr.contains("is there already"), "{again:?}");
+    let over = ctl.run(&["cluster", "snapshot", "save", argument(&file)]).await;
+    assert!(over.code == 1 && over.stderr.contains("is there already"), "{over:?}");
     let looked = ctl.done(&["cluster", "snapshot", "inspect", argument(&file), "-o", "json"]).await;
     assert_eq!(serde_json::from_str::<Value>(&looked).unwrap(), saved);
     assert_eq!(

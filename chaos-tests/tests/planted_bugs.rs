@@ -18,6 +18,8 @@ use chaos_tests::workload::{self, LOAD, Load, SMALL_LOG};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
+/// A workload is short: a bug that bites now and then may not bite in the first one.
+const TRIES_MAX: usize = 3;
 /// Clusters at one time.
 const AT_ONCE: usize = 2;
 /// Longer than an election, and than a small log takes to be replaced.
@@ -80,7 +82,8 @@ static TABLE: [Row; 13] = [
     Row {
         bug: "unapplied-read",
         caught_by: "log-order",
-        also: &["linearizable"],
+        // What is decided from such a read is wrong too.
+        also: SEVERAL,
         exercise: late(&[Fault::Unreachable(Whom::Follower)]),
     },
     Row {
@@ -177,11 +180,16 @@ async fn without_a_bug_there_is_nothing_to_be_caught() {
 impl Row {
     /// Whether it is caught by its rule, and by no other one than those that may see it too.
     async fn judge(&self) -> Result<(), String> {
-        let found = self.exercise.run(Some(self.bug)).await;
-        say(&format!("{}: {found:?}", self.bug));
         let is_expected = |name: &String| name == self.caught_by || self.also.contains(&name.as_str());
-        let is_caught = found.contains(self.caught_by) && found.iter().all(is_expected);
-        holds(is_caught, format!("{}, not by {}: {found:?}", self.bug, self.caught_by))
+        let mut last = BTreeSet::new();
+        for _ in 0..TRIES_MAX {
+            last = self.exercise.run(Some(self.bug)).await;
+            say(&format!("{}: {last:?}", self.bug));
+            if last.contains(self.caught_by) && last.iter().all(is_expected) {
+                return Ok(());
+            }
+        }
+        Err(format!("{}, not by {}: {last:?}", self.bug, self.caught_by))
     }
 }
 

@@ -13,7 +13,7 @@ use chaos_tests::faults::{Fault, Schedule, Whom, leader};
 use chaos_tests::history::{Answer, Ask, History, Line, Operation, Outcome, check};
 use chaos_tests::say;
 use chaos_tests::seed::Choices;
-use chaos_tests::wait::{SOON, holds, until};
+use chaos_tests::wait::{SOON, until};
 use chaos_tests::workload::{self, LOAD, Load, SMALL_LOG};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};

@@ -44,7 +44,7 @@ impl Members {
             loop {
                 // Between two memberships a quorum of both is needed: that is not what was asked for.
                 let membership = self.context.raft.membership();
-                if !membership.is_joint && wanted(&membership) {
+                if membership.is_decided && !membership.is_joint && wanted(&membership) {
                     return;
                 }
                 tokio::time::sleep(LOOK_EVERY).await;

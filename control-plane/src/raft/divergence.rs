@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use openraft::Raft;
 use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::type_config::TypeConfigExt as _;
 use proto::weft::member::v1 as wire;
 use tokio::time::timeout;
 
@@ -75,7 +76,7 @@ impl Comparison {
                 tokio::time::sleep(COMPARE_AFTER).await;
                 match self.compare(index).await {
                     Verdict::Agreed => break,
-                    Verdict::Diverged => return self.stop(index).await,
+                    Verdict::Diverged => return self.stop(index),
                     Verdict::Disputed => tracing::error!(
                         index,
                         "members have come to different states, and no majority tells which is right"
@@ -114,7 +115,7 @@ impl Comparison {
         asked.ok()?.ok()?.into_inner().checksum
     }
 
-    async fn stop(self, index: u64) {
+    fn stop(self, index: u64) {
         let what = format!(
             "what entry {index} and those before it have come to here is not what they have come to in most members"
         );
@@ -124,9 +125,12 @@ impl Comparison {
         }
         // It is empty: a member is found to be wrong once.
         let _ = self.found.set(what);
-        if let Err(error) = self.raft.shutdown().await {
-            tracing::warn!(%error, "consensus did not stop in order");
-        }
+        // In a task of its own: this one is ended with the member, and consensus must not be left while it stops.
+        drop(TypeConfig::spawn(async move {
+            if let Err(error) = self.raft.shutdown().await {
+                tracing::warn!(%error, "consensus did not stop in order");
+            }
+        }));
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Membership {
     pub last: u64,
     /// Whether it is between two memberships, and a quorum of both is needed.
     pub is_joint: bool,
+    /// Whether a quorum has it: one that is not decided may be taken back by the next leader.
+    pub is_decided: bool,
 }
 
 /// Why a change was not made.
@@ -93,6 +95,7 @@ impl Handle {
             term: metrics.current_term,
             last: metrics.last_log_index.unwrap_or_default(),
             is_joint: config.get_joint_config().len() > 1,
+            is_decided: metrics.last_applied >= *metrics.membership_config.log_id(),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use super::disk::Health;
 use super::network::Weather;
 use super::plants::Plant;
+use super::scenario::is_settled;
 use super::world::World;
 
 /// Between two faults, in milliseconds.
@@ -217,7 +218,9 @@ impl Faults {
                     let voters: Vec<u64> = voters.map(|(member, _)| member.0).collect();
                     (voters.len(), voters.contains(&one))
                 });
-                (voters > MOVED_VOTERS_MIN && is_voter && world.is_announced()).then_some(())?;
+                // Those that are being taken out still count, and may be gone.
+                let is_known = world.is_announced() && is_settled(world);
+                (voters > MOVED_VOTERS_MIN && is_voter && is_known).then_some(())?;
                 self.moved += 1;
                 let address = format!("moved-{}:1", self.moved);
                 crash(world, &[one]);
@@ -243,7 +246,7 @@ impl Faults {
             }
             Fault::Promote => ask(world, Body::PromoteMember { member: MemberId(one) }),
             Fault::Remove => {
-                if ids.len() <= 2 {
+                if ids.len() <= 2 || !world.is_announced() {
                     return None;
                 }
                 ask(world, Body::RemoveMember { member: MemberId(one) });

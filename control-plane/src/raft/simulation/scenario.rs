@@ -29,7 +29,7 @@ const LOOK_PACE: Duration = Duration::from_millis(20);
 const FORM_BOUND: Duration = Duration::from_secs(30);
 /// How long it may take until all members serve and agree, once nothing is broken any more: a connection that is given
 /// up, a change of the members that is under way and its 10 seconds, two elections.
-const CONVERGE_BOUND: Duration = Duration::from_secs(20);
+const CONVERGE_BOUND: Duration = Duration::from_secs(60);
 
 /// What came of a run.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -155,7 +155,7 @@ async fn until(world: &Arc<World>, deadline: Instant, what: &str, holds: impl Fn
 }
 
 /// Whether all members run, somebody leads, and consensus has the members that the state names.
-fn is_settled(world: &World) -> bool {
+pub(super) fn is_settled(world: &World) -> bool {
     let Some((_, leader)) = world.leader() else { return false };
     let members = world.oracle(|oracle| oracle.state().members.clone());
     let membership = leader.membership();

@@ -319,7 +319,17 @@ impl World {
                 self.start(*id);
             }
         }
-        for id in self.ids() {
+        // Whoever has one taken out is told so once consensus goes on without it, as somebody knows.
+        let known: Vec<_> =
+            self.running().iter().map(|(_, handle)| (handle.state(), handle.membership())).collect();
+        let is_out = |id: u64| {
+            known.iter().any(|(state, membership)| {
+                let is_behind = state.last_member < id || state.members.contains_key(&MemberId(id));
+                let is_decided = membership.is_decided && !membership.is_joint;
+                !is_behind && is_decided && !membership.members.contains_key(&id)
+            })
+        };
+        for id in self.ids().into_iter().filter(|id| is_out(*id)) {
             if id <= last && !members.contains_key(&MemberId(id)) {
                 self.member(id, |member| member.is_removed = true);
                 self.note(format_args!("member {id} is no member any more"));

@@ -66,9 +66,9 @@ impl Offline {
 
     /// Puts another state in the place of the one that the member has come to, as if it were that.
     #[cfg(test)]
-    pub async fn pretend(mut self, state: &State) {
-        let last = self.log.last().expect("there is a log");
-        let (_, membership) = self.machine.applied_state().await.expect("it is known");
+    pub async fn pretend(mut self, state: &State) -> io::Result<()> {
+        let last = self.log.last();
+        let (_, membership) = self.machine.applied_state().await?;
         let entries = self.log.entries_from(0);
         let changed = entries.iter().rev().find_map(|entry| match &entry.payload {
             EntryPayload::Membership(changed) => {
@@ -77,7 +77,7 @@ impl Offline {
             EntryPayload::Blank | EntryPayload::Normal(_) => None,
         });
         let last_membership = changed.unwrap_or(membership);
-        let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
-        self.machine.replace(meta, state.clone()).await.expect("it is kept");
+        let meta = SnapshotMeta { last_log_id: last, last_membership };
+        self.machine.replace(meta, state.clone()).await
     }
 }

@@ -469,7 +469,7 @@ async fn a_member_that_most_others_contradict_stops_and_does_not_start_again() {
     let mut wrong = offline.state().unwrap();
     let (lost, _) = wrong.artifacts.iter().next().map(|(digest, artifact)| (*digest, *artifact)).unwrap();
     wrong.artifacts.remove(&lost);
-    offline.pretend(&wrong).await;
+    offline.pretend(&wrong).await.unwrap();
     let third = served_in(folder, 3, Start::Again, &authority).await;
     // It is at another port now.
     done(&third.handle, announce(3, &third.address)).await;

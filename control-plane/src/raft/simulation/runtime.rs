@@ -233,11 +233,11 @@ impl AsyncRuntime for Runtime {
         self.0.block_on(future)
     }
 
-    fn spawn_blocking<F, T>(blocking: F) -> impl Future<Output = Result<T, io::Error>> + Send
+    async fn spawn_blocking<F, T>(blocking: F) -> Result<T, io::Error>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        async { spawn_blocking(blocking).await.map_err(io::Error::other) }
+        spawn_blocking(blocking).await.map_err(io::Error::other)
     }
 }

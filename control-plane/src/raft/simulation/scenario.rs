@@ -187,7 +187,7 @@ async fn serves(world: &Arc<World>, id: u64, deadline: Instant) -> Option<()> {
         return None;
     };
     let digest = Digest::from_bytes([200 + (id % 50) as u8; 32]);
-    let request = RequestId::new(&format!("last-{id}")).ok();
+    let request = RequestId::new(format!("last-{id}")).ok();
     let request = request.map(|id| RequestTag { id, fingerprint: "last".to_owned() });
     let body = Body::PutArtifact(Artifact { digest, size: id });
     let command = Command { now_ms: world.now_ms(id), request, body };

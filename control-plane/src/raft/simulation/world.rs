@@ -37,6 +37,9 @@ const ANNOUNCE_PACE: Duration = Duration::from_millis(300);
 /// How long whoever asks for something waits for the answer.
 pub const PATIENCE: Duration = Duration::from_secs(12);
 
+/// What is on the disks, by member and name.
+type Images = BTreeMap<(u64, String), Arc<Mutex<Image>>>;
+
 /// One run.
 pub struct World {
     plant: Option<Plant>,
@@ -45,7 +48,7 @@ pub struct World {
     oracle: Mutex<Oracle>,
     network: Mutex<Network>,
     trace: Mutex<Trace>,
-    images: Mutex<BTreeMap<(u64, String), Arc<Mutex<Image>>>>,
+    images: Mutex<Images>,
     members: Mutex<BTreeMap<u64, Member>>,
     log_max_bytes: usize,
     runs: AtomicU64,

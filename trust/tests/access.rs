@@ -53,7 +53,7 @@ fn roles_may_call_what_they_need_and_nothing_else() {
     let (hold, artifacts) = ("/weft.artifact.v1.Artifacts/Hold", "/weft.artifact.v1.Artifacts/Get");
     let anyone = set(&[health, join, join_as_member]);
     assert_eq!(allowed(of_member, None), anyone);
-    let consensus = ["Append", "Install", "Lead", "Propose", "ReadIndex", "Vote"];
+    let consensus = ["Append", "Install", "Lead", "Propose", "ReadIndex", "Section", "Vote"];
     let consensus = consensus.map(|method| format!("/weft.member.v1.Consensus/{method}"));
     let mut of_members = anyone.clone();
     of_members.extend([hold, artifacts].map(str::to_owned));

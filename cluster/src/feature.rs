@@ -4,7 +4,6 @@
 //! and `apply` does nothing of a higher level: members of two versions come to the same state. A level is never lowered.
 
 use crate::command::Body;
-use crate::outcome::{Outcome, Refusal};
 use crate::state::State;
 
 /// The level that this version knows.
@@ -46,15 +45,4 @@ impl State {
         let known = self.members.values().map(|record| record.level).min().unwrap_or(own);
         Some(known.min(own)).filter(|level| *level > self.level())
     }
-}
-
-pub(crate) fn raise(state: &mut State, level: u32) -> Result<Outcome, Refusal> {
-    if level <= state.level() {
-        return Ok(Outcome::Done { at: state.revision });
-    }
-    if let Some((member, record)) = state.members.iter().find(|(_, record)| record.level < level) {
-        return Err(Refusal::LevelTooLow { member: member.to_string(), known: record.level, needed: level });
-    }
-    state.raised(level);
-    Ok(Outcome::Done { at: state.revision })
 }

@@ -122,3 +122,17 @@ pub(super) fn remove(state: &mut State, member: MemberId) -> Result<Outcome, Ref
     state.event(subject(member), "removed", "its id is never used again".to_owned());
     Ok(state.done())
 }
+
+pub(super) fn raise_level(state: &mut State, level: u32) -> Result<Outcome, Refusal> {
+    if level <= state.level() {
+        return Ok(state.done());
+    }
+    if let Some((member, record)) = state.members.iter().find(|(_, record)| record.level < level) {
+        return Err(Refusal::LevelTooLow { member: member.to_string(), known: record.level, needed: level });
+    }
+    state.advance();
+    state.feature_level = level;
+    let message = format!("all members know feature level {level}, which is used from now on");
+    state.event("cluster".to_owned(), "raised", message);
+    Ok(state.done())
+}

@@ -16,7 +16,7 @@ use model::event::Event;
 use model::id::{Generation, StateRevision};
 
 use crate::command::{Body, Command, RequestTag};
-use crate::feature::{self, AGES_REQUESTS};
+use crate::feature::AGES_REQUESTS;
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{ARTIFACTS_MAX, EVENTS_MAX, REQUEST_KEPT_MS, REQUESTS_MAX, RequestRecord, State};
 
@@ -80,7 +80,7 @@ impl State {
             Body::CreateMemberToken { digest, expires_ms } => member::create_token(self, digest, *expires_ms),
             Body::EnrolMember(enrol) => member::enrol(self, enrol),
             Body::AnnounceMember { member, address, level } => member::announce(self, *member, address, *level),
-            Body::RaiseFeatureLevel { level } => feature::raise(self, *level),
+            Body::RaiseFeatureLevel { level } => member::raise_level(self, *level),
             Body::PromoteMember { member } => member::promote(self, *member),
             Body::RemoveMember { member } => member::remove(self, *member),
             Body::RegisterNode(description) => node::register(self, description),
@@ -107,13 +107,6 @@ impl State {
             format!("nothing names them any more: {}{more}, {} in all", shown.join(", "), unused.len());
         self.event("artifacts".to_owned(), "forgotten", message);
         self.done()
-    }
-
-    pub(crate) fn raised(&mut self, level: u32) {
-        self.advance();
-        self.feature_level = level;
-        let message = format!("all members know feature level {level}, which is used from now on");
-        self.event("cluster".to_owned(), "raised", message);
     }
 
     fn done(&self) -> Outcome {

@@ -259,9 +259,7 @@ pub struct Reader<R> {
 impl<R: Read> Reader<R> {
     /// Begins to read.
     pub fn new(mut from: R) -> Result<Self, BackupError> {
-        let mut magic = [0; MAGIC.len()];
-        let read = read_up_to(&mut from, &mut magic)?;
-        if magic.get(..read) != Some(&MAGIC[..]) {
+        if read_up_to(&mut from, MAGIC.len())? != MAGIC {
             return Err(BackupError::NotABackup);
         }
         Ok(Self { from, verifier: Verifier::default() })
@@ -270,13 +268,12 @@ impl<R: Read> Reader<R> {
     /// The next part; none behind the end.
     #[expect(clippy::should_implement_trait, reason = "an error ends it, which an iterator does not say")]
     pub fn next(&mut self) -> Result<Option<Body>, BackupError> {
-        let mut length = [0; 4];
-        match read_up_to(&mut self.from, &mut length)? {
-            0 if self.verifier.has_ended => return Ok(None),
-            0 => return Err(BackupError::CutOff("its end is missing")),
-            4 => {}
+        let length = match read_up_to(&mut self.from, 4)?[..] {
+            [] if self.verifier.has_ended => return Ok(None),
+            [] => return Err(BackupError::CutOff("its end is missing")),
+            [a, b, c, d] => [a, b, c, d],
             _ => return Err(BackupError::CutOff("a length is not whole")),
-        }
+        };
         if self.verifier.has_ended {
             return Err(BackupError::Trailing);
         }
@@ -284,8 +281,8 @@ impl<R: Read> Reader<R> {
         if length > PART_MAX_BYTES {
             return Err(damaged(format!("a part says that it has {length} bytes")));
         }
-        let mut bytes = vec![0; length];
-        if read_up_to(&mut self.from, &mut bytes)? < length {
+        let bytes = read_up_to(&mut self.from, length)?;
+        if bytes.len() < length {
             return Err(BackupError::CutOff("a part is not whole"));
         }
         let part = wire::Part::decode(&bytes[..]).map_err(|error| damaged(error.to_string()))?;
@@ -304,18 +301,11 @@ impl<R: Read> Reader<R> {
     }
 }
 
-/// Fills `bytes` as far as there is something.
-fn read_up_to(from: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
-    let mut read = 0;
-    while read < bytes.len() {
-        match from.read(&mut bytes[read..]) {
-            Ok(0) => break,
-            Ok(count) => read += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(read)
+/// So many bytes, or as many as there are.
+fn read_up_to(from: &mut impl Read, count: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(count as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

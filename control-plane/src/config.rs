@@ -60,10 +60,6 @@ pub struct Config {
     /// How much all artifacts may have on each member's disk; more are refused.
     #[arg(long, env = "WEFT_ARTIFACT_QUOTA", value_name = "SIZE", default_value = "64Gi")]
     pub artifact_quota: ByteSize,
-    /// Be as an earlier version, as far as others can tell: for tests of clusters of two versions.
-    #[cfg(debug_assertions)]
-    #[arg(long, hide = true)]
-    pub pretend_feature_level: Option<u32>,
     /// The form of the log on standard error.
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -139,7 +135,7 @@ impl Config {
     /// The feature level that this member says that it knows.
     pub fn feature_level(&self) -> u32 {
         #[cfg(debug_assertions)]
-        if let Some(level) = self.pretend_feature_level {
+        if let Some(level) = self.planted.pretend_feature_level {
             return level;
         }
         cluster::FEATURE_LEVEL
@@ -189,30 +185,25 @@ pub fn member_address(text: &str) -> Result<String, String> {
 const ELECTION_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
 
 fn election_timeout(text: &str) -> Result<Duration, String> {
-    let timeout = parse_duration(text).map_err(|error| error.to_string())?;
-    if ELECTION_TIMEOUTS.contains(&timeout) {
-        Ok(timeout)
-    } else {
-        Err("it must be from 100ms to 30s".to_owned())
-    }
+    duration_within(&ELECTION_TIMEOUTS, "from 100ms to 30s", text)
 }
 
 /// Shorter ones end while their graph is deployed, longer ones are no grace.
 const ARTIFACT_GRACES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(366 * 24);
 
 fn artifact_grace(text: &str) -> Result<Duration, String> {
-    let grace = parse_duration(text).map_err(|error| error.to_string())?;
-    if ARTIFACT_GRACES.contains(&grace) { Ok(grace) } else { Err("it must be from 1s to 8784h".to_owned()) }
+    duration_within(&ARTIFACT_GRACES, "from 1s to 8784h", text)
 }
 
 /// Shorter ones end while they are renewed, and longer ones while nobody remembers them.
 const CERTIFICATE_LIFETIMES: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(90 * 24);
 
 fn certificate_lifetime(text: &str) -> Result<Duration, String> {
-    let lifetime = parse_duration(text).map_err(|error| error.to_string())?;
-    if CERTIFICATE_LIFETIMES.contains(&lifetime) {
-        Ok(lifetime)
-    } else {
-        Err("it must be from 10s to 2160h".to_owned())
-    }
+    duration_within(&CERTIFICATE_LIFETIMES, "from 10s to 2160h", text)
+}
+
+/// A duration within bounds; `words` are the bounds for people.
+fn duration_within(bounds: &RangeInclusive<Duration>, words: &str, text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).map_err(|error| error.to_string())?;
+    if bounds.contains(&duration) { Ok(duration) } else { Err(format!("it must be {words}")) }
 }

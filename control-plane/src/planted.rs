@@ -58,6 +58,9 @@ pub struct Flags {
     /// Bytes of commands after which the log is replaced by a snapshot.
     #[arg(long, hide = true)]
     pub log_max_bytes: Option<usize>,
+    /// Be as an earlier version, as far as others can tell.
+    #[arg(long, hide = true)]
+    pub pretend_feature_level: Option<u32>,
 }
 
 impl Planted {

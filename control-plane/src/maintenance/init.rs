@@ -1,19 +1,14 @@
 //! `control-plane init`.
 
-use std::time::Duration;
-
 use clap::Args;
 use cluster::FEATURE_LEVEL;
 
-use super::{MaintenanceError, Place};
+use super::{CERTIFICATE_LIFETIME, MaintenanceError, Place};
 use crate::credentials::{Credentials, OPERATOR_FILE};
 use crate::durable;
 use crate::joining;
 use crate::raft::Handle;
 use crate::server;
-
-/// The certificate of the member is made anew when it starts: this one is not used.
-const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Arguments of `init`.
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod restore;
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Subcommand;
 use cluster::state::MemberId;
@@ -21,6 +22,9 @@ use crate::raft::{ELECTION_TIMEOUT, LOG_MAX_BYTES, OpenError, Peers, RaftConfig,
 use crate::server::NotInitialised;
 
 pub use restore::is_unfinished;
+
+/// How long this member's certificate lives while something is done: one that runs makes its own.
+const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(1);
 
 /// What to do.
 #[derive(Debug, Subcommand)]

@@ -12,7 +12,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use trust::{Expect, Keyring};
 
-use super::{MaintenanceError, Place};
+use super::{CERTIFICATE_LIFETIME, MaintenanceError, Place};
 use crate::clock::now_ms;
 use crate::credentials::{self, Credentials};
 use crate::joining;
@@ -20,8 +20,6 @@ use crate::raft::{LOG_FOLDER, Offline, Start};
 
 /// How long another member may take to say that it is there.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
-/// How long the certificate lives by which the others are asked.
-const CERTIFICATE_LIFETIME: Duration = Duration::from_hours(1);
 
 /// Arguments of `recover`.
 #[derive(Debug, Args)]

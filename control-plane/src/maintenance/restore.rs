@@ -13,7 +13,7 @@ use proto::weft::backup::v1 as wire;
 use proto::weft::backup::v1::part::Part;
 
 use super::{MaintenanceError, Place, file};
-use crate::artifacts::{ArtifactError, ArtifactStore, Upload};
+use crate::artifacts::{ArtifactStore, Upload};
 use crate::clock::now_ms;
 use crate::credentials;
 use crate::durable;
@@ -167,7 +167,7 @@ fn store(data_dir: &Path, path: &Path) -> Result<(), MaintenanceError> {
 
 fn finish(upload: Option<Upload>) -> Result<(), MaintenanceError> {
     if let Some(upload) = upload {
-        upload.finish().map_err(|error: ArtifactError| error)?;
+        upload.finish()?;
     }
     Ok(())
 }

@@ -94,9 +94,9 @@ impl LogStore {
         self.read(Tail::last)
     }
 
-    /// The entries from this place on that are there.
-    pub fn entries_from(&self, index: u64) -> Vec<Entry> {
-        self.read(|tail| tail.entries.range(index..).map(|(_, entry)| entry.clone()).collect())
+    /// The entries of these places that are there.
+    pub fn entries(&self, range: impl RangeBounds<u64>) -> Vec<Entry> {
+        self.read(|tail| tail.entries.range(range).map(|(_, entry)| entry.clone()).collect())
     }
 
     /// Whether the disk says how the member has voted, if it has.
@@ -168,7 +168,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         &mut self,
         range: RB,
     ) -> io::Result<Vec<Entry>> {
-        Ok(self.read(|tail| tail.entries.range(range).map(|(_, entry)| entry.clone()).collect()))
+        Ok(self.entries(range))
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {

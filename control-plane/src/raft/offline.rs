@@ -37,7 +37,7 @@ impl Offline {
     pub fn state(&self) -> io::Result<State> {
         let mut state = self.machine.state().clone();
         let from = self.machine.applied().map_or(0, |applied| applied.index + 1);
-        for entry in self.log.entries_from(from) {
+        for entry in self.log.entries(from..) {
             if let EntryPayload::Normal(payload) = &entry.payload {
                 state.apply(&codec::decode_command(payload)?);
             }
@@ -69,7 +69,7 @@ impl Offline {
     pub async fn pretend(mut self, state: &State) -> io::Result<()> {
         let last = self.log.last();
         let (_, membership) = self.machine.applied_state().await?;
-        let entries = self.log.entries_from(0);
+        let entries = self.log.entries(..);
         let changed = entries.iter().rev().find_map(|entry| match &entry.payload {
             EntryPayload::Membership(changed) => {
                 Some(StoredMembership::new(Some(entry.log_id), changed.clone()))

@@ -6,6 +6,10 @@
 //!   there were and how long they took.
 //! - `put_load STORE gap SECONDS FOLDER ADDRESS...`: one client puts, and turns to the next member after 250 ms without an
 //!   answer. Prints the longest time between two answers.
+//! - `put_load STORE fill OBJECTS BYTES FOLDER ADDRESS...`: so many objects of so many random bytes each, by 16 clients.
+//!   Prints how long that took.
+//! - `put_load STORE behind INDEX FOLDER ADDRESS...`: prints how many entries the member at that address lacks of what the
+//!   leader has, from 0 on.
 //! - `put_load STORE leader FOLDER ADDRESS...`: prints which of the addresses leads, from 0 on.
 //!
 //! STORE is `weft`, and FOLDER the data directory of a member, whose authority makes the client; or `etcd`, and FOLDER has
@@ -13,13 +17,14 @@
 
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a load that is read by its output")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
-use cluster::Command;
 use cluster::command::Body;
+use cluster::{Command, Outcome};
 use control_plane::raft;
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -34,6 +39,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -45,6 +51,9 @@ use trust::{Authority, Expect, Identity, Key, Keyring, Role, SpiffeId};
 
 const VALUE_BYTES: usize = 256;
 const CONNECTIONS_MAX: usize = 8;
+const FILL_CLIENTS: usize = 16;
+/// Random bytes are written as text, and a label has no more.
+const LABEL_MAX_BYTES: usize = 4 << 10;
 /// As a client that has other members to ask.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Answers before that are of caches and connections.
@@ -67,6 +76,8 @@ struct EtcdResponse {
     /// Of `StatusResponse` alone.
     #[prost(uint64, tag = "4")]
     leader: u64,
+    #[prost(uint64, tag = "7")]
+    applied: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -94,6 +105,41 @@ impl Member {
                 call(grpc, "/etcdserverpb.KV/Put", EtcdKeyValue { key, value: vec![b'v'; VALUE_BYTES] })
                     .await
                     .map(drop)
+            }
+        }
+    }
+
+    /// Makes an object of so many bytes that are not to be packed.
+    async fn fill(&mut self, object: u64, bytes: usize) -> Result<(), Status> {
+        match self {
+            Self::Weft { id, consensus, .. } => {
+                let command = object_of(&format!("bench-{object}"), &object.to_string(), labels(object, bytes));
+                let answer = consensus.propose(wire::ProposeRequest { to: *id, command }).await?.into_inner();
+                match serde_json::from_slice(&answer.outcome) {
+                    Ok(Outcome::Refused(refusal)) => Err(Status::failed_precondition(refusal.to_string())),
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(Status::internal(error.to_string())),
+                }
+            }
+            Self::Etcd(grpc) => {
+                let (key, value) = (format!("f{object}").into_bytes(), random(object, bytes));
+                call(grpc, "/etcdserverpb.KV/Put", EtcdKeyValue { key, value }).await.map(drop)
+            }
+        }
+    }
+
+    /// The last entry that the member with this number has for certain, and that of the one that is asked, which leads.
+    async fn applied(&mut self, number: u64) -> Result<(u64, u64), Status> {
+        match self {
+            Self::Weft { members, .. } => {
+                let all = members.list(wire::ListRequest {}).await?.into_inner().members;
+                let found = all.iter().find(|member| member.id == number);
+                let (matched, last) = found.map_or((None, None), |member| (member.matched, member.last));
+                Ok((matched.unwrap_or(0), last.unwrap_or(u64::MAX)))
+            }
+            Self::Etcd(grpc) => {
+                let status = call(grpc, "/etcdserverpb.Maintenance/Status", EtcdKeyValue::default()).await?;
+                Ok((status.applied, status.applied))
             }
         }
     }
@@ -135,13 +181,30 @@ async fn call(
 
 /// A change of one object: its label has the bytes.
 fn command(client: usize, number: u64) -> Vec<u8> {
+    let labels = [("value".to_owned(), "v".repeat(VALUE_BYTES))].into();
+    object_of(&format!("bench-{client}"), &number.to_string(), labels)
+}
+
+/// So many random bytes, the same ones for the same object.
+fn random(object: u64, bytes: usize) -> Vec<u8> {
+    let blocks = (0_u64..).flat_map(|block| Sha256::digest([object, block].map(u64::to_be_bytes).concat()));
+    blocks.take(bytes).collect()
+}
+
+fn labels(object: u64, bytes: usize) -> BTreeMap<String, String> {
+    let text = hex::encode(random(object, bytes.div_ceil(2)));
+    let parts = text.as_bytes().chunks(LABEL_MAX_BYTES).enumerate();
+    parts.map(|(index, part)| (format!("part-{index}"), String::from_utf8_lossy(part).into_owned())).collect()
+}
+
+fn object_of(name: &str, version: &str, labels: BTreeMap<String, String>) -> Vec<u8> {
     let description = NodeDescription {
-        name: format!("bench-{client}").parse().expect("a name"),
-        uid: Uid::new(format!("bench-{client}")).expect("an id"),
+        name: name.parse().expect("a name"),
+        uid: Uid::new(name).expect("an id"),
         api_address: String::new(),
         ingress_address: String::new(),
-        version: number.to_string(),
-        labels: [("value".to_owned(), "v".repeat(VALUE_BYTES))].into(),
+        version: version.to_owned(),
+        labels,
         capabilities: Vec::new(),
         capacity: Capacity { memory_bytes: 0, cpus: 0, instances: 0 },
     };
@@ -246,6 +309,24 @@ async fn main() -> anyhow::Result<()> {
             let store = Store::open(store, folder.as_ref())?;
             gap(&store, Duration::from_secs(seconds.parse()?), &arguments[4..]).await?
         }
+        [store, "fill", objects, bytes, folder, _, ..] => {
+            let store = Store::open(store, folder.as_ref())?;
+            fill(&store, objects.parse()?, bytes.parse()?, &arguments[5..]).await?
+        }
+        [store, "behind", index, folder, _, ..] => {
+            let store = Store::open(store, folder.as_ref())?;
+            let (index, addresses) = (index.parse::<usize>()?, &arguments[4..]);
+            let leader = leader(&store, addresses).await?;
+            let mut leading = store.member(leader, &addresses[leader])?;
+            let number = index as u64 + 1;
+            let (mut has, last) =
+                leading.applied(number).await.map_err(|status| anyhow::anyhow!("{status}"))?;
+            if matches!(store, Store::Etcd(_)) {
+                let mut member = store.member(index, &addresses[index])?;
+                (has, _) = member.applied(number).await.map_err(|status| anyhow::anyhow!("{status}"))?;
+            }
+            json!({ "behind": last.saturating_sub(has) })
+        }
         [store, operation @ ("put" | "get"), clients, seconds, folder, _, ..] => {
             let store = Store::open(store, folder.as_ref())?;
             let seconds = Duration::from_secs(seconds.parse()?);
@@ -312,6 +393,30 @@ async fn load(
         "p50_us": at(0.50) * 1e6,
         "p99_us": at(0.99) * 1e6,
     }))
+}
+
+async fn fill(
+    store: &Store,
+    objects: u64,
+    bytes: usize,
+    addresses: &[String],
+) -> anyhow::Result<serde_json::Value> {
+    let leader = leader(store, addresses).await?;
+    let began = Instant::now();
+    let mut running = JoinSet::new();
+    for client in 0..FILL_CLIENTS as u64 {
+        let mut member = store.member(leader, &addresses[leader])?;
+        running.spawn(async move {
+            for object in (client..objects).step_by(FILL_CLIENTS) {
+                member.fill(object, bytes).await?;
+            }
+            Ok::<_, Status>(())
+        });
+    }
+    while let Some(client) = running.join_next().await {
+        client?.map_err(|status| anyhow::anyhow!("{status}"))?;
+    }
+    Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))
 }
 
 async fn gap(store: &Store, seconds: Duration, addresses: &[String]) -> anyhow::Result<serde_json::Value> {

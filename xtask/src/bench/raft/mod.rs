@@ -1,5 +1,8 @@
-//! Three members of the control plane beside three of etcd: puts, linearizable gets, and how long a dead leader is missed.
+//! Three members of the control plane beside three of etcd: puts, linearizable gets, how long a dead leader is missed, and
+//! what a large state costs.
 //! Both have TLS with certificates at both ends on all connections, and their defaults for everything else.
+
+mod state;
 
 use std::fs;
 use std::net::TcpListener;
@@ -81,7 +84,7 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         ));
     }
     say("  target: most at most 1000 ms");
-    Ok(())
+    state::run(bench, &mut stores)
 }
 
 impl Store {

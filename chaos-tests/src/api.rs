@@ -98,7 +98,12 @@ impl Api {
 
     /// Lets another member of the control plane lead, whichever is best.
     pub async fn transfer(&self) -> Result<u64, Status> {
-        let request = member::TransferRequest { member: 0 };
+        self.transfer_to(0).await
+    }
+
+    /// Lets one of them lead.
+    pub async fn transfer_to(&self, member: u64) -> Result<u64, Status> {
+        let request = member::TransferRequest { member };
         Ok(MembersClient::new(self.channel.clone()).transfer(request).await?.into_inner().leader)
     }
 

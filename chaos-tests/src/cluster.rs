@@ -14,6 +14,7 @@ use trust::{Fingerprint, Identity, JoinToken, Keyring};
 
 use crate::api::{Api, is_open, request_id, shown};
 use crate::bundle::Bundle;
+use crate::host::Host;
 use crate::process::Process;
 use crate::road::{Road, advertised};
 use crate::seed::Choices;
@@ -44,6 +45,7 @@ pub struct Member {
     name: String,
     program: &'static str,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
     /// Where it keeps what survives.
     pub data_dir: PathBuf,
     ready_file: &'static str,
@@ -453,7 +455,8 @@ impl Member {
         let mut arguments = flag("data-dir", &data_dir.display()).to_vec();
         arguments.extend(flags);
         let (name, logs) = (name.to_owned(), folder.to_owned());
-        Self { name, program, arguments, data_dir, ready_file, logs, starts: 0, process: None }
+        let environment = Vec::new();
+        Self { name, program, arguments, environment, data_dir, ready_file, logs, starts: 0, process: None }
     }
 
     fn control_plane(listen: SocketAddr, more_flags: Vec<String>, folder: &Path) -> Self {
@@ -511,6 +514,11 @@ impl Member {
         Keyring::new(Identity::from_pem(&text).expect("it is an identity"))
     }
 
+    /// From its next start on it is on that host.
+    pub fn is_on(&mut self, host: &Host) {
+        self.environment = host.environment().to_vec();
+    }
+
     /// Puts a token where the agent looks for one.
     pub fn give_token(&self, token: &JoinToken) {
         std::fs::write(self.data_dir.join(TOKEN_FILE), token.reveal().as_bytes())
@@ -528,7 +536,8 @@ impl Member {
         assert!(self.process.is_none(), "{} runs already", self.name);
         self.starts += 1;
         let log = self.log_file(self.starts);
-        self.process = Some(Process::start(&self.name, &built::binary(self.program), &self.arguments, log));
+        let program = built::binary(self.program);
+        self.process = Some(Process::start(&self.name, &program, &self.arguments, &self.environment, log));
     }
 
     /// Waits until it says that it listens.

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod ctl;
 pub mod faults;
 pub mod history;
+pub mod host;
 pub mod http;
 pub mod origin;
 pub mod peer;

@@ -19,12 +19,19 @@ pub struct Process {
 
 impl Process {
     /// Starts `program`, with nothing of this process's environment but what programs need to run.
-    pub fn start(name: &str, program: &Path, arguments: &[String], log: PathBuf) -> Self {
+    pub fn start(
+        name: &str,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&'static str, PathBuf)],
+        log: PathBuf,
+    ) -> Self {
         let output = File::create(&log).expect("the log can be made");
         let child = Command::new(program)
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file can be shared"))
             .stderr(output)

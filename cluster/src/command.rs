@@ -124,6 +124,22 @@ pub enum Body {
     RecordReport(Report),
 }
 
+impl Body {
+    /// Whether it adds to what is kept, and is not made by the cluster itself: what is refused while a disk is full.
+    pub const fn takes_room(&self) -> bool {
+        matches!(
+            self,
+            Self::Deploy(_)
+                | Self::PutPolicy(_)
+                | Self::PutArtifact(_)
+                | Self::CreateToken(_)
+                | Self::Enrol(_)
+                | Self::CreateMemberToken { .. }
+                | Self::EnrolMember(_)
+        )
+    }
+}
+
 /// A new revision of a graph, checked and linked against the policies of `policies_at`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Deploy {

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand as _, ValueEnum};
-use model::unit::{ByteSize, parse_duration};
+use model::unit::{ByteSize, ByteSizeError, parse_duration};
 
 use crate::maintenance::Maintenance;
 use crate::planted::Planted;
-use crate::raft::{LOG_MAX_BYTES, disk};
+use crate::raft::{LOG_MAX_BYTES, STATE_QUOTA_MAX, disk};
 
 /// Weft's control plane: keeps the desired state, checks and links graphs, places them on nodes.
 #[derive(Debug, Clone, Parser)]
@@ -60,6 +60,14 @@ pub struct Config {
     /// How much all artifacts may have on each member's disk; more are refused.
     #[arg(long, env = "WEFT_ARTIFACT_QUOTA", value_name = "SIZE", default_value = "64Gi")]
     pub artifact_quota: ByteSize,
+    /// How large the state of the cluster may be, as its snapshots are; beyond it nothing new is taken, and what exists can
+    /// be read and deleted. From 64Ki to 2Gi.
+    #[arg(long, env = "WEFT_STATE_QUOTA", value_name = "SIZE", default_value = "512Mi", value_parser = state_quota)]
+    pub state_quota: ByteSize,
+    /// How much room is kept on the disk: a member with less takes no new changes and lets another one lead. What exists
+    /// can be read and deleted.
+    #[arg(long, env = "WEFT_DISK_RESERVE", value_name = "SIZE", default_value = "256Mi")]
+    pub disk_reserve: ByteSize,
     /// The form of the log on standard error.
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -158,21 +166,25 @@ impl Config {
         Planted::of(None)
     }
 
-    /// Bytes of commands after which the log is replaced by a snapshot.
-    #[cfg(debug_assertions)]
+    /// Bytes of commands after which the log is replaced by a snapshot. What was deleted counts as part of the state until
+    /// then.
     pub fn log_max_bytes(&self) -> usize {
-        self.planted.log_max_bytes.unwrap_or(LOG_MAX_BYTES)
-    }
-
-    /// Bytes of commands after which the log is replaced by a snapshot.
-    #[cfg(not(debug_assertions))]
-    pub const fn log_max_bytes(&self) -> usize {
-        LOG_MAX_BYTES
+        #[cfg(debug_assertions)]
+        if let Some(bytes) = self.planted.log_max_bytes {
+            return bytes;
+        }
+        usize::try_from(self.state_quota.0 / 4).map_or(LOG_MAX_BYTES, |part| part.min(LOG_MAX_BYTES))
     }
 }
 
+/// The longest address of a member.
+const ADDRESS_MAX_BYTES: usize = 255;
+
 /// `host:port`, as it stands in a URI.
 pub fn member_address(text: &str) -> Result<String, String> {
+    if text.len() > ADDRESS_MAX_BYTES {
+        return Err(format!("at most {ADDRESS_MAX_BYTES} bytes were expected"));
+    }
     let authority: http::uri::Authority =
         text.parse().map_err(|_| "a host and a port were expected, such as cp-1.example:7100".to_owned())?;
     match authority.port_u16() {
@@ -183,6 +195,18 @@ pub fn member_address(text: &str) -> Result<String, String> {
 
 /// Shorter ones end while a process is not given the processor, longer ones are an outage.
 const ELECTION_TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(30);
+
+/// Less is full at once, and with what is added until that is noticed, a snapshot of more can not be read.
+const STATE_QUOTAS: RangeInclusive<ByteSize> = ByteSize(64 << 10)..=STATE_QUOTA_MAX;
+
+fn state_quota(text: &str) -> Result<ByteSize, String> {
+    let quota: ByteSize = text.parse().map_err(|error: ByteSizeError| error.to_string())?;
+    if STATE_QUOTAS.contains(&quota) {
+        Ok(quota)
+    } else {
+        Err("a size from 64Ki to 2Gi was expected".to_owned())
+    }
+}
 
 fn election_timeout(text: &str) -> Result<Duration, String> {
     duration_within(&ELECTION_TIMEOUTS, "from 100ms to 30s", text)

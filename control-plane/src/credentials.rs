@@ -176,14 +176,16 @@ impl Credentials {
     ) -> Result<Self, CredentialsError> {
         let member = Uid::new(member.to_string())?;
         let operator_path = data_dir.join(OPERATOR_FILE);
-        let keyring = Keyring::new(issue(&authority, Role::Member, member.clone(), lifetime)?);
+        // Nobody has said yet what time it is.
+        let now = SystemTime::now();
+        let keyring = Keyring::new(issue(&authority, Role::Member, member.clone(), lifetime, now)?);
         let operator = match std::fs::read_to_string(&operator_path).map(Zeroizing::new) {
-            Ok(text) => Identity::from_pem(&text).ok().filter(|operator| is_fresh(&authority, operator)),
+            Ok(text) => Identity::from_pem(&text).ok().filter(|operator| is_fresh(&authority, operator, now)),
             Err(_) => None,
         };
         let operator = match operator {
             Some(operator) => operator,
-            None => write_operator(&authority, &operator_path)?,
+            None => write_operator(&authority, &operator_path, now)?,
         };
         Ok(Self { authority: Arc::new(authority), keyring, operator, operator_path, member, lifetime })
     }
@@ -209,9 +211,8 @@ impl Credentials {
     }
 
     /// A certificate for the key of a request, under the name of a node, in DER.
-    pub fn certify(&self, request: &[u8], node: Uid) -> Result<Vec<u8>, CredentialsError> {
+    pub fn certify(&self, request: &[u8], node: Uid, now: SystemTime) -> Result<Vec<u8>, CredentialsError> {
         let id = SpiffeId::new(self.authority.cluster().clone(), Role::Node, node)?;
-        let now = SystemTime::now();
         Ok(self.authority.issue(request, &id, now..now + self.lifetime)?)
     }
 
@@ -223,13 +224,14 @@ impl Credentials {
             if *self.keyring.revoked() != revoked {
                 self.keyring.revoke(revoked);
             }
+            let now = raft.now();
             let due = self.keyring.identity().renew_at().min(self.operator.renew_at());
-            let wait = due.duration_since(SystemTime::now()).unwrap_or_default().min(LOOK_EVERY);
+            let wait = due.duration_since(now).unwrap_or_default().min(LOOK_EVERY);
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = states.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(wait) => {
-                    if let Err(error) = self.renew() {
+                    if let Err(error) = self.renew(raft.now()) {
                         tracing::error!(error = &error as &dyn std::error::Error, "a certificate was not renewed");
                         tokio::time::sleep(RETRY).await;
                     }
@@ -239,32 +241,31 @@ impl Credentials {
     }
 
     /// Makes anew what is past half its life.
-    fn renew(&mut self) -> Result<(), CredentialsError> {
-        let now = SystemTime::now();
-        if self.keyring.identity().renew_at() <= now {
-            let identity = issue(&self.authority, Role::Member, self.member.clone(), self.lifetime)?;
+    fn renew(&mut self, now: SystemTime) -> Result<(), CredentialsError> {
+        if self.keyring.identity().is_due(now) {
+            let identity = issue(&self.authority, Role::Member, self.member.clone(), self.lifetime, now)?;
             tracing::info!(serial = identity.serial(), "this member's certificate is renewed");
             // It is of the same name: made from the same parts.
             if let Err(error) = self.keyring.replace(identity) {
                 tracing::error!(%error, "this member's certificate was not renewed");
             }
         }
-        if self.operator.renew_at() <= now {
-            self.operator = write_operator(&self.authority, &self.operator_path)?;
+        if self.operator.is_due(now) {
+            self.operator = write_operator(&self.authority, &self.operator_path, now)?;
         }
         Ok(())
     }
 }
 
 /// Whether an identity on disk is still good for half its life, and of this authority.
-fn is_fresh(authority: &Authority, operator: &Identity) -> bool {
+fn is_fresh(authority: &Authority, operator: &Identity, now: SystemTime) -> bool {
     operator.id().role() == Role::Operator
         && operator.authorities().eq([authority.certificate_der()])
-        && operator.renew_at() > SystemTime::now()
+        && !operator.is_due(now)
 }
 
-fn write_operator(authority: &Authority, path: &Path) -> Result<Identity, CredentialsError> {
-    let operator = issue(authority, Role::Operator, Uid::new(OPERATOR_UID)?, OPERATOR_LIFETIME)?;
+fn write_operator(authority: &Authority, path: &Path, now: SystemTime) -> Result<Identity, CredentialsError> {
+    let operator = issue(authority, Role::Operator, Uid::new(OPERATOR_UID)?, OPERATOR_LIFETIME, now)?;
     write(path, operator.to_pem().as_bytes())?;
     Ok(operator)
 }
@@ -274,10 +275,10 @@ fn issue(
     role: Role,
     uid: Uid,
     lifetime: Duration,
+    now: SystemTime,
 ) -> Result<Identity, CredentialsError> {
     let key = Key::generate()?;
     let id = SpiffeId::new(authority.cluster().clone(), role, uid)?;
-    let now = SystemTime::now();
     let certificate = authority.issue(&key.request()?, &id, now..now + lifetime)?;
     Ok(Identity::new(key, certificate, vec![authority.certificate_der().to_vec()])?)
 }

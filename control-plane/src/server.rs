@@ -33,7 +33,6 @@ use crate::api::{
     transport_errors,
 };
 use crate::artifacts::{ArtifactError, ArtifactStore};
-use crate::clock::now_ms;
 use crate::config::Config;
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::durable;
@@ -135,7 +134,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         member = joining::member(&config) => member?,
         () = &mut shutdown => return Ok(()),
     };
-    let peers = raft::Peers::default();
+    let (peers, room) = (raft::Peers::default(), raft::Room::new(config.state_quota));
     let raft = Handle::open(RaftConfig {
         data_dir: config.data_dir.clone(),
         node_id: member.0,
@@ -144,6 +143,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         peers: peers.clone(),
         log_max_bytes: config.log_max_bytes(),
         election_timeout: config.election_timeout,
+        room: room.clone(),
         planted: config.planted(),
     })
     .await?;
@@ -156,10 +156,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let linker = Linker::new(artifacts.clone());
     let relinker = Relinker::new(raft.clone(), linker.clone());
     let liveness = Liveness::new(config.node_timeout());
-    let replicas = Replicas::new(raft.clone(), artifacts.clone(), peers);
+    let replicas = Replicas::new(raft.clone(), artifacts.clone(), peers.clone());
     let stop = CancellationToken::new();
     let mut loops =
         leader::start(&stop, &raft, &relinker, &liveness, config.artifact_grace, config.feature_level());
+    loops.spawn(room.keep(config.data_dir.clone(), config.disk_reserve, stop.clone()));
+    loops.spawn(raft::fitness::keep(raft.clone(), stop.clone()));
     loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));
     loops.spawn(replicas.clone().keep(stop.clone()));
     loops.spawn(replicas.clone().tend(config.artifact_grace, stop.clone()));
@@ -190,6 +192,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         advertised => Some(advertised?),
     };
     if let Some(address) = advertised {
+        peers.listens_at(address.clone());
         let said = Said { address, level: config.feature_level() };
         // Who leads has nobody to wait for, and is known before anybody can ask.
         if raft.is_leader() && !is_announced(&raft.state(), member, &said) {
@@ -240,7 +243,7 @@ pub(crate) async fn initialise(
     }
     let authority = credentials::found(data_dir)?;
     let body = Body::InitCluster { cluster: authority.cluster().clone(), level };
-    raft.propose(Command { now_ms: now_ms(), request: None, body }).await?;
+    raft.propose(Command { now_ms: raft.now_ms(), request: None, body }).await?;
     Ok(authority)
 }
 
@@ -287,7 +290,7 @@ fn is_announced(state: &State, member: MemberId, said: &Said) -> bool {
 async fn announce_once(raft: &Handle, member: MemberId, said: &Said) -> bool {
     let Said { address, level } = said;
     let body = Body::AnnounceMember { member, address: address.clone(), level: *level };
-    match raft.propose(Command { now_ms: now_ms(), request: None, body }).await {
+    match raft.propose(Command { now_ms: raft.now_ms(), request: None, body }).await {
         Ok(committed) => match committed.outcome {
             Outcome::Refused(refusal) => {
                 tracing::error!(%refusal, "this member is refused");

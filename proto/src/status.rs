@@ -1,6 +1,8 @@
 //! Refusals on the wire: a gRPC status with a stable reason, and the diagnostics of a manifest.
 
+use std::collections::HashMap;
 use std::error::Error;
+use std::time::Duration;
 
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -20,11 +22,29 @@ const MESSAGE_MAX_BYTES: usize = 1 << 10;
 
 /// A status with a stable `reason` that programs can act on. The message is a sentence: a longer text is cut.
 pub fn refuse(code: Code, reason: &str, message: impl Into<String>) -> Status {
+    Status::with_error_details(code, sentence(message), because(reason))
+}
+
+/// The same, of what may be asked again once that time has passed: nothing was done.
+pub fn refuse_for_now(code: Code, reason: &str, message: impl Into<String>, again: Duration) -> Status {
+    let mut details = because(reason);
+    details.set_retry_info(Some(again));
+    Status::with_error_details(code, sentence(message), details)
+}
+
+/// After how long it may be asked again, if the status says so.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info().and_then(|info| info.retry_delay)
+}
+
+fn because(reason: &str) -> ErrorDetails {
+    ErrorDetails::with_error_info(reason, DOMAIN, HashMap::<String, String>::new())
+}
+
+fn sentence(message: impl Into<String>) -> String {
     let mut message = message.into();
     shorten(&mut message, MESSAGE_MAX_BYTES);
-    let details =
-        ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::<String, String>::new());
-    Status::with_error_details(code, message, details)
+    message
 }
 
 fn shorten(text: &mut String, most: usize) {
@@ -109,6 +129,15 @@ mod tests {
 
     fn diagnostic(message: String) -> Diagnostic {
         Diagnostic { reason: "interface_mismatch".to_owned(), message, ..Diagnostic::default() }
+    }
+
+    #[test]
+    fn a_refusal_for_now_says_when_to_ask_again() {
+        let again = Duration::from_millis(250);
+        let status = refuse_for_now(Code::ResourceExhausted, "overloaded", "too much at once", again);
+        assert_eq!(reason(&status).as_deref(), Some("overloaded"));
+        assert_eq!(retry_after(&status), Some(again));
+        assert_eq!(retry_after(&refuse(Code::ResourceExhausted, "quota", "no")), None);
     }
 
     #[test]

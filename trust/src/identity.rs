@@ -164,6 +164,12 @@ impl Identity {
         issued.checked_add(life / 2).unwrap_or(issued)
     }
 
+    /// Whether it is time for the next certificate: half of this one's life is over, or it is of a time to come, and
+    /// nobody whose clock is right believes it yet.
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        self.renew_at() <= now || self.0.leaf.not_before > now
+    }
+
     /// A request for the next certificate of the same key.
     ///
     /// # Errors

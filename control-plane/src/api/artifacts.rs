@@ -18,6 +18,7 @@ use trust::{Role, gate};
 use super::mutation::{blocking, propose};
 use super::{Answers, Context, refusal, transport_errors, until_stopped};
 use crate::artifacts::ArtifactError;
+use crate::raft::ProposeError;
 
 /// How long an upload may be silent: longer than any network is gone for a moment, short enough that a client that died
 /// does not keep others from uploading the same artifact.
@@ -40,6 +41,9 @@ impl Artifacts {
         let state = self.context.raft.state();
         if state.artifacts.contains_key(&artifact.digest) {
             return Ok(());
+        }
+        if self.context.raft.is_low_on_disk(self.context.raft.id()) {
+            return Err(refusal::propose(&ProposeError::DiskFull));
         }
         let stored: u64 = state.artifacts.values().map(|artifact| artifact.size).sum();
         let quota = self.context.artifact_quota;

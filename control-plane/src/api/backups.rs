@@ -17,7 +17,6 @@ use tonic::{Code, Request, Response, Status};
 use super::mutation::blocking;
 use super::{Answers, Context, refusal, until_stopped};
 use crate::artifacts::ArtifactError;
-use crate::clock::now_ms;
 use crate::raft;
 
 /// Backups that are taken at one time: each holds a packed state in memory, and one artifact.
@@ -92,7 +91,8 @@ async fn send(context: &Context, state: &Arc<State>, sending: &mut Sending) -> R
     })
     .await?;
     let (bytes, digest) = packed.map_err(|error| refuse(Code::Internal, "internal", error.to_string()))?;
-    sending.put(Body::Head(head(state, bytes.len(), digest))).await?;
+    let head = head(state, context.raft.now_ms(), bytes.len(), digest);
+    sending.put(Body::Head(head)).await?;
     for chunk in bytes.chunks(CHUNK_MAX_BYTES) {
         sending.put(Body::State(chunk.to_vec())).await?;
     }
@@ -108,12 +108,12 @@ async fn send(context: &Context, state: &Arc<State>, sending: &mut Sending) -> R
     sending.end().await
 }
 
-fn head(state: &State, state_bytes: usize, state_sha256: Vec<u8>) -> wire::Head {
+fn head(state: &State, taken_at_ms: u64, state_bytes: usize, state_sha256: Vec<u8>) -> wire::Head {
     wire::Head {
         format: FORMAT,
         cluster: state.cluster.as_ref().map(ToString::to_string).unwrap_or_default(),
         revision: state.revision.0,
-        taken_at_ms: now_ms(),
+        taken_at_ms,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         state_bytes: state_bytes as u64,
         state_sha256,

@@ -16,7 +16,6 @@ use trust::{JoinToken, Role, gate};
 
 use super::mutation::{known, propose, tag};
 use super::{Context, refusal};
-use crate::clock::now_ms;
 use crate::credentials::{Credentials, CredentialsError};
 
 /// How long a token may be good: whoever has it can be the node.
@@ -41,7 +40,7 @@ impl Enrolment {
 
     /// A certificate under the name of a node, with what vouches for it.
     fn certify(&self, request: &[u8], node: Uid) -> Result<(Vec<u8>, Vec<Vec<u8>>), Status> {
-        match self.credentials().certify(request, node) {
+        match self.credentials().certify(request, node, self.context.raft.now()) {
             Ok(certificate) => Ok((certificate, self.credentials().authorities())),
             Err(CredentialsError::Issue(error)) => Err(not_a_request(&error)),
             Err(error) => {
@@ -54,7 +53,7 @@ impl Enrolment {
     /// Until when the certificates that there are of a node may be shown.
     fn revoked_until_ms(&self) -> u64 {
         let longest = self.credentials().lifetime() + SKEW;
-        now_ms().saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
+        self.context.raft.now_ms().saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -101,7 +100,7 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         checked_lifetime(request.lifetime_ms)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         if known(&state, &tag)?.is_none() {
-            let expires_ms = now_ms().saturating_add(request.lifetime_ms);
+            let expires_ms = self.context.raft.now_ms().saturating_add(request.lifetime_ms);
             let body =
                 Body::CreateToken(CreateToken { digest: digest.clone(), node: node.clone(), expires_ms });
             let created = propose(&self.context, Some(tag), body).await?;

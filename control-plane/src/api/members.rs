@@ -15,7 +15,6 @@ use trust::JoinToken;
 use super::enrolment::{checked_digest, checked_lifetime};
 use super::mutation::{known, propose, tag};
 use super::{Context, not_leader, refusal};
-use crate::clock::now_ms;
 use crate::config::member_address;
 use crate::raft::{Membership, TransferError};
 
@@ -23,8 +22,6 @@ use crate::raft::{Membership, TransferError};
 const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether it is.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// The longest address of a member.
-const ADDRESS_MAX_BYTES: usize = 255;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -57,7 +54,7 @@ impl Members {
     }
 }
 
-fn show(id: MemberId, record: &MemberRecord, membership: &Membership) -> wire::Member {
+fn show(id: MemberId, record: &MemberRecord, membership: &Membership, is_low_on_disk: bool) -> wire::Member {
     let status = membership.members.get(&id.0);
     let matched = status.and_then(|status| status.matched);
     wire::Member {
@@ -73,6 +70,7 @@ fn show(id: MemberId, record: &MemberRecord, membership: &Membership) -> wire::M
         matched,
         last: matched.map(|_| membership.last),
         feature_level: record.level,
+        is_low_on_disk,
     }
 }
 
@@ -81,7 +79,10 @@ impl wire::members_server::Members for Members {
     async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         let membership = self.context.raft.membership();
-        let members = state.members.iter().map(|(id, record)| show(*id, record, &membership)).collect();
+        let shown = |(id, record): (&MemberId, &MemberRecord)| {
+            show(*id, record, &membership, self.context.raft.is_low_on_disk(id.0))
+        };
+        let members = state.members.iter().map(shown).collect();
         Ok(Response::new(wire::ListResponse {
             members,
             asked: self.context.raft.id(),
@@ -102,7 +103,7 @@ impl wire::members_server::Members for Members {
         checked_lifetime(request.lifetime_ms)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         if known(&state, &tag)?.is_none() {
-            let expires_ms = now_ms().saturating_add(request.lifetime_ms);
+            let expires_ms = self.context.raft.now_ms().saturating_add(request.lifetime_ms);
             let body = Body::CreateMemberToken { digest: digest.clone(), expires_ms };
             let created = propose(&self.context, Some(tag), body).await?;
             created.map_err(|refused| refusal::outcome(&refused))?;
@@ -118,9 +119,6 @@ impl wire::members_server::Members for Members {
         let token: JoinToken = parse("token", &request.token)?;
         let key = checked_digest(&request.key)?;
         let wrong = |why: String| Status::from(DecodeError::malformed("address", why));
-        if request.address.len() > ADDRESS_MAX_BYTES {
-            return Err(wrong(format!("at most {ADDRESS_MAX_BYTES} bytes were expected")));
-        }
         let address = member_address(&request.address).map_err(wrong)?;
         let refused = || refusal::outcome(&Refusal::TokenRefused { who: "a member".to_owned() });
         let digest = token.digest();

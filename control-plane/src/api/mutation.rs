@@ -10,7 +10,6 @@ use sha2::{Digest as _, Sha256};
 use tonic::Status;
 
 use super::{Context, refusal};
-use crate::clock::now_ms;
 
 /// How often a mutation is decided again when the state it was decided from has changed.
 pub(super) const TRIES_MAX: usize = 5;
@@ -42,7 +41,7 @@ pub(super) async fn propose(
     request: Option<RequestTag>,
     body: Body,
 ) -> Result<Result<Outcome, Refusal>, Status> {
-    let command = Command { now_ms: now_ms(), request, body };
+    let command = Command { now_ms: context.raft.now_ms(), request, body };
     let committed = context.raft.propose(command).await.map_err(|error| refusal::propose(&error))?;
     Ok(match committed.outcome {
         Outcome::Refused(refused) => Err(refused),

@@ -19,7 +19,6 @@ use tonic::{Code, Request, Response, Status};
 
 use super::mutation::{TRIES_MAX, known, propose, tag};
 use super::{Context, refusal};
-use crate::clock::now_ms;
 use crate::leader::relink::relinking;
 use crate::linking::{Effect, policies_with};
 use crate::raft;
@@ -154,7 +153,7 @@ impl Policies {
 /// A graph that could be linked and not written down would stay without the policy: it is refused before.
 fn refuse_unwritable(state: &State, effect: &mut Effect) {
     let (Some(record), Ok(linked)) = (state.graphs.get(&effect.key), &effect.linked) else { return };
-    let command = relinking(&effect.key, record, state.policies_at, linked.clone(), now_ms());
+    let command = relinking(&effect.key, record, state.policies_at, linked.clone(), state.now_ms);
     if let Err(error) = raft::check_size(&command) {
         effect.linked = Err(vec![error.to_string()]);
     }

@@ -2,19 +2,24 @@
 
 use cluster::outcome::Refusal;
 use graph::diagnostic::Diagnostic;
-use proto::status::{refuse, refuse_manifest};
+use proto::status::{refuse, refuse_for_now, refuse_manifest};
 use proto::weft::graph::v1 as wire;
 use tonic::{Code, Status};
 
 use crate::artifacts::ArtifactError;
 use crate::linking::Refused;
-use crate::raft::{ProposeError, ReadError};
+use crate::raft::{ASK_AGAIN, ProposeError, ReadError};
 use crate::replicas::ReplicaError;
 
 pub(super) fn propose(error: &ProposeError) -> Status {
     let (code, reason) = match error {
         ProposeError::TooLarge { .. } => (Code::ResourceExhausted, "command_too_large"),
         ProposeError::Unreadable(_) => (Code::Internal, "unreadable_command"),
+        ProposeError::StateFull => (Code::ResourceExhausted, "state_quota"),
+        ProposeError::DiskFull => (Code::ResourceExhausted, "disk_full"),
+        ProposeError::Overloaded => {
+            return refuse_for_now(Code::ResourceExhausted, "overloaded", error.to_string(), ASK_AGAIN);
+        }
         ProposeError::Level { .. } => (Code::FailedPrecondition, "feature_level"),
         ProposeError::NotLeader { .. } => (Code::Unavailable, "not_leader"),
         // The client library asks again with the same request id.

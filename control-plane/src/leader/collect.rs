@@ -9,7 +9,6 @@ use cluster::feature::FORGETS_ARTIFACTS;
 use model::digest::Digest;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::now_ms;
 use crate::raft::Handle;
 
 /// Artifacts of one command.
@@ -44,7 +43,7 @@ pub(super) async fn run(raft: Handle, grace: Duration, stop: CancellationToken) 
             unnamed.iter().filter(|(_, since)| since.elapsed() >= grace).map(|(digest, _)| *digest).collect();
         for batch in due.chunks(BATCH_MAX) {
             let body = Body::ForgetArtifacts(batch.to_vec());
-            let command = Command { now_ms: now_ms(), request: None, body };
+            let command = Command { now_ms: raft.now_ms(), request: None, body };
             match raft.propose_as_leader(command).await {
                 Ok(_) => tracing::info!(count = batch.len(), "artifacts that nothing names were let go of"),
                 Err(error) => {

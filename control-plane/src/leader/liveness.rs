@@ -10,7 +10,6 @@ use model::name::NodeName;
 use model::node::NodeState;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::now_ms;
 use crate::raft::Handle;
 
 /// How long agents may take to leave a leader that is gone and to find the new one: five seconds until they miss its
@@ -85,7 +84,8 @@ impl Liveness {
             }
             let why = format!("its agent was not heard of for {} ms", silent.as_millis());
             let body = Body::SetNodeState { node: name.clone(), state: NodeState::Down, why };
-            if let Err(error) = raft.propose_as_leader(Command { now_ms: now_ms(), request: None, body }).await
+            if let Err(error) =
+                raft.propose_as_leader(Command { now_ms: raft.now_ms(), request: None, body }).await
             {
                 tracing::warn!(%error, node = %name, "a lost node was not recorded yet");
             }

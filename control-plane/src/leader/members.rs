@@ -5,7 +5,6 @@ use std::time::Duration;
 use cluster::command::Body;
 use cluster::{Command, State};
 
-use crate::clock::now_ms;
 use crate::raft::Handle;
 
 /// The wait before a change that could not be made is tried again: mostly another one is not finished.
@@ -17,7 +16,7 @@ const CHANGES_MAX: usize = 32;
 pub(super) async fn pass(raft: &Handle, state: &State, own_level: u32) {
     if let Some(level) = state.level_to_raise_to(own_level) {
         let body = Body::RaiseFeatureLevel { level };
-        let raised = raft.propose_as_leader(Command { now_ms: now_ms(), request: None, body }).await;
+        let raised = raft.propose_as_leader(Command { now_ms: raft.now_ms(), request: None, body }).await;
         match raised {
             Ok(_) => tracing::info!(level, "all members know this feature level, which is used from now on"),
             Err(error) => tracing::warn!(%error, level, "the feature level was not raised yet"),

@@ -10,7 +10,6 @@ use model::id::{GraphKey, StateRevision};
 use model::linked::LinkedGraph;
 use tokio::sync::Mutex;
 
-use crate::clock::now_ms;
 use crate::linking::{Effect, Linker, policies_in_force};
 use crate::raft::{Handle, ProposeError};
 
@@ -109,7 +108,7 @@ impl Relinker {
                     continue;
                 }
             };
-            let command = relinking(&key, record, state.policies_at, linked, now_ms());
+            let command = relinking(&key, record, state.policies_at, linked, self.raft.now_ms());
             if let Outcome::Refused(_) = self.raft.propose(command).await?.outcome {
                 return Err(RelinkError::Stale(key));
             }

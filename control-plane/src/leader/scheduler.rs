@@ -3,7 +3,6 @@
 use cluster::command::Body;
 use cluster::{Command, State};
 
-use crate::clock::now_ms;
 use crate::raft::Handle;
 
 /// Placements in one command: far below the bound of a command's size.
@@ -13,7 +12,7 @@ const PLACES_MAX: usize = 500;
 pub(super) async fn pass(raft: &Handle, state: &State) {
     let places = cluster::schedule(state);
     for part in places.chunks(PLACES_MAX) {
-        let command = Command { now_ms: now_ms(), request: None, body: Body::Place(part.to_vec()) };
+        let command = Command { now_ms: raft.now_ms(), request: None, body: Body::Place(part.to_vec()) };
         if let Err(error) = raft.propose_as_leader(command).await {
             tracing::warn!(%error, "placements were not committed");
             return;

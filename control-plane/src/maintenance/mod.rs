@@ -18,7 +18,7 @@ use crate::config::Storage;
 use crate::credentials::CredentialsError;
 use crate::joining::NotJoined;
 use crate::planted::Planted;
-use crate::raft::{ELECTION_TIMEOUT, LOG_MAX_BYTES, OpenError, Peers, RaftConfig, Start};
+use crate::raft::{ELECTION_TIMEOUT, LOG_MAX_BYTES, OpenError, Peers, RaftConfig, Room, Start};
 use crate::server::NotInitialised;
 
 pub use restore::is_unfinished;
@@ -58,6 +58,7 @@ impl Place {
             peers: Peers::default(),
             log_max_bytes: LOG_MAX_BYTES,
             election_timeout: ELECTION_TIMEOUT,
+            room: Room::default(),
             planted: Planted::default(),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use openraft::Raft;
 
 use super::Machine;
-use super::log_store::LogStore;
+use super::log_store::LogSize;
 use super::types::TypeConfig;
 
 /// A log with more bytes of commands is replaced by a snapshot. Ten thousand entries, after which openraft makes one by
@@ -15,7 +15,7 @@ pub const LOG_MAX_BYTES: usize = 64 << 20;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until consensus stops.
-pub async fn run(raft: Raft<TypeConfig, Machine>, log: LogStore, max_bytes: usize) {
+pub async fn run(raft: Raft<TypeConfig, Machine>, log: LogSize, max_bytes: usize) {
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
         if log.bytes() > max_bytes && compact(&raft).await.is_none() {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cluster::command::Body;
 use cluster::state::{FIRST_MEMBER, MemberId};
@@ -27,8 +28,9 @@ use super::compaction;
 use super::disk::{self, DiskError, Kind, Write};
 use super::divergence::{self, Comparison};
 use super::leadership;
-use super::log_store::LogStore;
+use super::log_store::{LogSize, LogStore};
 use super::peers::{Peers, Road, Roads};
+use super::room::Room;
 use super::types::{Payload, TypeConfig};
 use crate::planted::{Bug, Planted};
 
@@ -49,6 +51,8 @@ const SNAPSHOT_AFTER_ENTRIES: u64 = 10_000;
 const KEPT_ENTRIES: u64 = 2_000;
 /// How long a member that is alone may take at start to lead.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a change waits for a leader whose disk has room, where the one that leads has none.
+const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
 /// The wait before a proposal or a read looks for a leader again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -73,6 +77,8 @@ pub struct RaftConfig {
     pub log_max_bytes: usize,
     /// How long a leader may be silent.
     pub election_timeout: Duration,
+    /// Whether there is room for changes.
+    pub room: Room,
     /// What is wrong with it on purpose.
     pub planted: Planted,
 }
@@ -145,6 +151,19 @@ pub enum ProposeError {
         /// The leader's address, if known.
         leader: Option<String>,
     },
+    /// The disk of the member that leads is nearly full, and no other can lead; nothing was done.
+    #[error(
+        "the disk of the control plane is nearly full: no new changes are taken, and what exists can be deleted"
+    )]
+    DiskFull,
+    /// The state is as large as it may be; nothing was done.
+    #[error(
+        "the state of the cluster is as large as it may be: delete graphs or policies, or raise --state-quota"
+    )]
+    StateFull,
+    /// Too much is under way; nothing was done.
+    #[error("too many changes are under way: ask again in a moment")]
+    Overloaded,
     /// It may have been done or not.
     #[error("no answer within {} s: it is unknown whether the change was made", PATIENCE.as_secs())]
     Unknown,
@@ -177,10 +196,25 @@ pub(super) enum Tried {
     Done(Committed),
     /// Nothing was done: another member leads, if it is known which.
     NotDone { leader: Option<(u64, String)> },
+    /// Nothing was done: the disk of the leader is nearly full.
+    DiskFull,
+    /// Nothing was done: the state is as large as it may be.
+    StateFull,
+    /// Nothing was done: too much is under way at the leader.
+    Overloaded,
     /// It may have been done or not.
     Lost,
     /// The member has stopped.
     Stopped(String),
+}
+
+/// How much there is of the state.
+#[derive(Clone)]
+struct Size {
+    /// Bytes of the last snapshot.
+    snapshot: Arc<AtomicUsize>,
+    /// What came since.
+    log: LogSize,
 }
 
 /// The member; a cheap handle.
@@ -192,6 +226,8 @@ pub struct Handle {
     /// Whether this member leads a quorum.
     is_leading: watch::Receiver<bool>,
     peers: Peers,
+    room: Room,
+    size: Size,
     sections: Sections,
     /// Why this member's state is not that of the others.
     diverged: Arc<OnceLock<String>>,
@@ -215,6 +251,7 @@ impl Handle {
         let id = config.node_id;
         let roads = Roads { peers: config.peers.clone(), me: id };
         let sections = machine.sections();
+        let size = Size { snapshot: machine.snapshot_size(), log: log.size() };
         let raft =
             Raft::new(id, settings, roads, log.clone(), machine).await.map_err(|error| failed(&error))?;
         let is_initialised = raft.is_initialized().await.map_err(|error| failed(&error))?;
@@ -226,7 +263,7 @@ impl Handle {
             let members = BTreeMap::from([(id, BasicNode { addr: String::new() })]);
             raft.initialize(members).await.map_err(|error| failed(&error))?;
         }
-        let compaction = TypeConfig::spawn(compaction::run(raft.clone(), log, config.log_max_bytes));
+        let compaction = TypeConfig::spawn(compaction::run(raft.clone(), log.size(), config.log_max_bytes));
         let (leading, is_leading) = watch::channel(false);
         let (peers, patience) = (config.peers.clone(), config.election_timeout * QUORUM_PATIENCE_ELECTIONS);
         let leadership =
@@ -241,8 +278,9 @@ impl Handle {
             found: diverged.clone(),
         };
         let tasks = Arc::new([compaction, leadership, TypeConfig::spawn(comparison.run())]);
-        let (peers, planted) = (config.peers, config.planted);
-        let handle = Self { id, raft, states, is_leading, peers, sections, diverged, planted, tasks };
+        let (peers, room, planted) = (config.peers, config.room, config.planted);
+        let handle =
+            Self { id, raft, states, is_leading, peers, room, size, sections, diverged, planted, tasks };
         if handle.is_alone().await? {
             // Nobody else could lead: there is nothing to wait for.
             handle.raft.trigger().elect(false).await.map_err(|error| failed(&error))?;
@@ -266,6 +304,40 @@ impl Handle {
     /// What sections of the log have come to here.
     pub(super) const fn sections(&self) -> &Sections {
         &self.sections
+    }
+
+    /// What time it is for the cluster, in milliseconds since 1970: for who proposes a command, and for what is good for a
+    /// time. One clock among several that jumps does not change it.
+    pub fn now_ms(&self) -> u64 {
+        self.peers.clocks.now_ms(self.raft.is_leader())
+    }
+
+    /// The same, as the system has it.
+    pub fn now(&self) -> SystemTime {
+        let now = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.now_ms()));
+        now.unwrap_or_else(SystemTime::now)
+    }
+
+    /// The way to other members.
+    pub(super) const fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// How many bytes there are of the state: those of the last snapshot, and of what the log has gathered since.
+    fn state_bytes(&self) -> u64 {
+        let bytes = self.size.snapshot.load(Ordering::Relaxed).saturating_add(self.size.log.bytes());
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the disk of a member has little room, as far as this one knows: the leader hears of all.
+    pub fn is_low_on_disk(&self, member: u64) -> bool {
+        if member == self.id { self.room.is_low_on_disk() } else { self.peers.is_low_on_disk(member) }
+    }
+
+    /// Whether a member can do what a leader does, as far as this one knows.
+    pub(super) fn is_fit(&self, member: u64) -> bool {
+        let other = Some(member).filter(|member| *member != self.id);
+        !self.is_low_on_disk(member) && !self.peers.clocks.is_off(other)
     }
 
     pub(super) const fn raft(&self) -> &Raft<TypeConfig, Machine> {
@@ -321,9 +393,13 @@ impl Handle {
     /// is no business of another one's.
     pub async fn propose_as_leader(&self, command: Command) -> Result<Committed, ProposeError> {
         self.check_level(&command)?;
-        let tried = tokio::time::timeout(PATIENCE, self.propose_here(fitting(&command)?)).await;
-        match tried.map_err(|_| ProposeError::Unknown)? {
+        let takes_room = command.body.takes_room();
+        let proposing = self.propose_here(fitting(&command)?, takes_room);
+        match tokio::time::timeout(PATIENCE, proposing).await.map_err(|_| ProposeError::Unknown)? {
             Tried::Done(committed) => Ok(committed),
+            Tried::DiskFull => Err(ProposeError::DiskFull),
+            Tried::StateFull => Err(ProposeError::StateFull),
+            Tried::Overloaded => Err(ProposeError::Overloaded),
             Tried::NotDone { leader } => {
                 Err(ProposeError::NotLeader { leader: leader.map(|(_, address)| address) })
             }
@@ -339,14 +415,24 @@ impl Handle {
         let payload = fitting(&command)?;
         // One that was done is known by its request, and not done again.
         let is_repeatable = command.request.is_some();
-        let deadline = Instant::now() + PATIENCE;
+        let takes_room = command.body.takes_room();
+        let began = Instant::now();
+        let deadline = began + PATIENCE;
         // Whether a try before may have been done: then the last one does not say that nothing was.
         let mut is_in_doubt = false;
         loop {
-            let tried = tokio::time::timeout_at(deadline, self.propose_once(payload.clone())).await;
+            let proposing = self.propose_once(payload.clone(), takes_room);
+            let tried = tokio::time::timeout_at(deadline, proposing).await;
+            let was_in_doubt = is_in_doubt;
+            let not_done = |why| Err(if was_in_doubt { ProposeError::Unknown } else { why });
             let leader = match tried.map_err(|_| ProposeError::Unknown)? {
                 Tried::Done(committed) => return Ok(committed),
                 Tried::Stopped(why) => return Err(ProposeError::Stopped(why)),
+                Tried::StateFull => return not_done(ProposeError::StateFull),
+                Tried::Overloaded => return not_done(ProposeError::Overloaded),
+                // One whose disk has room may come to lead.
+                Tried::DiskFull if began.elapsed() < HAND_OVER_PATIENCE => None,
+                Tried::DiskFull => return not_done(ProposeError::DiskFull),
                 Tried::Lost if is_repeatable && Instant::now() < deadline => {
                     is_in_doubt = true;
                     None
@@ -355,8 +441,7 @@ impl Handle {
                 Tried::NotDone { leader } => leader,
             };
             if Instant::now() + LOOK_AGAIN >= deadline {
-                let not_done = ProposeError::NotLeader { leader: leader.map(|(_, address)| address) };
-                return Err(if is_in_doubt { ProposeError::Unknown } else { not_done });
+                return not_done(ProposeError::NotLeader { leader: leader.map(|(_, address)| address) });
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -372,8 +457,8 @@ impl Handle {
         if is_known { Ok(()) } else { Err(ProposeError::Level { needed, level }) }
     }
 
-    async fn propose_once(&self, payload: Payload) -> Tried {
-        let leader = match self.propose_here(payload.clone()).await {
+    async fn propose_once(&self, payload: Payload, takes_room: bool) -> Tried {
+        let leader = match self.propose_here(payload.clone(), takes_room).await {
             Tried::NotDone { leader } => leader.filter(|(leader, _)| *leader != self.id),
             tried => return tried,
         };
@@ -401,8 +486,17 @@ impl Handle {
         others.map(|(member, record)| (member.0, record.address.clone())).collect()
     }
 
-    /// Proposes a command if this member leads.
-    pub(super) async fn propose_here(&self, payload: Payload) -> Tried {
+    /// Proposes a command if this member leads, and has room for it.
+    pub(super) async fn propose_here(&self, payload: Payload, takes_room: bool) -> Tried {
+        if takes_room && self.raft.is_leader() {
+            if self.room.is_low_on_disk() {
+                return Tried::DiskFull;
+            }
+            if !self.room.is_within_quota(self.state_bytes()) {
+                return Tried::StateFull;
+            }
+        }
+        let Some(_under_way) = self.room.enter(payload.0.len()) else { return Tried::Overloaded };
         if self.planted.has(Bug::AcknowledgedUncommitted)
             && let Some(early) = self.propose_early(&payload)
         {
@@ -449,6 +543,9 @@ impl Handle {
             Err(status) if is_not_sent(&status) => Tried::NotDone { leader },
             Err(status) => match reason(&status).as_deref() {
                 Some("not_leader" | "other_member" | "not_a_member") => Tried::NotDone { leader },
+                Some("disk_full") => Tried::DiskFull,
+                Some("state_quota") => Tried::StateFull,
+                Some("overloaded") => Tried::Overloaded,
                 _ => Tried::Lost,
             },
         }

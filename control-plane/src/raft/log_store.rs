@@ -29,6 +29,17 @@ pub struct LogStore {
     planted: Planted,
 }
 
+/// How much there is in a log. It does not keep the log's disk open.
+#[derive(Debug, Clone)]
+pub struct LogSize(Arc<RwLock<Tail>>);
+
+impl LogSize {
+    /// How much memory the commands in the log take.
+    pub fn bytes(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).bytes
+    }
+}
+
 #[derive(Debug, Default)]
 struct Tail {
     entries: BTreeMap<u64, Entry>,
@@ -79,9 +90,9 @@ impl LogStore {
         Ok(Self { tail: Arc::new(RwLock::new(tail)), disk: Arc::new(disk), planted })
     }
 
-    /// How much memory the commands in the log take.
-    pub fn bytes(&self) -> usize {
-        self.read(|tail| tail.bytes)
+    /// How much there is in it, from now on.
+    pub fn size(&self) -> LogSize {
+        LogSize(self.tail.clone())
     }
 
     /// The last entry that was removed behind a snapshot.

@@ -53,6 +53,9 @@ pub enum ChangeError {
     /// No answer in time.
     #[error("no answer within {} s: it is unknown whether the members were changed", CHANGE_PATIENCE.as_secs())]
     Unknown,
+    /// It leads, and another one should before it is taken out.
+    #[error("this member is to be taken out, and leads")]
+    Leads(#[source] TransferError),
 }
 
 /// Why nobody else leads.
@@ -99,6 +102,13 @@ impl Handle {
         }
     }
 
+    /// Whether the log, as this member has it, has that member.
+    pub(super) fn counts_on(&self, member: u64) -> bool {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_node(&member).is_some()
+    }
+
     /// Whether a member has nearly all of the log, as the leader knows.
     pub fn is_caught_up(&self, member: MemberId) -> bool {
         let membership = self.membership();
@@ -110,6 +120,11 @@ impl Handle {
     /// leader.
     pub async fn follow_members(&self, state: &State) -> Result<bool, ChangeError> {
         let Some(change) = self.next_change(state) else { return Ok(false) };
+        // Whoever leads without a vote counts on others for what it has to say, until another one is elected.
+        if matches!(&change, ChangeMembers::RemoveVoters(gone) if gone.contains(&self.id())) {
+            self.transfer(None).await.map_err(ChangeError::Leads)?;
+            return Ok(true);
+        }
         tracing::info!(?change, "the members of consensus change");
         let changed = tokio::time::timeout(CHANGE_PATIENCE, self.raft().change_membership(change, false)).await;
         match changed {
@@ -158,6 +173,14 @@ impl Handle {
         })
     }
 
+    /// The voter with most of the log that is fit to lead. For the leader.
+    pub(super) fn fittest_other(&self) -> Option<u64> {
+        let membership = self.membership();
+        let others = membership.members.iter().filter(|(id, status)| **id != self.id() && status.is_voter);
+        let fit = others.filter(|(id, _)| self.is_fit(**id));
+        fit.max_by_key(|(_, status)| status.matched).map(|(id, _)| *id)
+    }
+
     /// Lets another member lead, `to` or the one that has most of the log; who leads then. For the leader.
     pub async fn transfer(&self, to: Option<u64>) -> Result<u64, TransferError> {
         let membership = self.membership();
@@ -169,7 +192,7 @@ impl Handle {
                 _ => return Err(TransferError::NoVoter(to)),
             },
             None => {
-                let best = others.max_by_key(|(_, status)| status.matched);
+                let best = others.max_by_key(|(id, status)| (self.is_fit(**id), status.matched));
                 best.map(|(id, _)| *id).ok_or(TransferError::Nobody)?
             }
         };

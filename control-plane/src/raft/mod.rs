@@ -3,16 +3,19 @@
 //! [`Handle`] is the front door: propose a command, read the state, follow its changes.
 
 mod chain;
+mod clocks;
 mod codec;
 mod compaction;
 pub mod disk;
 mod divergence;
+pub mod fitness;
 mod handle;
 mod leadership;
 mod log_store;
 mod membership;
 mod offline;
 mod peers;
+mod room;
 mod service;
 #[cfg(test)]
 mod simulation;
@@ -29,6 +32,7 @@ pub use handle::{
 pub use membership::{ChangeError, Membership, TransferError};
 pub use offline::Offline;
 pub use peers::{Peers, Road};
+pub use room::{ASK_AGAIN, Room, STATE_QUOTA_MAX};
 pub use service::Consensus;
 
 // What a simulation has in place of what the system gives. All else of this folder is the same there.

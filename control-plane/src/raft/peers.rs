@@ -23,6 +23,7 @@ use tonic::{Response, Status};
 use trust::{Expect, Keyring, connector};
 
 use super::Transport;
+use super::clocks::Clocks;
 use super::codec;
 use super::types::{Entry, Snapshot, SnapshotBytes, TypeConfig, Vote};
 use super::wire;
@@ -49,8 +50,23 @@ pub struct Peers {
     /// Unknown until this member knows who it is.
     keyring: Arc<OnceLock<Keyring>>,
     channels: Arc<Mutex<BTreeMap<(String, Road), Channel>>>,
-    /// Where members are, as is known last: consensus keeps its way to a member when that has moved.
-    addresses: Arc<Mutex<BTreeMap<u64, String>>>,
+    /// Where this member is reached, once it knows.
+    own_address: Arc<OnceLock<String>>,
+    /// What time it is.
+    pub(super) clocks: Clocks,
+    /// What is known of others.
+    known: Arc<Mutex<BTreeMap<u64, Known>>>,
+}
+
+/// What is known of a member beside what consensus keeps of it.
+#[derive(Debug, Default)]
+struct Known {
+    /// Where it is, as the state says.
+    recorded: Option<String>,
+    /// Where it is, as it has said itself since.
+    heard: Option<String>,
+    /// Whether it has said that its disk has little room.
+    is_low_on_disk: bool,
 }
 
 /// What goes over a connection: heartbeats have one of their own, so that nothing large delays them.
@@ -73,16 +89,46 @@ impl Peers {
         let _ = self.keyring.set(keyring);
     }
 
-    /// Keeps where members are.
+    /// Where others reach this member.
+    pub fn listens_at(&self, address: String) {
+        // The same each time.
+        let _ = self.own_address.set(address);
+    }
+
+    /// Keeps where members are, as the state says.
     pub fn learn(&self, members: impl Iterator<Item = (u64, String)>) {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.extend(members);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for (member, address) in members {
+            let known = known.entry(member).or_default();
+            // What it has said itself is newer than what the state has said all along.
+            if known.recorded.as_ref() != Some(&address) {
+                (known.recorded, known.heard) = (Some(address), None);
+            }
+        }
+    }
+
+    /// Keeps where a member says that it is.
+    pub(super) fn hears_from(&self, member: u64, address: String) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(member).or_default().heard = Some(address);
     }
 
     /// Where a member is, if nothing better is known than `address`.
     pub fn address(&self, member: u64, address: String) -> String {
-        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        addresses.get(&member).cloned().unwrap_or(address)
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(&member).and_then(|known| known.heard.as_ref().or(known.recorded.as_ref()));
+        known.cloned().unwrap_or(address)
+    }
+
+    /// Whether a member has said last that its disk has little room.
+    pub(super) fn is_low_on_disk(&self, member: u64) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&member).is_some_and(|known| known.is_low_on_disk)
+    }
+
+    fn hears_of_disk(&self, member: u64, is_low: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.entry(member).or_default().is_low_on_disk = is_low;
     }
 
     /// A client of the member at an address; none as long as this member does not know who it is.
@@ -188,7 +234,8 @@ impl Peer {
         is_trial: bool,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
-        let request = wire::vote_request_to_wire(self.id, &rpc, is_trial);
+        let mut request = wire::vote_request_to_wire(self.id, &rpc, is_trial);
+        request.address = self.peers.own_address.get().cloned().unwrap_or_default();
         let voted = self
             .call(Road::Beats, RPCTypes::Vote, option.hard_ttl(), |mut client| async move {
                 client.vote(request).await
@@ -218,12 +265,15 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             previous: rpc.prev_log_id.as_ref().map(wire::log_id_to_wire),
             entries,
             committed: rpc.leader_commit.as_ref().map(wire::log_id_to_wire),
+            clock_ms: self.peers.clocks.now_ms(true),
         };
         let appended =
             self.call(road, RPCTypes::AppendEntries, patience, |mut client| async move {
                 client.append(request).await
             })
             .await?;
+        self.peers.hears_of_disk(self.id, appended.is_low_on_disk);
+        self.peers.clocks.hears(self.id, appended.clock_ms);
         let appended =
             wire::appended_from_wire(appended).map_err(|error| RPCError::from(self.failed(error)))?;
         Ok(match (appended, left_off) {

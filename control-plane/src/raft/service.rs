@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cluster::state::MemberId;
 use openraft::raft::{AppendEntriesRequest, ReadPolicy, TransferLeaderRequest};
 use proto::convert::DecodeError;
-use proto::status::refuse;
+use proto::status::{refuse, refuse_for_now};
 use proto::weft::member::v1 as proto_wire;
 use proto::weft::member::v1::consensus_server::{Consensus as Served, ConsensusServer};
 use sha2::{Digest as _, Sha256};
@@ -16,8 +16,10 @@ use trust::{Role, gate};
 use super::codec::{self, SNAPSHOT_MAX_BYTES};
 use super::handle::{Handle, ProposeError, Tried};
 use super::peers::MESSAGE_MAX_BYTES;
+use super::room::ASK_AGAIN;
 use super::types::{Payload, Snapshot};
 use super::wire;
+use crate::config::member_address;
 
 /// Snapshots that are received at one time: each is in memory.
 const SNAPSHOTS_AT_ONCE: usize = 1;
@@ -60,16 +62,16 @@ impl Consensus {
     }
 
     /// Refuses members that are known to have been taken out: those that are not known at all may be newer than what
-    /// this one knows.
-    fn is_not_removed<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    /// this one knows, and those that the log still counts on may be needed to take them out.
+    fn is_not_removed<T>(&self, request: &Request<T>) -> Result<u64, Status> {
         let caller = gate::caller(request, Role::Member)?;
         let id: u64 = caller.as_str().parse().map_err(|_| not_a_member(caller.as_str()))?;
         let state = self.handle.state();
         let is_known = id <= state.last_member && !state.members.is_empty();
-        if is_known && !state.members.contains_key(&MemberId(id)) {
+        if is_known && !state.members.contains_key(&MemberId(id)) && !self.handle.counts_on(id) {
             return Err(not_a_member(caller.as_str()));
         }
-        Ok(())
+        Ok(id)
     }
 }
 
@@ -90,6 +92,7 @@ impl Served for Consensus {
         self.is_not_removed(&request)?;
         let request = request.into_inner();
         self.is_for_me(request.to)?;
+        self.handle.peers().clocks.follows(request.clock_ms);
         let rpc = AppendEntriesRequest {
             vote: wire::vote_from_wire("vote", request.vote)?,
             prev_log_id: request.previous.as_ref().map(wire::log_id_from_wire),
@@ -97,17 +100,23 @@ impl Served for Consensus {
             leader_commit: request.committed.as_ref().map(wire::log_id_from_wire),
         };
         let appended = self.handle.raft().append_entries(rpc).await.map_err(stopped)?;
-        Ok(Response::new(wire::appended_to_wire(&appended)))
+        let is_low_on_disk = self.handle.is_low_on_disk(self.handle.id());
+        Ok(Response::new(wire::appended_to_wire(&appended, is_low_on_disk)))
     }
 
     async fn vote(
         &self,
         request: Request<proto_wire::VoteRequest>,
     ) -> Result<Response<proto_wire::VoteResponse>, Status> {
-        self.is_not_removed(&request)?;
+        let caller = self.is_not_removed(&request)?;
         let request = request.into_inner();
         self.is_for_me(request.to)?;
         let rpc = wire::vote_request_from_wire(&request)?;
+        if !request.address.is_empty() {
+            let address = member_address(&request.address)
+                .map_err(|why| Status::from(DecodeError::malformed("address", why)))?;
+            self.handle.peers().hears_from(caller, address);
+        }
         let raft = self.handle.raft();
         let voted = if request.is_trial { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
         Ok(Response::new(wire::voted_to_wire(&voted.map_err(stopped)?)))
@@ -170,9 +179,9 @@ impl Served for Consensus {
         self.is_for_me(request.to)?;
         let payload = Payload(request.command);
         // What cannot be read would stop every member.
-        codec::decode_command(&payload)
+        let command = codec::decode_command(&payload)
             .map_err(|error| DecodeError::malformed("command", error.to_string()))?;
-        match self.handle.propose_here(payload).await {
+        match self.handle.propose_here(payload, command.body.takes_room()).await {
             Tried::Done(done) => {
                 let outcome = serde_json::to_vec(&done.outcome)
                     .map_err(|error| refuse(Code::DeadlineExceeded, "unknown_outcome", error.to_string()))?;
@@ -181,6 +190,16 @@ impl Served for Consensus {
             Tried::NotDone { leader } => {
                 let error = ProposeError::NotLeader { leader: leader.map(|(_, address)| address) };
                 Err(refuse(Code::Unavailable, "not_leader", error.to_string()))
+            }
+            Tried::DiskFull => {
+                Err(refuse(Code::ResourceExhausted, "disk_full", ProposeError::DiskFull.to_string()))
+            }
+            Tried::StateFull => {
+                Err(refuse(Code::ResourceExhausted, "state_quota", ProposeError::StateFull.to_string()))
+            }
+            Tried::Overloaded => {
+                let message = ProposeError::Overloaded.to_string();
+                Err(refuse_for_now(Code::ResourceExhausted, "overloaded", message, ASK_AGAIN))
             }
             Tried::Lost => {
                 let error = ProposeError::Unknown;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cluster::{Command, Outcome, State};
 use futures::{Stream, StreamExt as _};
@@ -34,6 +35,8 @@ pub struct StateMachine {
 struct SnapshotStore {
     disk: Writer,
     current: tokio::sync::Mutex<Option<(SnapshotMeta, SnapshotBytes)>>,
+    /// Of the last snapshot.
+    size: Arc<AtomicUsize>,
 }
 
 impl StateMachine {
@@ -57,6 +60,7 @@ impl StateMachine {
         };
         let disk =
             Writer::start("state", disk).map_err(|source| DiskError::Io { path: path.to_owned(), source })?;
+        let size = Arc::new(AtomicUsize::new(bytes.as_ref().map_or(0, Vec::len)));
         let current = meta.clone().zip(bytes.map(Arc::new));
         let is_empty = meta.is_none();
         let (published, receiver) = watch::channel(Arc::new(state.clone()));
@@ -65,7 +69,7 @@ impl StateMachine {
             applied: meta.as_ref().and_then(|meta| meta.last_log_id),
             membership: meta.map(|meta| meta.last_membership).unwrap_or_default(),
             published,
-            store: Arc::new(SnapshotStore { disk, current: tokio::sync::Mutex::new(current) }),
+            store: Arc::new(SnapshotStore { disk, current: tokio::sync::Mutex::new(current), size }),
             chain: Chain::new(is_empty),
             planted,
         };
@@ -75,6 +79,11 @@ impl StateMachine {
     /// The last entry that the snapshot holds, before anything else is applied.
     pub const fn applied(&self) -> Option<LogId> {
         self.applied
+    }
+
+    /// How many bytes the last snapshot has, from now on.
+    pub fn snapshot_size(&self) -> Arc<AtomicUsize> {
+        self.store.size.clone()
     }
 
     /// What sections of the log have come to.
@@ -123,6 +132,7 @@ impl SnapshotStore {
     async fn keep(&self, meta: SnapshotMeta, bytes: SnapshotBytes) -> io::Result<()> {
         let mut current = self.current.lock().await;
         self.disk.write_and_wait(vec![Write::Snapshot(bytes.clone())]).await?;
+        self.size.store(bytes.len(), Ordering::Relaxed);
         *current = Some((meta, bytes));
         Ok(())
     }

@@ -4,6 +4,7 @@ use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 use proto::convert::DecodeError;
 use proto::weft::member::v1 as wire;
 
+use super::clocks::own_ms;
 use super::codec;
 use super::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
 
@@ -33,7 +34,10 @@ pub fn entries_from_wire(entries: &[Vec<u8>]) -> Result<Vec<Entry>, DecodeError>
     entries.iter().map(entry).collect()
 }
 
-pub fn appended_to_wire(response: &AppendEntriesResponse<TypeConfig>) -> wire::AppendResponse {
+pub fn appended_to_wire(
+    response: &AppendEntriesResponse<TypeConfig>,
+    is_low_on_disk: bool,
+) -> wire::AppendResponse {
     use wire::append_response::Result as Appended;
     let result = match response {
         AppendEntriesResponse::Success => Appended::Success(true),
@@ -43,7 +47,7 @@ pub fn appended_to_wire(response: &AppendEntriesResponse<TypeConfig>) -> wire::A
         // Nothing of it: as if it had not been sent.
         AppendEntriesResponse::PartialSuccess(None) => Appended::Conflict(true),
     };
-    wire::AppendResponse { result: Some(result) }
+    wire::AppendResponse { result: Some(result), is_low_on_disk, clock_ms: own_ms() }
 }
 
 pub fn appended_from_wire(
@@ -65,6 +69,7 @@ pub fn vote_request_to_wire(to: u64, request: &VoteRequest<TypeConfig>, is_trial
         last: request.last_log_id.as_ref().map(log_id_to_wire),
         leadership_transfer: request.leadership_transfer,
         is_trial,
+        address: String::new(),
     }
 }
 

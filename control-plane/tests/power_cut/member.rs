@@ -9,7 +9,7 @@ use cluster::{Command, State};
 use control_plane::artifacts::ArtifactStore;
 use control_plane::planted::{Bug, Planted};
 use control_plane::raft::disk::Kind;
-use control_plane::raft::{ELECTION_TIMEOUT, Handle, Peers, RaftConfig, Start};
+use control_plane::raft::{ELECTION_TIMEOUT, Handle, Peers, RaftConfig, Room, Start};
 use model::digest::Digest;
 use model::graph::Artifact;
 use model::id::Uid;
@@ -57,6 +57,7 @@ impl Member {
             peers: Peers::default(),
             log_max_bytes: LOG_MAX_BYTES,
             election_timeout: ELECTION_TIMEOUT,
+            room: Room::default(),
             planted: self.planted,
         };
         runtime.block_on(Handle::open(config)).map_err(|error| chain(&error))

@@ -113,6 +113,8 @@ pub(super) fn kind(status: &Status) -> Kind {
         // Committed, and not in force everywhere yet: asking again with the same id goes on from there.
         Some("unknown_outcome" | "relink_pending") => return Kind::Lost,
         Some("not_leader" | "no_quorum" | "member_stopped") => return Kind::NotReady,
+        // It says when to ask again, which is after less than what is waited before that.
+        Some("overloaded") => return Kind::NotReady,
         Some(_) => return Kind::Refused,
         None => {}
     }
@@ -139,6 +141,8 @@ mod tests {
         let connect = || Status::from_error(Box::new(tonic::ConnectError("refused".into())));
         let cases = [
             (refuse(Code::InvalidArgument, "unknown_field", ""), Kind::Refused),
+            (refuse(Code::ResourceExhausted, "overloaded", ""), Kind::NotReady),
+            (refuse(Code::ResourceExhausted, "disk_full", ""), Kind::Refused),
             (refuse(Code::Unavailable, "not_leader", ""), Kind::NotReady),
             (refuse(Code::Unavailable, "agent_unreachable", ""), Kind::Refused),
             (refuse(Code::DeadlineExceeded, "unknown_outcome", ""), Kind::Lost),

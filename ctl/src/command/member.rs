@@ -105,7 +105,7 @@ async fn list(session: &mut Session<'_>) -> Result<(), Failure> {
         Format::Table | Format::Wide => {}
     }
     let now = now_ms();
-    let mut table = Table::new(["ID", "ROLE", "LEADS", "BEHIND", "ADDRESS", "AGE"]);
+    let mut table = Table::new(["ID", "ROLE", "LEADS", "BEHIND", "DISK", "ADDRESS", "AGE"]);
     for member in &answer.members {
         let behind = member.last.zip(member.matched).map(|(last, matched)| last.saturating_sub(matched));
         table.row([
@@ -113,6 +113,7 @@ async fn list(session: &mut Session<'_>) -> Result<(), Failure> {
             member.role.clone(),
             if member.id == answer.leader { "yes" } else { "" }.to_owned(),
             behind.map_or_else(String::new, |behind| behind.to_string()),
+            if member.is_low_on_disk { "full" } else { "" }.to_owned(),
             member.address.clone(),
             time::age(member.joined_at_ms, now),
         ]);

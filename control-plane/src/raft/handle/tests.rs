@@ -15,6 +15,7 @@ use openraft::StorageError;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::storage::{RaftLogReader as _, RaftLogStorageExt as _};
 use openraft::testing::log::{StoreBuilder, Suite};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use trust::{Authority, Clients, Gate, access};
@@ -23,7 +24,7 @@ use super::*;
 use crate::credentials::Credentials;
 use crate::raft::chain::SECTION_ENTRIES;
 use crate::raft::types::{Entry, EntryPayload, LeaderId, LogId, Membership};
-use crate::raft::{Consensus, LOG_MAX_BYTES};
+use crate::raft::{Consensus, LOG_MAX_BYTES, Room};
 
 const KINDS: [Kind; 2] = [Kind::Sled, Kind::Wal];
 
@@ -37,6 +38,7 @@ fn config(folder: &Path, storage: Kind) -> RaftConfig {
         peers,
         log_max_bytes: LOG_MAX_BYTES,
         election_timeout: ELECTION_TIMEOUT,
+        room: Room::default(),
         planted: Planted::default(),
     }
 }
@@ -487,4 +489,61 @@ async fn a_member_that_most_others_contradict_stops_and_does_not_start_again() {
     propose_many(&first.handle, 10).await;
     assert_eq!(first.handle.diverged.get(), None);
     assert_eq!(second.handle.diverged.get(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_two_that_leads_hands_over_before_it_is_taken_out() {
+    let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
+    let [first, second, third] = three(&authority).await;
+    done(&first.handle, Body::RemoveMember { member: MemberId(3) }).await;
+    follow_all(&first.handle).await;
+    third.handle.shutdown().await;
+    // The other one knows that it is to go, and needs it once more.
+    done(&first.handle, Body::RemoveMember { member: MemberId(1) }).await;
+    until("the other one knows", || second.handle.state() == first.handle.state()).await;
+    assert!(first.handle.follow_members(&first.handle.state()).await.unwrap());
+    until("the other one leads", || second.handle.is_leader()).await;
+    follow_all(&second.handle).await;
+    let membership = second.handle.membership();
+    assert_eq!(membership.members.keys().copied().collect::<Vec<_>>(), [2]);
+    second.handle.propose(put(1)).await.unwrap();
+    // It is not listened to any more.
+    let mut client = first.handle.peers.client(&second.address, Road::Calls).unwrap();
+    let vote = wire::VoteRequest { to: 2, ..wire::VoteRequest::default() };
+    let refused = client.vote(vote).await.unwrap_err();
+    assert_eq!(proto::status::reason(&refused).as_deref(), Some("not_a_member"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_changes_at_one_time_are_refused_and_none_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let handle = Handle::open(config(folder.path(), Kind::Wal)).await.unwrap();
+    // Random bytes do not become fewer when they are packed.
+    let random = |number: u32| {
+        let parts = (0..5_000_u32).flat_map(|at| Sha256::digest([number, at].map(u32::to_be_bytes).concat()));
+        hex::encode(parts.collect::<Vec<u8>>())
+    };
+    let digests: Vec<String> = (0..400).map(random).collect();
+    let asked = digests.into_iter().map(|digest| {
+        let handle = handle.clone();
+        tokio::spawn(async move {
+            let body = Body::CreateMemberToken { digest: digest.clone(), expires_ms: u64::MAX };
+            (digest, handle.propose(Command { now_ms: 1, request: None, body }).await)
+        })
+    });
+    let asked: Vec<_> = asked.collect();
+    let (mut done, mut refused) = (Vec::new(), 0);
+    for asked in asked {
+        match asked.await.unwrap() {
+            (digest, Ok(_)) => done.push(digest),
+            (_, Err(ProposeError::Overloaded)) => refused += 1,
+            (_, Err(error)) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0 && !done.is_empty(), "{refused} refused");
+    let state = handle.read().await.unwrap();
+    assert!(done.iter().all(|digest| state.member_tokens.contains_key(digest)));
+    assert_eq!(state.member_tokens.len(), done.len());
+    handle.propose(put(1)).await.unwrap();
+    handle.shutdown().await;
 }

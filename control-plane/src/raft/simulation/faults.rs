@@ -25,8 +25,8 @@ const DOWN_MS: (u64, u64) = (20, 3_000);
 const STOPPED_MS: (u64, u64) = (100, 4_000);
 /// Members are not more than so many.
 const MEMBERS_MAX: usize = 7;
-/// A member moves only where there are more voters, one of which may be on its way out: whoever has the longest log must
-/// reach a majority where it was.
+/// Members move only where there are so many voters: whoever has the longest log must find a majority, of which those
+/// that have moved are found by what they ask of those that have not.
 const MOVED_VOTERS_MIN: usize = 3;
 /// How far clocks jump, mostly.
 const CLOCK_JUMP_MS: i64 = 300_000;
@@ -213,18 +213,24 @@ impl Faults {
             }
             Fault::Move => {
                 // One that has nothing of the log yet knows nobody to tell where it is now.
-                let (voters, is_voter) = world.oracle(|oracle| {
+                let voters: Vec<u64> = world.oracle(|oracle| {
                     let voters = oracle.state().members.iter().filter(|(_, record)| record.is_voter);
-                    let voters: Vec<u64> = voters.map(|(member, _)| member.0).collect();
-                    (voters.len(), voters.contains(&one))
+                    voters.map(|(member, _)| member.0).collect()
                 });
+                let first = voters.iter().position(|voter| *voter == one)?;
                 // Those that are being taken out still count, and may be gone.
                 let is_known = world.is_announced() && is_settled(world);
-                (voters > MOVED_VOTERS_MIN && is_voter && is_known).then_some(())?;
-                self.moved += 1;
-                let address = format!("moved-{}:1", self.moved);
-                crash(world, &[one]);
-                world.member(one, |member| member.address = address)?;
+                (voters.len() >= MOVED_VOTERS_MIN && is_known).then_some(())?;
+                let most = voters.len() - voters.len() / 2;
+                let count = world.chance(|chance| chance.below(most)) + 1;
+                let movers: Vec<u64> = voters.iter().copied().cycle().skip(first).take(count).collect();
+                world.note(format_args!("moved: {movers:?}"));
+                crash(world, &movers);
+                for mover in movers {
+                    self.moved += 1;
+                    let address = format!("moved-{}:1", self.moved);
+                    world.member(mover, |member| member.address = address)?;
+                }
             }
             Fault::Transfer => {
                 let (process, handle) = world.leader()?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cluster::State;
@@ -54,6 +55,10 @@ impl Machine {
 
     pub const fn state(&self) -> &State {
         self.inner.state()
+    }
+
+    pub fn snapshot_size(&self) -> Arc<AtomicUsize> {
+        self.inner.snapshot_size()
     }
 
     pub fn sections(&self) -> Sections {

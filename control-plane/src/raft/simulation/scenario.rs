@@ -146,6 +146,11 @@ async fn until(world: &Arc<World>, deadline: Instant, what: &str, holds: impl Fn
             return Some(());
         }
         if Instant::now() >= deadline {
+            for (process, handle) in world.running() {
+                let state = handle.state();
+                let members: Vec<_> = state.members.iter().collect();
+                world.note(format_args!("member {}: {:?}; {members:?}", process.member, handle.membership()));
+            }
             world.broken(Invariant::Converges, format!("not in time: {what}"));
             return None;
         }
@@ -162,7 +167,9 @@ pub(super) fn is_settled(world: &World) -> bool {
     let expected: BTreeSet<(u64, bool)> = members.iter().map(|(id, record)| (id.0, record.is_voter)).collect();
     let found: BTreeSet<(u64, bool)> =
         membership.members.iter().map(|(id, status)| (*id, status.is_voter)).collect();
-    !membership.is_joint && expected == found && world.running().len() >= members.len()
+    let running: BTreeSet<u64> = world.running().iter().map(|(process, _)| process.member).collect();
+    let all_run = members.keys().all(|member| running.contains(&member.0));
+    !membership.is_joint && expected == found && all_run
 }
 
 /// Whether all have applied the same.

@@ -24,6 +24,7 @@ use crate::raft::codec;
 use crate::raft::disk::{DiskError, Kind};
 use crate::raft::handle::{ELECTION_TIMEOUT, Handle, OpenError, RaftConfig, Start};
 use crate::raft::peers::Peers;
+use crate::raft::room::Room;
 use crate::raft::types::Vote;
 
 /// The wall clock of all members at the beginning, in milliseconds since 1970.
@@ -207,14 +208,17 @@ impl World {
         });
         self.oracle(|oracle| oracle.begins(id, vote));
         self.note(format_args!("member {id} starts at {address}, run {run}"));
+        let peers = Peers::default();
+        peers.listens_at(address.clone());
         let config = RaftConfig {
             data_dir: PathBuf::from(format!("member-{id}")),
             node_id: id,
             storage: Kind::Wal,
             start,
-            peers: Peers::default(),
+            peers,
             log_max_bytes: self.log_max_bytes,
             election_timeout: ELECTION_TIMEOUT,
+            room: Room::default(),
             planted: Planted::default(),
         };
         drop(process.spawn(live(process.clone(), config, address)));

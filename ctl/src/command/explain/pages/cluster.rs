@@ -67,8 +67,9 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "disk_full",
-        means: "The disk of the control plane is full. Nothing that was acknowledged is lost.",
-        remedy: "Make room on the disk that holds its data directory, then try again.",
+        means: "The disk of the control plane is full, or has less room than its members keep (`--disk-reserve`). Nothing \
+                that was acknowledged is lost, and what exists can be read and deleted.",
+        remedy: "Make room on the disk that holds its data directory (`ctl member list` says whose), then try again.",
     },
     Page {
         reason: "feature_level",
@@ -178,6 +179,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Start each member with the address that `ctl member list` shows, or let it say its own: `--advertise`.",
     },
     Page {
+        reason: "overloaded",
+        means: "More changes were asked for at one time than the control plane takes. Nothing was done.",
+        remedy: "ctl asks again by itself. Other clients wait for the time that the status names (`RetryInfo`).",
+    },
+    Page {
         reason: "plan_stale",
         means: "The plan was made of another manifest or another state than there is now. Nothing was changed.",
         remedy: "Plan again, look, and deploy with the new plan.",
@@ -232,6 +238,12 @@ pub(super) const PAGES: &[Page] = &[
         reason: "stale",
         means: "Graphs or policies changed while this change was being decided, several times in a row.",
         remedy: "Try again: repeating is safe.",
+    },
+    Page {
+        reason: "state_quota",
+        means: "The state of the cluster is as large as its members take (`--state-quota`). What exists can be read and \
+                deleted.",
+        remedy: "Delete graphs or policies that nobody uses, or start the members with a larger quota.",
     },
     Page {
         reason: "strict_warnings",

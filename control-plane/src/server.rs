@@ -29,7 +29,7 @@ use tower::util::MapResponseLayer;
 use trust::{Authority, Clients, Gate, access};
 
 use crate::api::{
-    Checks, Context, artifacts, backups, enrolment, events, graphs, logs, members, nodes, policies,
+    Checks, Context, artifacts, backups, deadline, enrolment, events, graphs, logs, members, nodes, policies,
     transport_errors,
 };
 use crate::artifacts::{ArtifactError, ArtifactStore};
@@ -337,6 +337,7 @@ async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE_PATIENCE))
         .layer(MapResponseLayer::new(transport_errors::name))
         .layer(Gate::new(access::of_member))
+        .layer(deadline::Deadlines)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(

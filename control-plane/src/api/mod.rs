@@ -2,6 +2,7 @@
 
 pub mod artifacts;
 pub mod backups;
+pub mod deadline;
 pub mod enrolment;
 pub mod events;
 pub mod graphs;

@@ -56,6 +56,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Ask from the revision that the error names, or for all that are kept.",
     },
     Page {
+        reason: "deadline",
+        means: "The time that the client gave for its request has passed. If it was to change something, it may have.",
+        remedy: "Look at what it was to change, then repeat with the same `--request-id` or more time.",
+    },
+    Page {
         reason: "digest_mismatch",
         means: "The bytes that arrived, or that lie on the disk, do not hash to the digest they go by.",
         remedy: "Deploy again: ctl uploads the file anew. If it stays, the disk of the control plane is failing.",

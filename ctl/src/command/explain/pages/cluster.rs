@@ -117,6 +117,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Try again once it is back; nothing acknowledged is lost.",
     },
     Page {
+        reason: "message_compressed",
+        means: "A client sent compressed messages, and the API takes none: they could unpack to anything.",
+        remedy: "Switch compression off in the client; ctl and the agents do not compress.",
+    },
+    Page {
         reason: "message_too_large",
         means: "A client sent a request that is larger than the API takes.",
         remedy: "Make the manifest smaller; files go up by themselves, in pieces.",
@@ -167,6 +172,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "not_leader",
         means: "The member does not lead the control plane now, so that it cannot change anything.",
         remedy: "Try again: repeating with the same request id is safe.",
+    },
+    Page {
+        reason: "not_permitted",
+        means: "The certificate that the client shows is of a role that may not call this, or it shows none.",
+        remedy: "Call as who may: `--credentials` names the `operator.pem` that the control plane makes for its operators.",
     },
     Page {
         reason: "not_placed",

@@ -1,6 +1,7 @@
 //! `weft.backup.v1.Backups`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use cluster::State;
 use model::graph::Artifact;
@@ -21,6 +22,8 @@ use crate::raft;
 
 /// Backups that are taken at one time: each holds a packed state in memory, and one artifact.
 const SAVES_AT_ONCE: usize = 1;
+/// How long a client may leave unread what it was sent: others wait for its turn.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 /// Parts that wait for a slow client.
 const PARTS_WAITING: usize = 4;
 
@@ -50,9 +53,11 @@ impl wire::backups_server::Backups for Backups {
         let (sender, parts) = mpsc::channel(PARTS_WAITING);
         let context = self.context.clone();
         tokio::spawn(async move {
-            let _turn = turn;
             let mut sending = Sending { parts: sender, verifier: Verifier::default() };
-            if let Err(Some(status)) = send(&context, &state, &mut sending).await {
+            let sent = send(&context, &state, &mut sending).await;
+            // The next one need not wait until this client reads how its own has ended, if it ever does.
+            drop((turn, state));
+            if let Err(Some(status)) = sent {
                 // Whoever has gone does not hear why.
                 let _ = sending.parts.send(Err(status)).await;
             }
@@ -73,11 +78,22 @@ impl Sending {
         let part = wire::Part { part: Some(body) };
         let taken = self.verifier.take(&part);
         taken.map_err(|error| refuse(Code::DataLoss, error.reason(), error.to_string()))?;
-        self.parts.send(Ok(part)).await.map_err(|_| None)
+        self.pass(part).await
     }
 
     async fn end(&mut self) -> Result<(), Option<Status>> {
-        self.parts.send(Ok(self.verifier.end())).await.map_err(|_| None)
+        let end = self.verifier.end();
+        self.pass(end).await
+    }
+
+    async fn pass(&self, part: wire::Part) -> Result<(), Option<Status>> {
+        match tokio::time::timeout(CLIENT_PATIENCE, self.parts.send(Ok(part))).await {
+            Ok(passed) => passed.map_err(|_| None),
+            Err(_) => {
+                let message = format!("nothing was read for {} s", CLIENT_PATIENCE.as_secs());
+                Err(Some(refuse(Code::DeadlineExceeded, "client_silent", message)))
+            }
+        }
     }
 }
 

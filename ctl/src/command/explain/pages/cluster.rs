@@ -46,6 +46,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Use ctl, or send at most 256 KiB at a time.",
     },
     Page {
+        reason: "client_silent",
+        means: "A client asked for a backup and did not read it, so that it was given up for others.",
+        remedy: "Take it again, to a disk that is fast enough.",
+    },
+    Page {
         reason: "command_too_large",
         means: "The change does not fit into one entry of the log. Nothing was changed.",
         remedy: "Make the manifest smaller: move data out of `config`, or split the graph.",

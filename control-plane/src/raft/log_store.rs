@@ -265,3 +265,6 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         self.disk.write_and_wait(vec![purged, Write::PurgeTo(to.index)]).await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -252,11 +252,6 @@ pub fn decode_snapshot(bytes: &[u8]) -> io::Result<(SnapshotMeta, State)> {
     Ok((meta_of(snapshot)?, state))
 }
 
-/// What a snapshot says of itself, without its state.
-pub fn decode_snapshot_meta(bytes: &[u8]) -> io::Result<SnapshotMeta> {
-    meta_of(read_snapshot(bytes)?)
-}
-
 /// A state alone, as a backup has it: a snapshot of no log.
 pub fn encode_state(state: &State) -> io::Result<Vec<u8>> {
     encode_snapshot(&SnapshotMeta::default(), state)

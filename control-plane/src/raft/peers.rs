@@ -241,7 +241,17 @@ impl Peer {
                 client.vote(request).await
             })
             .await?;
-        wire::voted_from_wire(&voted).map_err(|error| self.failed(error).into())
+        let voted = wire::voted_from_wire(&voted).map_err(|error| self.failed(error))?;
+        self.near(&rpc.vote, &voted.vote)?;
+        Ok(voted)
+    }
+
+    /// Refuses an answer of a term that elections cannot have led to: consensus would take the term for its own.
+    fn near(&self, ours: &Vote, theirs: &Vote) -> Result<(), NetworkError<TypeConfig>> {
+        wire::near(ours.leader_id.term, theirs.leader_id.term).map_err(|jump| {
+            tracing::error!(member = self.id, %jump, "a member answers in a term that is out of reach: its disk or its program is broken");
+            self.failed(jump)
+        })
     }
 }
 
@@ -276,6 +286,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         self.peers.clocks.hears(self.id, appended.clock_ms);
         let appended =
             wire::appended_from_wire(appended).map_err(|error| RPCError::from(self.failed(error)))?;
+        if let AppendEntriesResponse::HigherVote(vote) = &appended {
+            self.near(&rpc.vote, vote)?;
+        }
         Ok(match (appended, left_off) {
             (AppendEntriesResponse::Success, Some(last)) => {
                 AppendEntriesResponse::PartialSuccess(Some(last.log_id))
@@ -332,8 +345,9 @@ impl RaftNetworkV2<TypeConfig> for Peer {
             answer = sending => answer?,
             closed = cancel => return Err(closed.into()),
         };
-        let vote = wire::vote_from_wire("vote", answer.vote).map_err(|error| self.failed(error))?;
-        Ok(SnapshotResponse::new(vote))
+        let answered = wire::vote_from_wire("vote", answer.vote).map_err(|error| self.failed(error))?;
+        self.near(&vote, &answered)?;
+        Ok(SnapshotResponse::new(answered))
     }
 
     async fn transfer_leader(
@@ -371,3 +385,6 @@ fn fitting(entries: &[Entry]) -> (Vec<Vec<u8>>, Option<&Entry>) {
     let last = encoded.len().checked_sub(1).and_then(|last| entries.get(last)).filter(|_| left_off);
     (encoded, last)
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ use proto::convert::DecodeError;
 use proto::status::{refuse, refuse_for_now};
 use proto::weft::member::v1 as proto_wire;
 use proto::weft::member::v1::consensus_server::{Consensus as Served, ConsensusServer};
+use proto::weft::member::v1::snapshot_part::Part;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status, Streaming};
@@ -17,7 +18,8 @@ use super::codec::{self, SNAPSHOT_MAX_BYTES};
 use super::handle::{Handle, ProposeError, Tried};
 use super::peers::MESSAGE_MAX_BYTES;
 use super::room::ASK_AGAIN;
-use super::types::{Payload, Snapshot};
+use super::spawn_blocking;
+use super::types::{Payload, Snapshot, Vote};
 use super::wire;
 use crate::config::member_address;
 
@@ -61,9 +63,9 @@ impl Consensus {
         Err(not_a_member(caller.as_str()))
     }
 
-    /// Refuses members that are known to have been taken out: those that are not known at all may be newer than what
-    /// this one knows, and those that the log still counts on may be needed to take them out.
-    fn is_not_removed<T>(&self, request: &Request<T>) -> Result<u64, Status> {
+    /// Who calls. Refuses members that are known to have been taken out: those that are not known at all may be newer than
+    /// what this one knows, and those that the log still counts on may be needed to take them out.
+    fn is_not_removed<T>(&self, request: &Request<T>) -> Result<MemberId, Status> {
         let caller = gate::caller(request, Role::Member)?;
         let id: u64 = caller.as_str().parse().map_err(|_| not_a_member(caller.as_str()))?;
         let state = self.handle.state();
@@ -71,7 +73,17 @@ impl Consensus {
         if is_known && !state.members.contains_key(&MemberId(id)) && !self.handle.counts_on(id) {
             return Err(not_a_member(caller.as_str()));
         }
-        Ok(id)
+        Ok(MemberId(id))
+    }
+
+    /// Refuses a ballot of a term that elections cannot have led to: whoever took it would hold all others up, and the
+    /// last term of all could not be followed by another one.
+    fn is_near(&self, caller: MemberId, vote: &Vote) -> Result<(), Status> {
+        let (ours, theirs) = (self.handle.term(), vote.leader_id.term);
+        wire::near(ours, theirs).map_err(|jump| {
+            tracing::error!(%caller, ours, theirs, "a member asks in a term that is out of reach: its disk or its program is broken");
+            refuse(Code::FailedPrecondition, "term_jump", jump.to_string())
+        })
     }
 }
 
@@ -83,20 +95,69 @@ fn stopped(error: impl std::fmt::Display) -> Status {
     refuse(Code::Unavailable, "member_stopped", error.to_string())
 }
 
+fn out_of_place(why: &str) -> Status {
+    refuse(Code::FailedPrecondition, "snapshot_chunk", format!("a part of a snapshot is out of place: {why}"))
+}
+
+fn damaged(why: impl Into<String>) -> Status {
+    refuse(Code::DataLoss, "snapshot_damaged", why)
+}
+
+/// The bytes of a snapshot that is said to have so many. They take memory as they come, whatever is said.
+async fn receive(parts: &mut Streaming<proto_wire::SnapshotPart>, said: u64) -> Result<Vec<u8>, Status> {
+    let size = usize::try_from(said).ok().filter(|size| *size <= SNAPSHOT_MAX_BYTES).ok_or_else(|| {
+        let message =
+            format!("a snapshot has at most {SNAPSHOT_MAX_BYTES} bytes, and this one is said to have {said}");
+        refuse(Code::ResourceExhausted, "snapshot_too_large", message)
+    })?;
+    let mut bytes = Vec::new();
+    while let Some(part) = parts.message().await? {
+        let part = match part.part {
+            Some(Part::Bytes(part)) if !part.is_empty() => part,
+            Some(Part::Head(_)) => return Err(out_of_place("a second head came")),
+            // One without any would let it go on for ever without coming further.
+            Some(Part::Bytes(_)) | None => return Err(DecodeError::missing("bytes").into()),
+        };
+        if bytes.len() + part.len() > size {
+            return Err(damaged(format!("more came than the {size} bytes that were said")));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    if bytes.len() != size {
+        return Err(damaged(format!("{} bytes came of the {size} that were said", bytes.len())));
+    }
+    Ok(bytes)
+}
+
+/// Reads the whole of a snapshot before consensus has it: one that consensus cannot read stops this member for good.
+fn read_snapshot(bytes: Vec<u8>, sha256: &[u8]) -> Result<Snapshot, Status> {
+    if Sha256::digest(&bytes).as_slice() != sha256 {
+        return Err(damaged("the bytes are not those that were sent, or came in another order"));
+    }
+    let (meta, _) = codec::decode_snapshot(&bytes).map_err(|error| {
+        let message = format!("it is no snapshot that this version reads: {error}");
+        refuse(Code::FailedPrecondition, "snapshot_version", message)
+    })?;
+    Ok(Snapshot { meta, snapshot: Arc::new(bytes) })
+}
+
 #[tonic::async_trait]
 impl Served for Consensus {
     async fn append(
         &self,
         request: Request<proto_wire::AppendRequest>,
     ) -> Result<Response<proto_wire::AppendResponse>, Status> {
-        self.is_not_removed(&request)?;
+        let caller = self.is_not_removed(&request)?;
         let request = request.into_inner();
         self.is_for_me(request.to)?;
+        let vote = wire::vote_from_wire("vote", request.vote)?;
+        self.is_near(caller, &vote)?;
         self.handle.peers().clocks.follows(request.clock_ms);
+        let previous = request.previous.as_ref().map(wire::log_id_from_wire);
         let rpc = AppendEntriesRequest {
-            vote: wire::vote_from_wire("vote", request.vote)?,
-            prev_log_id: request.previous.as_ref().map(wire::log_id_from_wire),
-            entries: wire::entries_from_wire(&request.entries)?,
+            vote,
+            prev_log_id: previous,
+            entries: wire::entries_from_wire(previous, &request.entries)?,
             leader_commit: request.committed.as_ref().map(wire::log_id_from_wire),
         };
         let appended = self.handle.raft().append_entries(rpc).await.map_err(stopped)?;
@@ -112,10 +173,11 @@ impl Served for Consensus {
         let request = request.into_inner();
         self.is_for_me(request.to)?;
         let rpc = wire::vote_request_from_wire(&request)?;
+        self.is_near(caller, &rpc.vote)?;
         if !request.address.is_empty() {
             let address = member_address(&request.address)
                 .map_err(|why| Status::from(DecodeError::malformed("address", why)))?;
-            self.handle.peers().hears_from(caller, address);
+            self.handle.peers().hears_from(caller.0, address);
         }
         let raft = self.handle.raft();
         let voted = if request.is_trial { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
@@ -126,31 +188,21 @@ impl Served for Consensus {
         &self,
         request: Request<Streaming<proto_wire::SnapshotPart>>,
     ) -> Result<Response<proto_wire::SnapshotResponse>, Status> {
-        use proto_wire::snapshot_part::Part;
-        self.is_not_removed(&request)?;
+        let caller = self.is_not_removed(&request)?;
         let mut parts = request.into_inner();
-        let first = parts.message().await?.and_then(|part| part.part);
-        let Some(Part::Head(head)) = first else { return Err(DecodeError::missing("head").into()) };
+        let head = match parts.message().await?.and_then(|part| part.part) {
+            Some(Part::Head(head)) => head,
+            Some(Part::Bytes(_)) => return Err(out_of_place("bytes came before the head")),
+            None => return Err(DecodeError::missing("head").into()),
+        };
         self.is_for_me(head.to)?;
         let vote = wire::vote_from_wire("vote", head.vote)?;
+        self.is_near(caller, &vote)?;
         let busy = |_| refuse(Code::ResourceExhausted, "snapshots", "a snapshot is being received already");
         let _turn = self.snapshots.try_acquire().map_err(busy)?;
-        let wrong = |what: String| Status::from(DecodeError::malformed("snapshot", what));
-        let size = usize::try_from(head.size).ok().filter(|size| *size <= SNAPSHOT_MAX_BYTES);
-        let size = size.ok_or_else(|| wrong(format!("{} bytes are too many", head.size)))?;
-        let mut bytes = Vec::new();
-        while let Some(part) = parts.message().await? {
-            let Some(Part::Bytes(part)) = part.part else { return Err(DecodeError::missing("bytes").into()) };
-            if bytes.len() + part.len() > size {
-                return Err(wrong(format!("more than the {size} bytes that were said")));
-            }
-            bytes.extend_from_slice(&part);
-        }
-        if bytes.len() != size || Sha256::digest(&bytes).as_slice() != head.sha256 {
-            return Err(wrong("the bytes are not those that were sent".to_owned()));
-        }
-        let meta = codec::decode_snapshot_meta(&bytes).map_err(|error| wrong(error.to_string()))?;
-        let snapshot = Snapshot { meta, snapshot: Arc::new(bytes) };
+        let bytes = receive(&mut parts, head.size).await?;
+        let read = spawn_blocking(move || read_snapshot(bytes, &head.sha256));
+        let snapshot = read.await.map_err(stopped)??;
         let installed = self.handle.raft().install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
         Ok(Response::new(proto_wire::SnapshotResponse { vote: Some(wire::vote_to_wire(&installed.vote)) }))
     }
@@ -159,10 +211,11 @@ impl Served for Consensus {
         &self,
         request: Request<proto_wire::LeadRequest>,
     ) -> Result<Response<proto_wire::LeadResponse>, Status> {
-        self.is_not_removed(&request)?;
+        let caller = self.is_not_removed(&request)?;
         let request = request.into_inner();
         self.is_for_me(request.to)?;
         let from = wire::vote_from_wire("from", request.from)?;
+        self.is_near(caller, &from)?;
         let last = request.last.as_ref().map(wire::log_id_from_wire);
         let rpc = TransferLeaderRequest::new(from, request.to, last);
         let answer = self.handle.raft().handle_transfer_leader(rpc).await.map_err(stopped)?;

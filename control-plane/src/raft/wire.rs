@@ -8,6 +8,23 @@ use super::clocks::own_ms;
 use super::codec;
 use super::types::{Entry, LeaderId, LogId, TypeConfig, Vote};
 
+/// How far a term may be above this member's. Elections take a tenth of a second at least: it takes a dozen years to come
+/// so far.
+pub const TERM_JUMP_MAX: u64 = 1 << 32;
+
+/// A term that elections cannot have led to.
+#[derive(Debug, thiserror::Error)]
+#[error("term {theirs} is more than {TERM_JUMP_MAX} above {ours}")]
+pub struct TermJump {
+    ours: u64,
+    theirs: u64,
+}
+
+/// Refuses a term that is too far above this member's.
+pub const fn near(ours: u64, theirs: u64) -> Result<(), TermJump> {
+    if theirs <= ours.saturating_add(TERM_JUMP_MAX) { Ok(()) } else { Err(TermJump { ours, theirs }) }
+}
+
 pub fn log_id_to_wire(id: &LogId) -> wire::LogId {
     wire::LogId { term: id.leader_id.term, member: id.leader_id.node_id, index: id.index }
 }
@@ -27,11 +44,25 @@ pub fn vote_from_wire(field: &str, vote: Option<wire::Ballot>) -> Result<Vote, D
     Ok(Vote { leader_id, committed: vote.committed })
 }
 
-pub fn entries_from_wire(entries: &[Vec<u8>]) -> Result<Vec<Entry>, DecodeError> {
-    let entry = |bytes: &Vec<u8>| {
-        codec::decode_entry(bytes).map_err(|error| DecodeError::malformed("entries", error.to_string()))
-    };
-    entries.iter().map(entry).collect()
+/// Entries, each of which comes right behind the one before, the first behind `previous`: consensus writes down what it is
+/// given, and no member starts again from a log with a hole.
+pub fn entries_from_wire(previous: Option<LogId>, entries: &[Vec<u8>]) -> Result<Vec<Entry>, DecodeError> {
+    let wrong = |why: String| DecodeError::malformed("entries", why);
+    let mut before = previous;
+    let mut read = Vec::with_capacity(entries.len());
+    for bytes in entries {
+        let entry = codec::decode_entry(bytes).map_err(|error| wrong(error.to_string()))?;
+        let expected = before.map_or(0, |before| before.index.saturating_add(1));
+        if entry.log_id.index != expected {
+            return Err(wrong(format!("entry {expected} was expected, and {} came", entry.log_id.index)));
+        }
+        if before.is_some_and(|before| entry.log_id.leader_id < before.leader_id) {
+            return Err(wrong(format!("the term goes down at entry {expected}")));
+        }
+        before = Some(entry.log_id);
+        read.push(entry);
+    }
+    Ok(read)
 }
 
 pub fn appended_to_wire(

@@ -235,19 +235,24 @@ pub(super) const PAGES: &[Page] = &[
                  data directory: stop one.",
     },
     Page {
+        reason: "snapshot_chunk",
+        means: "A member sent the parts of a snapshot of the log out of order.",
+        remedy: "Nothing once; it sends it again. If it comes again and again, run the same version everywhere: `ctl version`.",
+    },
+    Page {
         reason: "snapshot_damaged",
-        means: "A backup is not what was written: it is cut off, or some of it has changed.",
-        remedy: "Take another copy of it, or another backup (`ctl cluster snapshot save`).",
+        means: "A backup, or a snapshot that a member was sent, is not what was written: it is cut off, or some of it has changed.",
+        remedy: "Take another copy of the backup, or another one (`ctl cluster snapshot save`); a member sends a snapshot again.",
     },
     Page {
         reason: "snapshot_too_large",
-        means: "A backup says that it has more in it than a backup may have.",
+        means: "A backup, or a snapshot that a member was sent, says that it has more in it than it may have.",
         remedy: "Take another copy of it: it is damaged, or none.",
     },
     Page {
         reason: "snapshot_version",
-        means: "The file is no backup, or one of a later version of Weft.",
-        remedy: "Take the right file, or the version that made it.",
+        means: "The file is no backup, or one of a later version of Weft. Of a snapshot that a member was sent: it cannot be read.",
+        remedy: "Take the right file, or the version that made it; run the same version in all members.",
     },
     Page {
         reason: "snapshots",
@@ -269,6 +274,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "strict_warnings",
         means: "A deploy with `--strict` whose plan has warnings.",
         remedy: "`ctl plan FILE` shows them; deploy without `--strict` if they are meant.",
+    },
+    Page {
+        reason: "term_jump",
+        means: "A member speaks in a term that elections cannot have led to: its disk or its program is broken. Its term was not taken.",
+        remedy: "Look at the log of the member that said it, which names the other one. Stop that, take it out (`ctl member remove ID`), and let it join anew with an empty data directory.",
     },
     Page {
         reason: "token_refused",

@@ -44,7 +44,7 @@ fn deadline(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
 }
 
 fn late() -> Status {
-    refuse(Code::DeadlineExceeded, "deadline", "the time that the client gives has passed")
+    refuse(Code::DeadlineExceeded, "deadline_passed", "the time that the client gives has passed")
 }
 
 /// The layer.
@@ -123,7 +123,7 @@ mod tests {
             let status = called(deadline, Duration::from_millis(moment)).await;
             assert_eq!(status.code(), expected, "{deadline}: {status:?}");
             let reason = proto::status::reason(&status);
-            assert_eq!(reason.as_deref(), (expected != Code::Ok).then_some("deadline"));
+            assert_eq!(reason.as_deref(), (expected != Code::Ok).then_some("deadline_passed"));
         }
     }
 }

@@ -111,7 +111,7 @@ pub(super) enum Kind {
 pub(super) fn kind(status: &Status) -> Kind {
     match proto::status::reason(status).as_deref() {
         // Committed, and not in force everywhere yet: asking again with the same id goes on from there.
-        Some("unknown_outcome" | "relink_pending") => return Kind::Lost,
+        Some("unknown_outcome" | "relink_pending" | "deadline_passed") => return Kind::Lost,
         Some("not_leader" | "no_quorum" | "member_stopped") => return Kind::NotReady,
         // It says when to ask again, which is after less than what is waited before that.
         Some("overloaded") => return Kind::NotReady,

@@ -61,7 +61,7 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Ask from the revision that the error names, or for all that are kept.",
     },
     Page {
-        reason: "deadline",
+        reason: "deadline_passed",
         means: "The time that the client gave for its request has passed. If it was to change something, it may have.",
         remedy: "Look at what it was to change, then repeat with the same `--request-id` or more time.",
     },

@@ -14,7 +14,9 @@ use model::graph::Artifact;
 use super::{COMMITTED, PURGED, VOTE, Write, codec};
 use crate::planted::Planted;
 use crate::raft::disk::{DiskError, Kind, open};
-use crate::raft::{ELECTION_TIMEOUT, Handle, LOG_FOLDER, LOG_MAX_BYTES, OpenError, Peers, RaftConfig, Start};
+use crate::raft::{
+    ELECTION_TIMEOUT, Handle, LOG_FOLDER, LOG_MAX_BYTES, OpenError, Peers, RaftConfig, Room, Start,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const VALUES: [&str; 4] = ["identity", VOTE, PURGED, COMMITTED];
@@ -28,6 +30,7 @@ fn config(folder: &Path, storage: Kind) -> RaftConfig {
         peers: Peers::default(),
         log_max_bytes: LOG_MAX_BYTES,
         election_timeout: ELECTION_TIMEOUT,
+        room: Room::default(),
         planted: Planted::default(),
     }
 }

@@ -33,7 +33,10 @@ impl Consensus for InTerm {
         _: Request<proto_wire::AppendRequest>,
     ) -> Result<Response<proto_wire::AppendResponse>, Status> {
         let higher = proto_wire::append_response::Result::Higher(self.ballot());
-        Ok(Response::new(proto_wire::AppendResponse { result: Some(higher) }))
+        Ok(Response::new(proto_wire::AppendResponse {
+            result: Some(higher),
+            ..proto_wire::AppendResponse::default()
+        }))
     }
 
     async fn vote(

@@ -18,8 +18,10 @@ const COMMAND_MIN_BYTES: usize = 4 << 10;
 pub const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How often the room on the disk is looked at: at 100 MB/s less than the usual reserve is written in that time.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A disk has room again once there is an eighth more than the reserve, so that it does not change all the time.
+/// A disk has room again once there is an eighth more than the reserve, and so much at most, so that it does not change
+/// all the time.
 const RELIEF_PART: u64 = 8;
+const RELIEF_MAX: ByteSize = ByteSize::mebibytes(64);
 
 /// The largest quota of the state: with what is added until that is noticed, a snapshot of it can still be read.
 pub const STATE_QUOTA_MAX: ByteSize = ByteSize::mebibytes(2 << 10);
@@ -80,7 +82,8 @@ impl Room {
 
     fn found(&self, free: u64, reserve: ByteSize) {
         let was_low = self.is_low_on_disk();
-        let enough = if was_low { reserve.0.saturating_add(reserve.0 / RELIEF_PART) } else { reserve.0 };
+        let relief = if was_low { RELIEF_MAX.0.min(reserve.0 / RELIEF_PART) } else { 0 };
+        let enough = reserve.0.saturating_add(relief);
         let is_low = free < enough;
         self.is_low_on_disk.store(is_low, Ordering::Relaxed);
         let free = ByteSize(free);

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod artifacts;
+mod bad_input;
 mod deploys;
 mod disk;
 mod enrolment;
@@ -14,3 +15,4 @@ mod once;
 mod parts;
 mod policies;
 mod process;
+mod stranger;

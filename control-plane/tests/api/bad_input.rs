@@ -229,7 +229,7 @@ async fn row_62_deadlines() {
         sender.call(LIST, &headers, framed(0, &[])).await.unwrap().1
     };
     for none in ["0n", "0S", "00000000H"] {
-        refused(Err::<(), _>(call(none).await), Code::DeadlineExceeded, "deadline");
+        refused(Err::<(), _>(call(none).await), Code::DeadlineExceeded, "deadline_passed");
     }
     for wrong in ["-1S", "+1S", "1", "S", "", "1x", "1.5S", "999999999S", "1 S", "18446744073709551616S"] {
         refused(Err::<(), _>(call(wrong).await), Code::InvalidArgument, "malformed");

@@ -45,7 +45,8 @@ pub struct Config {
     #[arg(long, env = "WEFT_STORAGE", value_enum, default_value = "sled")]
     pub storage: Storage,
     /// How long members wait for a leader that is silent before another one may lead; that takes up to twice as long. The
-    /// same for all members: several round trips between them, and several times what a disk takes to sync.
+    /// same for all members: eight round trips between them, since a heartbeat that is not answered in three sixteenths of
+    /// it is none, and several times what a disk takes to sync.
     #[arg(long, env = "WEFT_ELECTION_TIMEOUT", value_name = "DURATION", default_value = "400ms", value_parser = election_timeout)]
     pub election_timeout: Duration,
     /// How long an agent may be silent before its node counts as down, in milliseconds.

@@ -421,8 +421,16 @@ impl Handle {
         // Whether a try before may have been done: then the last one does not say that nothing was.
         let mut is_in_doubt = false;
         loop {
-            let proposing = self.propose_once(payload.clone(), takes_room);
-            let tried = tokio::time::timeout_at(deadline, proposing).await;
+            let is_led_anew = self.is_led_anew();
+            let try_once = async {
+                tokio::select! {
+                    // An answer that is there is not passed over. One that still comes is found by the request's id.
+                    biased;
+                    tried = self.propose_once(payload.clone(), takes_room) => tried,
+                    () = is_led_anew, if is_repeatable => Tried::Lost,
+                }
+            };
+            let tried = tokio::time::timeout_at(deadline, try_once).await;
             let was_in_doubt = is_in_doubt;
             let not_done = |why| Err(if was_in_doubt { ProposeError::Unknown } else { why });
             let leader = match tried.map_err(|_| ProposeError::Unknown)? {
@@ -558,7 +566,15 @@ impl Handle {
         }
         let deadline = Instant::now() + READ_PATIENCE;
         loop {
-            let read = tokio::time::timeout_at(deadline, self.read_once()).await;
+            let is_led_anew = self.is_led_anew();
+            let read_once = async {
+                tokio::select! {
+                    biased;
+                    read = self.read_once() => read,
+                    () = is_led_anew => Err("another member leads by now".to_owned()),
+                }
+            };
+            let read = tokio::time::timeout_at(deadline, read_once).await;
             let why = match read {
                 Ok(Ok(())) => return Ok(self.state()),
                 Ok(Err(why)) => why,
@@ -592,6 +608,26 @@ impl Handle {
             }
         }
         Err(why)
+    }
+
+    /// Resolves once a member is known to lead that was not when this was called. Who was asked meanwhile may be cut off,
+    /// and its connection is silent for longer than an election takes.
+    fn is_led_anew(&self) -> impl Future<Output = ()> + use<> {
+        let wait = self.raft.wait(None);
+        let metrics = self.raft.metrics();
+        let led_before = {
+            let now = metrics.borrow_watched();
+            (now.current_term, now.current_leader)
+        };
+        async move {
+            let led_anew = wait.metrics(
+                |now| now.current_leader.is_some() && (now.current_term, now.current_leader) != led_before,
+                "another leader",
+            );
+            if led_anew.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Returns once this member has applied the log up to there.

@@ -1,8 +1,7 @@
 //! A control plane and node agents, as processes that can be killed and started again.
 
 use std::fmt::Display;
-use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -14,19 +13,16 @@ use trust::{Fingerprint, Identity, JoinToken, Keyring};
 
 use crate::api::{Api, is_open, request_id, shown};
 use crate::bundle::Bundle;
-use crate::host::Host;
-use crate::process::Process;
+use crate::hardware::Hardware;
+use crate::network::{Host, Namespace, Network};
+use crate::place::Places;
+use crate::process::{Process, Surroundings};
 use crate::road::{Road, advertised};
 use crate::seed::Choices;
 use crate::traffic::Client;
 use crate::wait::{SOON, until};
 use crate::{built, say};
 
-/// Below the ports that systems give to outgoing connections: the port of a process that is down must not become
-/// a client's.
-const PORTS: std::ops::Range<u64> = 15_000..30_000;
-/// Below the folder of temporary files: a file for each claimed port.
-const CLAIMS: &str = "weft-chaos-ports";
 /// The lines of a log that are shown with a failure.
 const LOG_LINES_SHOWN: usize = 40;
 /// What the control plane makes for its operators.
@@ -34,6 +30,8 @@ pub const OPERATOR_FILE: &str = "operator.pem";
 /// What a node has of its own.
 pub const IDENTITY_FILE: &str = "identity.pem";
 const TOKEN_FILE: &str = "join-token";
+/// On a network, an ingress listens where others reach it.
+const INSECURE_FLAG: &str = "--insecure-listen";
 /// Agents are started at once.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
 /// How soon the control plane gives up an agent that is gone, so that tests see it.
@@ -45,11 +43,11 @@ pub struct Member {
     name: String,
     program: &'static str,
     arguments: Vec<String>,
-    environment: Vec<(&'static str, PathBuf)>,
     /// Where it keeps what survives.
     pub data_dir: PathBuf,
     ready_file: &'static str,
     logs: PathBuf,
+    surroundings: Surroundings,
     starts: usize,
     process: Option<Process>,
 }
@@ -59,6 +57,17 @@ pub struct Member {
 struct Addresses {
     api: SocketAddr,
     ingress: SocketAddr,
+}
+
+/// What is between the programs of a cluster.
+#[derive(Debug, Clone)]
+enum Between {
+    /// This machine.
+    Nothing,
+    /// A road before each member of the control plane.
+    Roads,
+    /// A network, of which each is a host.
+    Network(Network),
 }
 
 /// A control plane, the agents of n1, n2 and so on, and the folder of all.
@@ -80,7 +89,7 @@ pub struct Cluster {
     /// By node, from n1 on.
     agent_addresses: Vec<Addresses>,
     /// Dropped after the processes.
-    claims: Vec<File>,
+    places: Places,
     /// Dropped last: the processes write to it.
     folder: Option<TempDir>,
 }
@@ -103,34 +112,64 @@ impl Cluster {
 
     /// The same, all of them with some flags more.
     pub async fn start_as(count: usize, control_plane_flags: &[&str], agent_flags: &[&str]) -> Self {
-        Self::start_all((1, false), count, control_plane_flags, agent_flags).await
+        Self::start_all((1, Between::Nothing), count, control_plane_flags, agent_flags).await
     }
 
     /// Starts so many members of the control plane, all of which have a vote, and so many agents.
     pub async fn start_members(members: usize, nodes: usize, control_plane_flags: &[&str]) -> Self {
-        Self::start_all((members, false), nodes, control_plane_flags, &[]).await
+        Self::start_all((members, Between::Nothing), nodes, control_plane_flags, &[]).await
     }
 
     /// The same, where members reach each other by way of roads, of which there is one before each member.
     pub async fn start_members_on_roads(members: usize, nodes: usize) -> Self {
-        Self::start_all((members, true), nodes, &[], &[]).await
+        Self::start_all((members, Between::Roads), nodes, &[], &[]).await
     }
 
     /// Starts so many members of the control plane on roads, all of which have a vote, and no agent: graphs are decided,
     /// and pend.
     pub async fn start_control_plane(members: usize, flags: &[&str], choices: Choices) -> Self {
-        Self::start_members_of((members, true), 1, flags, &[], choices).await
+        Self::start_members_of((members, Between::Roads), 1, flags, &[], choices).await
+    }
+
+    /// The same on a network: members are at [`Host::member`].
+    pub async fn start_control_plane_in(
+        network: &Network,
+        members: usize,
+        flags: &[&str],
+        choices: Choices,
+    ) -> Self {
+        let between = Between::Network(network.clone());
+        Self::start_members_of((members, between), 1, flags, &[], choices).await
+    }
+
+    /// Starts so many members of the control plane and so many agents on a network: they are at [`Host::member`] and
+    /// [`Host::node`].
+    pub async fn start_in(
+        network: &Network,
+        members: usize,
+        nodes: usize,
+        control_plane_flags: &[&str],
+        choices: Choices,
+    ) -> Self {
+        let members = (members, Between::Network(network.clone()));
+        let cluster = Self::start_members_of(members, nodes, control_plane_flags, &[INSECURE_FLAG], choices);
+        cluster.await.with_agents().await
     }
 
     async fn start_all(
-        members: (usize, bool),
+        members: (usize, Between),
         count: usize,
         control_plane_flags: &[&str],
         agent_flags: &[&str],
     ) -> Self {
         let choices = Choices::new();
-        let mut cluster =
-            Self::start_members_of(members, count, control_plane_flags, agent_flags, choices).await;
+        let cluster = Self::start_members_of(members, count, control_plane_flags, agent_flags, choices);
+        cluster.await.with_agents().await
+    }
+
+    /// With the agents started, and all nodes ready.
+    async fn with_agents(self) -> Self {
+        let mut cluster = self;
         cluster.let_all_join().await;
         cluster.agents().for_each(Member::spawn);
         for agent in cluster.agents() {
@@ -142,7 +181,7 @@ impl Cluster {
 
     /// The members of the control plane, started, and the agents, which are not.
     async fn start_members_of(
-        (members, has_roads): (usize, bool),
+        (members, between): (usize, Between),
         count: usize,
         control_plane_flags: &[&str],
         agent_flags: &[&str],
@@ -150,11 +189,15 @@ impl Cluster {
     ) -> Self {
         assert!(count > 0 && members > 0, "a cluster has nodes and members");
         let folder = tempfile::Builder::new().prefix("weft-chaos-").tempdir().expect("a folder can be made");
-        let mut claims = Vec::new();
-        let mut claim = || claim_address(&mut choices, &mut claims);
-        let member_addresses: Vec<_> = (0..members).map(|_| claim()).collect();
-        let agent_addresses: Vec<_> =
-            (0..count).map(|_| Addresses { api: claim(), ingress: claim() }).collect();
+        let has_roads = matches!(between, Between::Roads);
+        let mut places = match between {
+            Between::Nothing | Between::Roads => Places::machine(),
+            Between::Network(network) => Places::network(network),
+        };
+        let mut claim = |host| places.claim(host, &mut choices);
+        let member_addresses: Vec<_> = (1..=members).map(|number| claim(Host::member(number))).collect();
+        let addresses = |host| Addresses { api: claim(host), ingress: claim(host) };
+        let agent_addresses: Vec<_> = (1..=count).map(Host::node).map(addresses).collect();
         let mut roads = Vec::new();
         if has_roads {
             for address in &member_addresses {
@@ -167,6 +210,7 @@ impl Cluster {
         };
         let agents = agent_addresses.iter().enumerate().map(|(index, addresses)| {
             Member::agent(&node_name(index), &member_addresses, *addresses, agent_flags, folder.path())
+                .within(places.namespace(Host::node(index + 1)))
         });
         let mut agents = agents.collect::<Vec<_>>().into_iter();
         let mut cluster = Self {
@@ -174,7 +218,8 @@ impl Cluster {
                 member_addresses[0],
                 flags_of(&member_addresses[0]),
                 folder.path(),
-            ),
+            )
+            .within(places.namespace(Host::member(1))),
             agent: agents.next().expect("there is one"),
             others: agents.collect(),
             members: Vec::new(),
@@ -182,7 +227,7 @@ impl Cluster {
             choices,
             member_addresses: member_addresses.clone(),
             agent_addresses,
-            claims,
+            places,
             folder: Some(folder),
         };
         cluster.control_plane.start().await;
@@ -190,7 +235,8 @@ impl Cluster {
             let known = &member_addresses[..index];
             let folder = cluster.folder().to_owned();
             let joining = Member::joining(index + 1, *listen, known, flags_of(listen), &folder);
-            cluster.members.push(joining);
+            let namespace = cluster.places.namespace(Host::member(index + 1));
+            cluster.members.push(joining.within(namespace));
             cluster.let_member_join(index + 1).await;
         }
         cluster
@@ -236,26 +282,32 @@ impl Cluster {
 
     /// Another member of the control plane, which is not started.
     pub fn add_member(&mut self) -> usize {
-        let mut claims = std::mem::take(&mut self.claims);
-        let listen = claim_address(&mut self.choices, &mut claims);
-        self.claims = claims;
         let number = self.member_addresses.len() + 1;
+        let host = Host::member(number);
+        let listen = self.places.claim(host, &mut self.choices);
         let folder = self.folder().to_owned();
-        self.members.push(Member::joining(number, listen, &self.member_addresses, Vec::new(), &folder));
+        let joining = Member::joining(number, listen, &self.member_addresses, Vec::new(), &folder);
+        self.members.push(joining.within(self.places.namespace(host)));
         self.member_addresses.push(listen);
         number
     }
 
     /// Starts a member of the control plane, which does not run, at another port.
     pub async fn move_member(&mut self, number: usize) {
-        let mut claims = std::mem::take(&mut self.claims);
-        let listen = claim_address(&mut self.choices, &mut claims);
-        self.claims = claims;
+        let listen = self.places.claim(Host::member(number), &mut self.choices);
         let before = std::mem::replace(&mut self.member_addresses[number - 1], listen).to_string();
         let member = self.member(number);
         let listens = member.arguments.iter_mut().rev().find(|argument| **argument == before);
         *listens.expect("it listened somewhere") = listen.to_string();
         member.start().await;
+    }
+
+    /// The network that it runs on, if it is one.
+    pub fn network(&self) -> Option<&Network> {
+        match &self.places {
+            Places::Machine { .. } => None,
+            Places::Network { network, .. } => Some(network),
+        }
     }
 
     /// The API of one member of the control plane, from 1 on.
@@ -455,8 +507,15 @@ impl Member {
         let mut arguments = flag("data-dir", &data_dir.display()).to_vec();
         arguments.extend(flags);
         let (name, logs) = (name.to_owned(), folder.to_owned());
-        let environment = Vec::new();
-        Self { name, program, arguments, environment, data_dir, ready_file, logs, starts: 0, process: None }
+        let surroundings = Surroundings::default();
+        let (starts, process) = (0, None);
+        Self { name, program, arguments, data_dir, ready_file, logs, surroundings, starts, process }
+    }
+
+    /// In a network namespace.
+    fn within(mut self, namespace: Option<Namespace>) -> Self {
+        self.surroundings.namespace = namespace;
+        self
     }
 
     fn control_plane(listen: SocketAddr, more_flags: Vec<String>, folder: &Path) -> Self {
@@ -514,9 +573,9 @@ impl Member {
         Keyring::new(Identity::from_pem(&text).expect("it is an identity"))
     }
 
-    /// From its next start on it is on that host.
-    pub fn is_on(&mut self, host: &Host) {
-        self.environment = host.environment().to_vec();
+    /// From its next start on it is on that hardware.
+    pub fn is_on(&mut self, hardware: &Hardware) {
+        self.surroundings.environment = hardware.environment().to_vec();
     }
 
     /// Puts a token where the agent looks for one.
@@ -537,7 +596,8 @@ impl Member {
         self.starts += 1;
         let log = self.log_file(self.starts);
         let program = built::binary(self.program);
-        self.process = Some(Process::start(&self.name, &program, &self.arguments, &self.environment, log));
+        let process = Process::start_in(&self.surroundings, &self.name, &program, &self.arguments, log);
+        self.process = Some(process);
     }
 
     /// Waits until it says that it listens.
@@ -623,19 +683,4 @@ impl Member {
 
 fn flag(name: &str, value: &dyn Display) -> [String; 2] {
     [format!("--{name}"), value.to_string()]
-}
-
-/// A free address; the lock of a file keeps other tests from taking it while a process of this one is down.
-fn claim_address(choices: &mut Choices, claims: &mut Vec<File>) -> SocketAddr {
-    let folder = std::env::temp_dir().join(CLAIMS);
-    std::fs::create_dir_all(&folder).expect("a folder can be made");
-    loop {
-        let port = u16::try_from(PORTS.start + choices.below(PORTS.end - PORTS.start)).expect("a port");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let claim = File::create(folder.join(port.to_string())).expect("a file can be made");
-        if claim.try_lock().is_ok() && TcpListener::bind(address).is_ok() {
-            claims.push(claim);
-            return address;
-        }
-    }
 }

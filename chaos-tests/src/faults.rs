@@ -8,6 +8,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::api::Api;
 use crate::cluster::Cluster;
+use crate::network::{Conditions, Host};
 use crate::road::Way;
 use crate::seed::Choices;
 use crate::wait::{SOON, until};
@@ -21,6 +22,8 @@ const LASTS_MAX: Duration = Duration::from_millis(2_300);
 const LEADER_PATIENCE: Duration = Duration::from_secs(1);
 const LATE: Way = Way::Late(Duration::from_millis(40));
 const LOSSY: Way = Way::Lossy { one_of: 20, stall: Duration::from_millis(150) };
+/// So many of a thousand packets are lost on a network: as many as TCP can do with.
+const LOST_IN_THOUSAND: u64 = 300;
 
 /// What happens to members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -36,7 +39,7 @@ pub enum Fault {
     Pause(Whom),
     /// Nothing comes from it to the others or from them to it.
     Isolate(Whom),
-    /// Nobody can ask it anything; what it asks is answered.
+    /// Nobody can ask it anything; what it asks is answered. On roads only: packets do not say who asked.
     Unreachable(Whom),
     /// What the others send does not come to it.
     Deafen(Whom),
@@ -44,7 +47,8 @@ pub enum Fault {
     Silence(Whom),
     /// Everything between members comes late.
     Late,
-    /// Now and then something between members is lost, and sent again.
+    /// Now and then something between members is lost, and sent again. On a network, packets are lost, late, doubled and
+    /// out of order.
     Lossy,
     /// Another member is made to lead.
     Transfer,
@@ -191,6 +195,15 @@ impl Whom {
 /// What becomes of what comes to one member, and of what it sends.
 async fn cut(cluster: &mut Cluster, whom: Whom, incoming: Way, outgoing: Way, random_time: Duration) {
     let member = whom.member(cluster).await;
+    if let Some(network) = cluster.network() {
+        let host = Host::member(member);
+        for other in members(cluster).into_iter().filter(|other| *other != host) {
+            network.becomes(other, host, packets(incoming));
+            network.becomes(host, other, packets(outgoing));
+        }
+        sleep(random_time).await;
+        return network.heals();
+    }
     let process = cluster.member(member).process_id();
     for (index, road) in cluster.roads.iter().enumerate() {
         if index + 1 == member {
@@ -205,9 +218,29 @@ async fn cut(cluster: &mut Cluster, whom: Whom, incoming: Way, outgoing: Way, ra
 }
 
 async fn all_ways(cluster: &Cluster, way: Way, random_time: Duration) {
+    if let Some(network) = cluster.network() {
+        network.becomes_among(&members(cluster), packets(way));
+        sleep(random_time).await;
+        return network.heals();
+    }
     cluster.roads.iter().for_each(|road| road.becomes(way, way));
     sleep(random_time).await;
     cluster.roads.iter().for_each(|road| road.becomes(Way::Open, Way::Open));
+}
+
+/// The hosts of the members.
+fn members(cluster: &Cluster) -> Vec<Host> {
+    (1..=cluster.member_addresses().len()).map(Host::member).collect()
+}
+
+/// What becomes of packets where this becomes of what is sent.
+fn packets(way: Way) -> Conditions {
+    match way {
+        Way::Open => Conditions::GOOD,
+        Way::Cut => Conditions::CUT,
+        Way::Late(late) => Conditions::late(late),
+        Way::Lossy { .. } => Conditions::rough(LOST_IN_THOUSAND),
+    }
 }
 
 /// Who leads, as soon as a member says so.

@@ -7,7 +7,17 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::network::Namespace;
 use crate::wait::until;
+
+/// What is around a program, where it is not what is around this test.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Its network.
+    pub namespace: Option<Namespace>,
+    /// What it has in its environment, by name.
+    pub environment: Vec<(&'static str, PathBuf)>,
+}
 
 /// A running child process.
 #[derive(Debug)]
@@ -19,24 +29,33 @@ pub struct Process {
 
 impl Process {
     /// Starts `program`, with nothing of this process's environment but what programs need to run.
-    pub fn start(
+    pub fn start(name: &str, program: &Path, arguments: &[String], log: PathBuf) -> Self {
+        Self::start_in(&Surroundings::default(), name, program, arguments, log)
+    }
+
+    /// The same, with surroundings of its own.
+    pub fn start_in(
+        surroundings: &Surroundings,
         name: &str,
         program: &Path,
         arguments: &[String],
-        environment: &[(&'static str, PathBuf)],
         log: PathBuf,
     ) -> Self {
         let output = File::create(&log).expect("the log can be made");
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .envs(environment.iter().map(|(name, value)| (name, value)))
+            .envs(surroundings.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a file can be shared"))
-            .stderr(output)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
+            .stderr(output);
+        let spawned = match &surroundings.namespace {
+            Some(namespace) => namespace.within(|| command.spawn()),
+            None => command.spawn(),
+        };
+        let child = spawned.unwrap_or_else(|error| panic!("{} cannot be started: {error}", program.display()));
         Self { name: name.to_owned(), child, log }
     }
 

@@ -233,7 +233,7 @@ async fn an_agent_that_may_not_join_says_why_and_what_to_do() {
         arguments.extend(more.iter().map(|&flag| flag.to_owned()));
         let program = chaos_tests::built::binary("node-agent");
         let mut process =
-            chaos_tests::process::Process::start("n5", &program, &arguments, &[], folder.with_extension("log"));
+            chaos_tests::process::Process::start("n5", &program, &arguments, folder.with_extension("log"));
         let status = process.end_within(SOON).await;
         assert!(!status.success());
         process.log()

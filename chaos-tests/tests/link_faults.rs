@@ -2,124 +2,20 @@
 //! declared failure in time, no write is done twice, and afterwards all is as it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
+use chaos_tests::journal::{HOST, Writers, are_declared, are_done_once, is_good, journalled};
 use chaos_tests::road::{ADVERTISE_FLAG, Way};
-use chaos_tests::traffic::{Answer, Broken, Client, Exchange, Load};
+use chaos_tests::traffic::{Answer, Exchange, Load};
 use chaos_tests::wait::{SOON, holds, until};
-use http::Method;
-use tokio::task::JoinHandle;
 
 const GRAPH: &str = "default/customers";
-const HOST: &str = "customers.localhost";
-/// The deadline of `customers`, and what a busy machine may add.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(5 + 3);
 /// Longer than the agent waits for what is under way, once its ingress has nothing to do.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 /// Requests and writes that prove something.
 const ENOUGH: usize = 50;
-/// Makes a row of each change of a name, so that it can be counted how often a change was done.
-const JOURNAL: &str = "
-CREATE TRIGGER journal AFTER UPDATE OF name ON customers
-BEGIN INSERT INTO customers (name, email) VALUES ('journal', NEW.name); END;
-";
-
-/// `customers` with the application on n1 and the database, with a journal, on n3.
-fn journalled(cluster: &Cluster) -> Bundle {
-    let parted = Bundle::example("customers", "graph-apart.yaml");
-    let folder = cluster.folder().join("journalled");
-    parted.write(&folder, "graph.yaml");
-    let seed = folder.join("seed.sql");
-    let text = std::fs::read_to_string(&seed).unwrap();
-    std::fs::write(seed, text + JOURNAL).unwrap();
-    Bundle::of(folder, parted.manifest().to_owned())
-}
-
-/// A change of a name, and what came of it.
-type Write = (String, Result<Answer, Broken>);
-
-/// Connections that change a name over and over, each time to one that never was.
-struct Writers {
-    stop: Arc<AtomicBool>,
-    good: Arc<AtomicUsize>,
-    tasks: Vec<JoinHandle<Vec<Write>>>,
-}
-
-impl Writers {
-    fn start(address: SocketAddr, connections: usize) -> Self {
-        let (stop, good) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let writer = |writer: usize| {
-            let (stop, good) = (stop.clone(), good.clone());
-            let mut client = Client::new(address, HOST);
-            tokio::spawn(async move {
-                let mut writes = Vec::new();
-                while !stop.load(Ordering::Acquire) {
-                    let name = format!("writer {writer}, write {}", writes.len());
-                    let body = format!(r#"{{"name":"{name}"}}"#);
-                    let answer = client.ask(Method::POST, "/customers/1", &body).await;
-                    good.fetch_add(usize::from(is_good(&answer)), Ordering::AcqRel);
-                    writes.push((name, answer));
-                }
-                writes
-            })
-        };
-        let tasks = (0..connections).map(writer).collect();
-        Self { stop, good, tasks }
-    }
-
-    async fn stop(self) -> Vec<Write> {
-        self.stop.store(true, Ordering::Release);
-        let mut all = Vec::new();
-        for task in self.tasks {
-            all.extend(task.await.unwrap());
-        }
-        all
-    }
-}
-
-fn is_good(answer: &Result<Answer, Broken>) -> bool {
-    answer.as_ref().is_ok_and(|answer| answer.status == 200)
-}
-
-/// Whether it is an answer, or what is declared where there is none.
-fn is_declared(answer: &Result<Answer, Broken>) -> bool {
-    let Ok(answer) = answer else { return false };
-    let declared = [(502, "link_lost"), (503, "link_unavailable"), (504, "deadline_exceeded")];
-    answer.status == 200
-        || declared.contains(&(answer.status, answer.json()["error"].as_str().unwrap_or_default()))
-}
-
-/// Everything was answered as declared, in time.
-fn are_declared(exchanges: &[Exchange]) {
-    for exchange in exchanges {
-        let took = exchange.ended - exchange.started;
-        assert!(
-            is_declared(&exchange.answer) && took < ANSWERED_WITHIN,
-            "after {took:?}: {:?}",
-            exchange.answer
-        );
-    }
-}
-
-/// Each write was done once if it was answered with 200, and at most once if it was not.
-async fn are_done_once(client: &mut Client, writes: &[Write]) {
-    let rows = client.get("/customers").await.json();
-    let mut done: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows.as_array().unwrap().iter().filter(|row| row["name"] == "journal") {
-        *done.entry(row["email"].as_str().unwrap()).or_default() += 1;
-    }
-    for (name, answer) in writes {
-        let times = done.get(name.as_str()).copied().unwrap_or_default();
-        assert!(is_declared(answer), "{name}: {answer:?}");
-        assert!(times == 1 || times == 0 && !is_good(answer), "{name} was done {times} times: {answer:?}");
-    }
-}
 
 /// Load and writers go on while something happens to n3; what they are answered is as declared, and good again
 /// afterwards.
@@ -130,7 +26,7 @@ async fn survives(cluster: &mut Cluster, fault: impl AsyncFnOnce(&mut Cluster, &
     let writers = Writers::start(cluster.ingress_address(), 2);
     let busy = async |least_answers: usize, least_writes: usize| {
         until("load", SOON, async || {
-            let seen = (load.answers(), writers.good.load(Ordering::Acquire));
+            let seen = (load.answers(), writers.good());
             holds(seen.0 >= least_answers && seen.1 >= least_writes, seen)
         })
         .await;
@@ -145,7 +41,7 @@ async fn survives(cluster: &mut Cluster, fault: impl AsyncFnOnce(&mut Cluster, &
     })
     .await;
     let healed = Instant::now();
-    busy(load.answers() + ENOUGH, writers.good.load(Ordering::Acquire) + ENOUGH).await;
+    busy(load.answers() + ENOUGH, writers.good() + ENOUGH).await;
     let (exchanges, writes) = (load.stop().await, writers.stop().await);
     are_declared(&exchanges);
     let failed = exchanges.iter().filter(|exchange| exchange.good().is_none());

@@ -1,4 +1,4 @@
-/* Stands before the C library of a program, and makes its host as a test wants it: HOST_FAULTS names a file of two numbers,
+/* Stands before the C library of a program, and makes its hardware as a test wants it: HARDWARE_FAULTS names a file of two numbers,
  * which are read at each call, so that the test changes them while the program runs.
  *
  * - how far the clock on the wall is ahead, in seconds;
@@ -22,7 +22,7 @@ struct faults {
 static volatile struct faults *faults;
 
 __attribute__((constructor)) static void begin(void) {
-    const char *path = getenv("HOST_FAULTS");
+    const char *path = getenv("HARDWARE_FAULTS");
     int fd = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return;
     void *map = mmap(NULL, sizeof *faults, PROT_READ, MAP_SHARED, fd, 0);

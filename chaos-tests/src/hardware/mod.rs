@@ -1,24 +1,24 @@
-//! The host of a program: its clock and its disk, as a test wants them.
+//! What a program runs on: its clock and its disk, as a test wants them.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/host/faults.c");
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/hardware/faults.c");
 
-/// The host of one program; well at the beginning.
+/// The hardware of one program; well at the beginning.
 #[derive(Debug)]
-pub struct Host {
+pub struct Hardware {
     library: PathBuf,
     switches: PathBuf,
     file: File,
 }
 
-impl Host {
-    /// Hosts for so many programs, with files in `folder`; why there are none where no C compiler is.
+impl Hardware {
+    /// Hardware for so many programs, with files in `folder`; why there are none where no C compiler is.
     pub fn make(folder: &Path, count: usize) -> Result<Vec<Self>, String> {
-        let library = folder.join("host-faults.so");
+        let library = folder.join("hardware.so");
         let mut compiler = Command::new("cc");
         compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).args([SOURCE, "-ldl"]);
         let output = compiler.output().map_err(|error| format!("there is no C compiler, `cc`: {error}"))?;
@@ -26,7 +26,7 @@ impl Host {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
         let host = |number: usize| {
-            let switches = folder.join(format!("host-faults-{number}"));
+            let switches = folder.join(format!("hardware-{number}"));
             let file = File::options().write(true).create(true).truncate(true).open(&switches)?;
             file.set_len(16)?;
             Ok(Self { library: library.clone(), switches, file })
@@ -37,7 +37,7 @@ impl Host {
 
     /// What a program on it has in its environment.
     pub fn environment(&self) -> [(&'static str, PathBuf); 2] {
-        [("LD_PRELOAD", self.library.clone()), ("HOST_FAULTS", self.switches.clone())]
+        [("LD_PRELOAD", self.library.clone()), ("HARDWARE_FAULTS", self.switches.clone())]
     }
 
     /// Puts its clock ahead, or back, by so many seconds.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use chaos_tests::api::{Api, is_open, request_id, shown};
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
-use chaos_tests::host::Host;
+use chaos_tests::hardware::Hardware;
 use chaos_tests::say;
 use chaos_tests::traffic::Load;
 use chaos_tests::wait::{SOON, holds, until};
@@ -33,13 +33,13 @@ async fn term(api: &Api) -> u64 {
     api.members().await.unwrap().term
 }
 
-/// Three members on hosts of their own, and a node; none where there is no C compiler.
-async fn on_hosts() -> Option<(Cluster, Vec<Host>)> {
+/// Three members on hardware of their own, and a node; none where there is no C compiler.
+async fn on_hosts() -> Option<(Cluster, Vec<Hardware>)> {
     let mut cluster = Cluster::start_members(3, 1, &[]).await;
-    let hosts = match Host::make(cluster.folder(), MEMBERS.len()) {
+    let hosts = match Hardware::make(cluster.folder(), MEMBERS.len()) {
         Ok(hosts) => hosts,
         Err(why) => {
-            say(&format!("SKIPPED: clocks and disks of hosts: {why}"));
+            say(&format!("SKIPPED: clocks and disks: {why}"));
             return None;
         }
     };

@@ -34,24 +34,24 @@ async fn term(api: &Api) -> u64 {
 }
 
 /// Three members on hardware of their own, and a node; none where there is no C compiler.
-async fn on_hosts() -> Option<(Cluster, Vec<Hardware>)> {
+async fn on_hardware() -> Option<(Cluster, Vec<Hardware>)> {
     let mut cluster = Cluster::start_members(3, 1, &[]).await;
-    let hosts = match Hardware::make(cluster.folder(), MEMBERS.len()) {
-        Ok(hosts) => hosts,
+    let hardware = match Hardware::make(cluster.folder(), MEMBERS.len()) {
+        Ok(hardware) => hardware,
         Err(why) => {
             say(&format!("SKIPPED: clocks and disks: {why}"));
             return None;
         }
     };
-    for (number, host) in MEMBERS.into_iter().zip(&hosts) {
+    for (number, one) in MEMBERS.into_iter().zip(&hardware) {
         let member = cluster.member(number);
-        member.is_on(host);
+        member.is_on(one);
         member.restart().await;
     }
     cluster.leader().await;
     cluster.node_ready().await;
     cluster.api().deploy_and_wait(&revision(0)).await;
-    Some((cluster, hosts))
+    Some((cluster, hardware))
 }
 
 /// Deploys revisions one after the other, by whichever member answers.
@@ -90,13 +90,13 @@ impl Deploys {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_hardly_writes_costs_time_and_no_change() {
-    let Some((cluster, hosts)) = on_hosts().await else { return };
+    let Some((cluster, hardware)) = on_hardware().await else { return };
     let mut deploys = Deploys { last: 0 };
 
     // The leader's disk stands still: the others are enough.
     let leader = cluster.leader().await;
     let before = term(&cluster.api_of(leader)).await;
-    hosts[leader - 1].syncs_take(FROZEN_MS);
+    hardware[leader - 1].syncs_take(FROZEN_MS);
     let began = Instant::now();
     deploys.make(&cluster, &MEMBERS, 1).await;
     assert!(began.elapsed() < Duration::from_secs(5), "the others took {:?}", began.elapsed());
@@ -104,7 +104,7 @@ async fn a_disk_that_hardly_writes_costs_time_and_no_change() {
     let leads = cluster.leader().await;
     let after = term(&cluster.api_of(leads)).await;
     assert!(after <= before + 1, "one election for one fault: {before}, {after}");
-    hosts[leader - 1].syncs_take(0);
+    hardware[leader - 1].syncs_take(0);
     deploys.all_have_it(&cluster).await;
 
     // Those of the others do: nothing is acknowledged that is on one disk alone.
@@ -112,11 +112,11 @@ async fn a_disk_that_hardly_writes_costs_time_and_no_change() {
     MEMBERS
         .iter()
         .filter(|member| **member != leader)
-        .for_each(|member| hosts[member - 1].syncs_take(FROZEN_MS));
+        .for_each(|member| hardware[member - 1].syncs_take(FROZEN_MS));
     let (id, asked) = (request_id(), revision(deploys.last + 1));
     let status = cluster.api_of(leader).deploy_as(&asked, &id).await.unwrap_err();
     assert!(is_open(&status), "{}", shown(&status));
-    hosts.iter().for_each(|host| host.syncs_take(0));
+    hardware.iter().for_each(|one| one.syncs_take(0));
     until("it is decided", SOON, async || {
         let mut last = String::new();
         for member in MEMBERS {
@@ -134,16 +134,16 @@ async fn a_disk_that_hardly_writes_costs_time_and_no_change() {
     // All disks are slow: that is no reason to elect anybody.
     let leader = cluster.leader().await;
     let before = term(&cluster.api_of(leader)).await;
-    hosts.iter().for_each(|host| host.syncs_take(SLOW_MS));
+    hardware.iter().for_each(|one| one.syncs_take(SLOW_MS));
     deploys.make(&cluster, &MEMBERS, 10).await;
     assert_eq!((cluster.leader().await, term(&cluster.api_of(leader)).await), (leader, before));
-    hosts.iter().for_each(|host| host.syncs_take(0));
+    hardware.iter().for_each(|one| one.syncs_take(0));
     deploys.all_have_it(&cluster).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_jump_elect_nobody_and_make_nothing_expire() {
-    let Some((cluster, hosts)) = on_hosts().await else { return };
+    let Some((cluster, hardware)) = on_hardware().await else { return };
     let mut deploys = Deploys { last: 0 };
     let load = Load::start(cluster.ingress_address(), "faulty.localhost", "/config", 1);
     let leader = cluster.leader().await;
@@ -151,7 +151,7 @@ async fn clocks_that_jump_elect_nobody_and_make_nothing_expire() {
     let follower = MEMBERS.into_iter().find(|member| *member != leader).unwrap();
     for one in [leader, follower] {
         for seconds in [300, -300] {
-            hosts[one - 1].clock_is_off_by(seconds);
+            hardware[one - 1].clock_is_off_by(seconds);
             deploys.go_on(&cluster, &MEMBERS).await;
             let what = format!("the clock of member {one} is off by {seconds} s");
             assert_eq!(
@@ -161,33 +161,33 @@ async fn clocks_that_jump_elect_nobody_and_make_nothing_expire() {
             );
             let node = cluster.api_of(leader).node("n1").await.unwrap();
             assert_eq!(node.state, "ready", "{what}");
-            hosts[one - 1].clock_is_off_by(0);
+            hardware[one - 1].clock_is_off_by(0);
         }
     }
     // All of them jump, and not by so much that a certificate would end.
     for seconds in [240, -240] {
-        hosts.iter().for_each(|host| host.clock_is_off_by(seconds));
+        hardware.iter().for_each(|one| one.clock_is_off_by(seconds));
         deploys.make(&cluster, &MEMBERS, 10).await;
         assert_eq!(
             (cluster.leader().await, term(&cluster.api_of(leader)).await),
             (leader, before),
             "{seconds}"
         );
-        hosts.iter().for_each(|host| host.clock_is_off_by(0));
+        hardware.iter().for_each(|one| one.clock_is_off_by(0));
     }
     // By so much that no certificate is good for that member: whoever leads and has such a clock hands over.
     for one in [leader, follower] {
         let others: Vec<usize> = MEMBERS.into_iter().filter(|member| *member != one).collect();
         for seconds in [TEN_YEARS, -TEN_YEARS] {
             let what = format!("the clock of member {one} is off by {seconds} s");
-            hosts[one - 1].clock_is_off_by(seconds);
+            hardware[one - 1].clock_is_off_by(seconds);
             let leads = another_leads(&cluster, one, &others).await;
             let before = term(&cluster.api_of(leads)).await;
             deploys.go_on(&cluster, &others).await;
             assert_eq!(term(&cluster.api_of(leads)).await, before, "{what}");
             let node = cluster.api_of(leads).node("n1").await.unwrap();
             assert_eq!(node.state, "ready", "{what}");
-            hosts[one - 1].clock_is_off_by(0);
+            hardware[one - 1].clock_is_off_by(0);
             deploys.all_have_it(&cluster).await;
         }
     }
@@ -214,16 +214,16 @@ async fn another_leads(cluster: &Cluster, one: usize, others: &[usize]) -> usize
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_lives_as_long_as_it_was_said_to_whatever_one_clock_shows() {
-    let Some((mut cluster, hosts)) = on_hosts().await else { return };
+    let Some((mut cluster, hardware)) = on_hardware().await else { return };
     let number = cluster.add_member();
     let token = cluster.member_token().await;
     let off = cluster.leader().await;
     let others: Vec<usize> = MEMBERS.into_iter().filter(|member| *member != off).collect();
     // What a leader does while its clock is off would be in the log for good: it lets others lead, which agents see.
-    hosts[off - 1].clock_is_off_by(TEN_YEARS);
+    hardware[off - 1].clock_is_off_by(TEN_YEARS);
     let leader = another_leads(&cluster, off, &others).await;
     cluster.deploy_by_any(&others, &revision(2)).await;
-    hosts[off - 1].clock_is_off_by(0);
+    hardware[off - 1].clock_is_off_by(0);
     let joining = cluster.member(number);
     joining.give_token(&token);
     joining.start().await;

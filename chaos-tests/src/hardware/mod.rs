@@ -25,14 +25,14 @@ impl Hardware {
         if !output.status.success() {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
-        let host = |number: usize| {
+        let one = |number: usize| {
             let switches = folder.join(format!("hardware-{number}"));
             let file = File::options().write(true).create(true).truncate(true).open(&switches)?;
             file.set_len(16)?;
             Ok(Self { library: library.clone(), switches, file })
         };
-        let hosts: Result<Vec<Self>, std::io::Error> = (1..=count).map(host).collect();
-        hosts.map_err(|error| error.to_string())
+        let all: Result<Vec<Self>, std::io::Error> = (1..=count).map(one).collect();
+        all.map_err(|error| error.to_string())
     }
 
     /// What a program on it has in its environment.

@@ -500,7 +500,7 @@ async fn row_80_entries_that_make_a_hole() {
         ("the last of all", Some(wire::LogId { index: u64::MAX, ..previous }), vec![entry(now, 0)]),
         ("no entry", Some(previous), vec![b"\xff\xff".to_vec()]),
     ] {
-        let append = wire::AppendRequest { to: 1, vote, previous, entries, committed: None };
+        let append = wire::AppendRequest { to: 1, vote, previous, entries, committed: None, clock_ms: 0 };
         let status = refused(other.append(append).await, Code::InvalidArgument, "malformed");
         assert!(status.message().starts_with("entries: "), "{what}: {status:?}");
     }

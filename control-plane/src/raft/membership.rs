@@ -109,6 +109,17 @@ impl Handle {
         metrics.membership_config.membership().get_node(&member).is_some()
     }
 
+    /// Who leads, and where it is reached, as this member knows.
+    pub(super) fn leader(&self) -> Option<(u64, String)> {
+        let (leader, address) = {
+            let metrics = self.raft().metrics();
+            let metrics = metrics.borrow_watched();
+            let leader = metrics.current_leader.filter(|leader| *leader != self.id())?;
+            (leader, metrics.membership_config.membership().get_node(&leader)?.addr.clone())
+        };
+        Some((leader, self.peers().address(leader, address)))
+    }
+
     /// Whether a member has nearly all of the log, as the leader knows.
     pub fn is_caught_up(&self, member: MemberId) -> bool {
         let membership = self.membership();

@@ -27,6 +27,7 @@ use super::clocks::Clocks;
 use super::codec;
 use super::types::{Entry, Snapshot, SnapshotBytes, TypeConfig, Vote};
 use super::wire;
+use crate::config::member_address;
 
 /// The most bytes of entries in one message, but for a single one that is longer.
 const APPEND_MAX_BYTES: usize = 2 << 20;
@@ -241,9 +242,14 @@ impl Peer {
                 client.vote(request).await
             })
             .await?;
-        let voted = wire::voted_from_wire(&voted).map_err(|error| self.failed(error))?;
-        self.near(&rpc.vote, &voted.vote)?;
-        Ok(voted)
+        let answer = wire::voted_from_wire(&voted).map_err(|error| self.failed(error))?;
+        self.near(&rpc.vote, &answer.vote)?;
+        if voted.leader != self.me
+            && let Ok(address) = member_address(&voted.leader_address)
+        {
+            self.peers.hears_from(voted.leader, address);
+        }
+        Ok(answer)
     }
 
     /// Refuses an answer of a term that elections cannot have led to: consensus would take the term for its own.

@@ -181,7 +181,11 @@ impl Served for Consensus {
         }
         let raft = self.handle.raft();
         let voted = if request.is_trial { raft.pre_vote(rpc).await } else { raft.vote(rpc).await };
-        Ok(Response::new(wire::voted_to_wire(&voted.map_err(stopped)?)))
+        let mut answer = wire::voted_to_wire(&voted.map_err(stopped)?);
+        if let Some((leader, address)) = self.handle.leader().filter(|(leader, _)| *leader != caller.0) {
+            (answer.leader, answer.leader_address) = (leader, address);
+        }
+        Ok(Response::new(answer))
     }
 
     async fn install(

@@ -116,6 +116,8 @@ pub fn voted_to_wire(response: &VoteResponse<TypeConfig>) -> wire::VoteResponse 
         vote: Some(vote_to_wire(&response.vote)),
         granted: response.vote_granted,
         last: response.last_log_id.as_ref().map(log_id_to_wire),
+        leader: 0,
+        leader_address: String::new(),
     }
 }
 

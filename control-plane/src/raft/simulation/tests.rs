@@ -13,7 +13,7 @@ const SEEDS: u64 = 1_000;
 /// Seeds within which a planted bug is found.
 const PLANTED_SEEDS_MAX: u64 = 60;
 /// One in so many runs may not be well again in time. Nothing is lost in any.
-const LATE_ONE_IN: u64 = 20;
+const LATE_ONE_IN: u64 = 200;
 /// Lines of a trace that are shown.
 const LINES_SHOWN: usize = 400;
 
@@ -72,7 +72,7 @@ fn nothing_breaks_whatever_happens() {
         all.faults,
     );
     println!("not well again in time: {late:#?}");
-    // Members that are taken out while they lead, or that move, can cost more than the time that a run has.
+    // Several members that move at one time can cost more than the time that a run has.
     assert!(late.len() as u64 * LATE_ONE_IN <= count.max(LATE_ONE_IN), "{} of {count} runs", late.len());
     if count >= SEEDS {
         // A fault that never happened would be one that nothing was shown of.

@@ -1,6 +1,6 @@
 //! A network of hosts for the programs: each host is a network namespace, and a switch in this process joins them.
 //!
-//! Every frame between two hosts passes the [`switch`], which loses, delays, doubles or holds it back as the
+//! Every frame between two hosts passes the switch (`switch.rs`), which loses, delays, doubles or holds it back as the
 //! [`Conditions`] from the one to the other say: for each pair of hosts and each direction by itself, by choices that come
 //! from the test's seed, and counted, so that a test can show that its fault has happened. What the programs see is what
 //! they would see of a bad network: TCP sends again, connections stay open and say nothing, handshakes take long.

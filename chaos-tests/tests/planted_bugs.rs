@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, LocalSet};
 
 /// A workload is short: a bug that bites now and then may not bite in the first one.
-const TRIES_MAX: usize = 3;
+const TRIES_MAX: usize = 6;
 /// Clusters at one time.
 const AT_ONCE: usize = 2;
 /// Longer than an election, and than a small log takes to be replaced.
@@ -99,7 +99,7 @@ static TABLE: [Row; 13] = [
         exercise: Exercise::Workload {
             load: LOAD,
             flags: &[SMALL_LOG],
-            faults: &[Fault::Late, Fault::KillAll, Fault::Late],
+            faults: &[Fault::Late, Fault::KillAll, Fault::Late, Fault::KillAll, Fault::Late],
         },
     },
     Row { bug: "ignored-expectation", caught_by: "linearizable", also: &[], exercise: late(&[Fault::Late]) },

@@ -82,8 +82,8 @@ async fn a_full_disk_stops_the_member_and_loses_nothing() {
         command.args(["--map-root-user", "--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
         command.arg(env!("CARGO_BIN_EXE_control-plane"));
         command.args(["--listen", "127.0.0.1:0", "--init", "--data-dir"]).arg(&data).arg(&flag);
-        // No room is kept: the disk itself refuses a write.
-        command.arg("--disk-reserve=1Ki");
+        // No room is kept, so that it is the disk that refuses a write.
+        command.arg("--disk-reserve=0Ki");
         let errors = std::fs::File::create(folder.path().join("errors")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::from(errors));
         let mut child = command.spawn().unwrap();

@@ -11,7 +11,7 @@ pub mod members;
 mod mutation;
 pub mod nodes;
 pub mod policies;
-mod refusal;
+pub(crate) mod refusal;
 pub mod transport_errors;
 
 use std::pin::Pin;

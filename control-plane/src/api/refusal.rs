@@ -11,7 +11,8 @@ use crate::linking::Refused;
 use crate::raft::{ASK_AGAIN, ProposeError, ReadError};
 use crate::replicas::ReplicaError;
 
-pub(super) fn propose(error: &ProposeError) -> Status {
+/// What was proposed and not done.
+pub(crate) fn propose(error: &ProposeError) -> Status {
     let (code, reason) = match error {
         ProposeError::TooLarge { .. } => (Code::ResourceExhausted, "command_too_large"),
         ProposeError::Unreadable(_) => (Code::Internal, "unreadable_command"),

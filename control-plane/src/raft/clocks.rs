@@ -1,7 +1,7 @@
 //! What time it is for the cluster: that of most members' clocks, so that one clock that jumps makes nothing expire.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -49,17 +49,21 @@ impl Reading {
 }
 
 impl Clocks {
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A member has said what its clock shows.
     pub(super) fn hears(&self, member: u64, ms: u64) {
         if let Some(reading) = Reading::of(ms) {
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).members.insert(member, reading);
+            self.heard().members.insert(member, reading);
         }
     }
 
     /// Whoever leads has said what time it is.
     pub(super) fn follows(&self, ms: u64) {
         if let Some(reading) = Reading::of(ms) {
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).leader = Some(reading);
+            self.heard().leader = Some(reading);
         }
     }
 
@@ -67,7 +71,7 @@ impl Clocks {
     /// that one has said. Of two that differ it is the earlier one: time never goes back for the state, so that nothing
     /// expires early.
     pub(super) fn now_ms(&self, leads: bool) -> u64 {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.heard();
         let said = heard.leader.and_then(Reading::now_ms);
         if !leads {
             return said.unwrap_or_else(own_ms);
@@ -84,7 +88,7 @@ impl Clocks {
     /// Whether the clock of a member, or this one's own, is far from that of most, as whoever leads knows who has heard of
     /// two others.
     pub(super) fn is_off(&self, member: Option<u64>) -> bool {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let heard = self.heard();
         let mut clocks = heard.members();
         let shown = match member {
             Some(member) => heard.members.get(&member).and_then(|reading| reading.now_ms()),

@@ -26,7 +26,7 @@ pub async fn keep(raft: Handle, stop: CancellationToken) {
         if !raft.is_leader() || raft.is_fit(raft.id()) {
             continue;
         }
-        let Some(to) = raft.fittest_other() else { continue };
+        let Some(to) = raft.best_other().filter(|other| raft.is_fit(*other)) else { continue };
         match raft.transfer(Some(to)).await {
             Ok(to) => tracing::info!(to, "another member leads, whose disk and clock are well"),
             Err(error) => tracing::warn!(%error, "no other member leads yet, whose disk and clock are well"),

@@ -208,6 +208,21 @@ pub(super) enum Tried {
     Stopped(String),
 }
 
+impl Tried {
+    /// What it is to whoever does not try again.
+    pub(super) fn ended(self) -> Result<Committed, ProposeError> {
+        Err(match self {
+            Self::Done(committed) => return Ok(committed),
+            Self::DiskFull => ProposeError::DiskFull,
+            Self::StateFull => ProposeError::StateFull,
+            Self::Overloaded => ProposeError::Overloaded,
+            Self::NotDone { leader } => ProposeError::NotLeader { leader: leader.map(|(_, address)| address) },
+            Self::Lost => ProposeError::Unknown,
+            Self::Stopped(why) => ProposeError::Stopped(why),
+        })
+    }
+}
+
 /// How much there is of the state.
 #[derive(Clone)]
 struct Size {
@@ -395,17 +410,7 @@ impl Handle {
         self.check_level(&command)?;
         let takes_room = command.body.takes_room();
         let proposing = self.propose_here(fitting(&command)?, takes_room);
-        match tokio::time::timeout(PATIENCE, proposing).await.map_err(|_| ProposeError::Unknown)? {
-            Tried::Done(committed) => Ok(committed),
-            Tried::DiskFull => Err(ProposeError::DiskFull),
-            Tried::StateFull => Err(ProposeError::StateFull),
-            Tried::Overloaded => Err(ProposeError::Overloaded),
-            Tried::NotDone { leader } => {
-                Err(ProposeError::NotLeader { leader: leader.map(|(_, address)| address) })
-            }
-            Tried::Lost => Err(ProposeError::Unknown),
-            Tried::Stopped(why) => Err(ProposeError::Stopped(why)),
-        }
+        tokio::time::timeout(PATIENCE, proposing).await.map_err(|_| ProposeError::Unknown)?.ended()
     }
 
     /// Proposes a command, to the leader wherever it is, and waits until it is applied, there and here: whoever has
@@ -434,19 +439,17 @@ impl Handle {
             let was_in_doubt = is_in_doubt;
             let not_done = |why| Err(if was_in_doubt { ProposeError::Unknown } else { why });
             let leader = match tried.map_err(|_| ProposeError::Unknown)? {
-                Tried::Done(committed) => return Ok(committed),
-                Tried::Stopped(why) => return Err(ProposeError::Stopped(why)),
-                Tried::StateFull => return not_done(ProposeError::StateFull),
-                Tried::Overloaded => return not_done(ProposeError::Overloaded),
+                Tried::NotDone { leader } => leader,
                 // One whose disk has room may come to lead.
                 Tried::DiskFull if began.elapsed() < HAND_OVER_PATIENCE => None,
-                Tried::DiskFull => return not_done(ProposeError::DiskFull),
                 Tried::Lost if is_repeatable && Instant::now() < deadline => {
                     is_in_doubt = true;
                     None
                 }
-                Tried::Lost => return Err(ProposeError::Unknown),
-                Tried::NotDone { leader } => leader,
+                Tried::DiskFull => return not_done(ProposeError::DiskFull),
+                Tried::StateFull => return not_done(ProposeError::StateFull),
+                Tried::Overloaded => return not_done(ProposeError::Overloaded),
+                ended @ (Tried::Done(_) | Tried::Stopped(_) | Tried::Lost) => return ended.ended(),
             };
             if Instant::now() + LOOK_AGAIN >= deadline {
                 return not_done(ProposeError::NotLeader { leader: leader.map(|(_, address)| address) });

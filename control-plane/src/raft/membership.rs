@@ -184,28 +184,22 @@ impl Handle {
         })
     }
 
-    /// The voter with most of the log that is fit to lead. For the leader.
-    pub(super) fn fittest_other(&self) -> Option<u64> {
+    /// The other voter that should lead rather than any other: fit, and with most of the log. For the leader.
+    pub(super) fn best_other(&self) -> Option<u64> {
         let membership = self.membership();
         let others = membership.members.iter().filter(|(id, status)| **id != self.id() && status.is_voter);
-        let fit = others.filter(|(id, _)| self.is_fit(**id));
-        fit.max_by_key(|(_, status)| status.matched).map(|(id, _)| *id)
+        others.max_by_key(|(id, status)| (self.is_fit(**id), status.matched)).map(|(id, _)| *id)
     }
 
     /// Lets another member lead, `to` or the one that has most of the log; who leads then. For the leader.
     pub async fn transfer(&self, to: Option<u64>) -> Result<u64, TransferError> {
-        let membership = self.membership();
-        let others = membership.members.iter().filter(|(id, status)| **id != self.id() && status.is_voter);
         let to = match to {
             Some(to) if to == self.id() => return Ok(to),
-            Some(to) => match membership.members.get(&to) {
+            Some(to) => match self.membership().members.get(&to) {
                 Some(status) if status.is_voter => to,
                 _ => return Err(TransferError::NoVoter(to)),
             },
-            None => {
-                let best = others.max_by_key(|(id, status)| (self.is_fit(**id), status.matched));
-                best.map(|(id, _)| *id).ok_or(TransferError::Nobody)?
-            }
+            None => self.best_other().ok_or(TransferError::Nobody)?,
         };
         let stopped = |error: &dyn std::fmt::Display| TransferError::Stopped(error.to_string());
         self.raft().trigger().transfer_leader(to).await.map_err(|error| stopped(&error))?;

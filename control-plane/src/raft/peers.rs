@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt as _, stream};
@@ -96,9 +96,13 @@ impl Peers {
         let _ = self.own_address.set(address);
     }
 
+    fn known(&self) -> MutexGuard<'_, BTreeMap<u64, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps where members are, as the state says.
     pub fn learn(&self, members: impl Iterator<Item = (u64, String)>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         for (member, address) in members {
             let known = known.entry(member).or_default();
             // What it has said itself is newer than what the state has said all along.
@@ -110,25 +114,25 @@ impl Peers {
 
     /// Keeps where a member says that it is.
     pub(super) fn hears_from(&self, member: u64, address: String) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         known.entry(member).or_default().heard = Some(address);
     }
 
     /// Where a member is, if nothing better is known than `address`.
     pub fn address(&self, member: u64, address: String) -> String {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         let known = known.get(&member).and_then(|known| known.heard.as_ref().or(known.recorded.as_ref()));
         known.cloned().unwrap_or(address)
     }
 
     /// Whether a member has said last that its disk has little room.
     pub(super) fn is_low_on_disk(&self, member: u64) -> bool {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         known.get(&member).is_some_and(|known| known.is_low_on_disk)
     }
 
     fn hears_of_disk(&self, member: u64, is_low: bool) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         known.entry(member).or_default().is_low_on_disk = is_low;
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cluster::state::MemberId;
 use openraft::raft::{AppendEntriesRequest, ReadPolicy, TransferLeaderRequest};
 use proto::convert::DecodeError;
-use proto::status::{refuse, refuse_for_now};
+use proto::status::refuse;
 use proto::weft::member::v1 as proto_wire;
 use proto::weft::member::v1::consensus_server::{Consensus as Served, ConsensusServer};
 use proto::weft::member::v1::snapshot_part::Part;
@@ -15,12 +15,12 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use trust::{Role, gate};
 
 use super::codec::{self, SNAPSHOT_MAX_BYTES};
-use super::handle::{Handle, ProposeError, Tried};
+use super::handle::Handle;
 use super::peers::MESSAGE_MAX_BYTES;
-use super::room::ASK_AGAIN;
 use super::spawn_blocking;
 use super::types::{Payload, Snapshot, Vote};
 use super::wire;
+use crate::api::refusal;
 use crate::config::member_address;
 
 /// Snapshots that are received at one time: each is in memory.
@@ -238,32 +238,11 @@ impl Served for Consensus {
         // What cannot be read would stop every member.
         let command = codec::decode_command(&payload)
             .map_err(|error| DecodeError::malformed("command", error.to_string()))?;
-        match self.handle.propose_here(payload, command.body.takes_room()).await {
-            Tried::Done(done) => {
-                let outcome = serde_json::to_vec(&done.outcome)
-                    .map_err(|error| refuse(Code::DeadlineExceeded, "unknown_outcome", error.to_string()))?;
-                Ok(Response::new(proto_wire::ProposeResponse { index: done.index, outcome }))
-            }
-            Tried::NotDone { leader } => {
-                let error = ProposeError::NotLeader { leader: leader.map(|(_, address)| address) };
-                Err(refuse(Code::Unavailable, "not_leader", error.to_string()))
-            }
-            Tried::DiskFull => {
-                Err(refuse(Code::ResourceExhausted, "disk_full", ProposeError::DiskFull.to_string()))
-            }
-            Tried::StateFull => {
-                Err(refuse(Code::ResourceExhausted, "state_quota", ProposeError::StateFull.to_string()))
-            }
-            Tried::Overloaded => {
-                let message = ProposeError::Overloaded.to_string();
-                Err(refuse_for_now(Code::ResourceExhausted, "overloaded", message, ASK_AGAIN))
-            }
-            Tried::Lost => {
-                let error = ProposeError::Unknown;
-                Err(refuse(Code::DeadlineExceeded, "unknown_outcome", error.to_string()))
-            }
-            Tried::Stopped(why) => Err(stopped(why)),
-        }
+        let proposed = self.handle.propose_here(payload, command.body.takes_room()).await.ended();
+        let done = proposed.map_err(|error| refusal::propose(&error))?;
+        let outcome = serde_json::to_vec(&done.outcome)
+            .map_err(|error| refuse(Code::DeadlineExceeded, "unknown_outcome", error.to_string()))?;
+        Ok(Response::new(proto_wire::ProposeResponse { index: done.index, outcome }))
     }
 
     async fn section(

@@ -217,6 +217,20 @@ impl ArtifactStore {
         Ok(removed)
     }
 
+    /// All that are complete, with their sizes on disk.
+    pub fn complete(&self) -> Result<Vec<Artifact>, ArtifactError> {
+        let folder = self.folder.as_path();
+        let mut found = Vec::new();
+        for entry in fs::read_dir(folder).map_err(disk(folder))? {
+            let entry = entry.map_err(disk(folder))?;
+            let Ok(digest) = format!("sha256:{}", entry.file_name().display()).parse() else { continue };
+            // One that was swept meanwhile is no longer there.
+            let Ok(metadata) = entry.metadata() else { continue };
+            found.push(Artifact { digest, size: metadata.len() });
+        }
+        Ok(found)
+    }
+
     /// The bytes of a complete artifact, verified.
     pub fn read(&self, digest: &Digest) -> Result<Vec<u8>, ArtifactError> {
         let path = self.path(digest);

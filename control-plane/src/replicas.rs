@@ -243,24 +243,35 @@ impl Replicas {
         }
     }
 
-    /// Reads all that this member has, slowly, and replaces what is not what it was.
+    /// Reads all that is on this member's disk, slowly, and replaces what is not what it was.
     async fn scrub(&self) {
-        let state = self.raft.state();
-        for artifact in state.artifacts.values() {
-            let (store, digest) = (self.artifacts.clone(), artifact.digest);
+        let store = self.artifacts.clone();
+        // The disk is asked and not the state, which may be behind when this member starts.
+        let found = match on_disk(move || store.complete()).await {
+            Ok(found) => found,
+            Err(Fetched::Store(error)) => return tracing::error!(%error, "artifacts were not looked at"),
+            Err(Fetched::Source(why)) => return tracing::error!(why, "artifacts were not looked at"),
+        };
+        for Artifact { digest, size } in found {
+            let store = self.artifacts.clone();
             let read = tokio::task::spawn_blocking(move || store.read(&digest).map(|bytes| bytes.len())).await;
             match read {
-                Ok(Err(ArtifactError::Mismatch { .. })) => match self.hold(*artifact, None).await {
-                    Ok(()) => tracing::warn!(%digest, "an artifact that had rotted was fetched anew"),
-                    Err(error) => tracing::error!(%digest, %error, "an artifact has rotted, and nobody has it"),
-                },
-                Ok(Err(ArtifactError::Missing(_))) => {
-                    // One that is not here yet is fetched in its turn.
-                }
+                Ok(Err(ArtifactError::Mismatch { .. })) => self.replace(digest).await,
+                // It was swept meanwhile.
+                Ok(Err(ArtifactError::Missing(_))) => {}
                 Ok(Err(error)) => tracing::error!(%digest, %error, "an artifact cannot be read"),
                 Ok(Ok(_)) | Err(_) => {}
             }
-            tokio::time::sleep(Duration::from_micros(artifact.size / SCRUB_BYTES_PER_MICROSECOND)).await;
+            tokio::time::sleep(Duration::from_micros(size / SCRUB_BYTES_PER_MICROSECOND)).await;
+        }
+    }
+
+    /// Fetches what was set aside. What the state does not have yet is fetched once it does.
+    async fn replace(&self, digest: Digest) {
+        let Some(artifact) = self.raft.state().artifacts.get(&digest).copied() else { return };
+        match self.hold(artifact, None).await {
+            Ok(()) => tracing::warn!(%digest, "an artifact that had rotted was fetched anew"),
+            Err(error) => tracing::error!(%digest, %error, "an artifact has rotted, and nobody has it"),
         }
     }
 

@@ -365,6 +365,10 @@ impl RaftNetworkV2<TypeConfig> for Peer {
         request: TransferLeaderRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        // Consensus tells all others. Whoever is asked to lead stands for election, so that only the one that should is.
+        if *request.to_node_id() != self.id {
+            return Ok(Ok(()));
+        }
         let lead = proto_wire::LeadRequest {
             to: self.id,
             from: Some(wire::vote_to_wire(request.from_leader())),

@@ -450,6 +450,22 @@ async fn three(authority: &Authority) -> [Served; 3] {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_to_lead_does_and_nobody_else_stands_for_election() {
+    let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
+    let members = three(&authority).await;
+    let term = members[0].handle.term();
+    let mut leader = 1;
+    // Each to each other, and back.
+    for (moves, next) in [2, 3, 1, 3, 2, 1].into_iter().enumerate() {
+        let [from, to] = [leader, next].map(|id: u64| &members[usize::try_from(id).unwrap() - 1].handle);
+        assert_eq!(from.transfer(Some(next)).await.unwrap(), next);
+        until("it leads", || to.is_leader()).await;
+        assert_eq!(to.term(), term + 1 + moves as u64, "one election for {leader} to {next}");
+        leader = next;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_most_others_contradict_stops_and_does_not_start_again() {
     let authority = Authority::generate(&"c".to_owned().try_into().unwrap(), SystemTime::now()).unwrap();
     let [first, second, third] = three(&authority).await;

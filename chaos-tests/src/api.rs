@@ -74,6 +74,13 @@ impl Api {
         EnrolmentClient::new(self.channel.clone()).revoke(request).await.map(drop)
     }
 
+    /// Says whether a node gets work; a drain has a minute.
+    pub async fn admit(&self, node: &str, admission: node::Admission) -> Result<(), Status> {
+        let (request_id, node) = (request_id(), node.to_owned());
+        let request = node::AdmitRequest { request_id, node, admission: admission.into(), drain_ms: 60_000 };
+        NodesClient::new(self.channel.clone()).admit(request).await.map(drop)
+    }
+
     /// Lets a member of the control plane join by this token.
     pub async fn allow_member(&self, token: &JoinToken, lifetime: Duration) -> Result<(), Status> {
         let request = member::CreateTokenRequest {

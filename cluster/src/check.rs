@@ -2,7 +2,6 @@
 
 use model::graph::Artifact;
 use model::id::GraphKey;
-use model::placement::Placement;
 use model::policy::Action;
 
 use crate::state::{
@@ -68,9 +67,15 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
     broken.unless(record.generation.0 > 0 && record.generation.0 <= state.revision.0, || {
         format!("generation {} of {key} is not a state that was", record.generation)
     });
-    for node in record.placement.iter().flat_map(Placement::nodes) {
+    for node in &record.nodes() {
         broken
             .unless(state.nodes.contains_key(node), || format!("{key} is on node {node}, which is not known"));
+    }
+    broken.unless(record.leaving.is_none() || record.placement.is_some(), || {
+        format!("{key} is moved and has nowhere to go")
+    });
+    for artifact in record.leaving.iter().flat_map(|leaving| leaving.linked.artifacts()) {
+        stored(state, &artifact, || key.to_string(), broken);
     }
     for route in &record.linked.ingress {
         if let Some(by) = state.route_owner(route, key) {

@@ -3,12 +3,14 @@
 //! A command carries everything that was decided: time, ids, linked graphs. `apply` decides nothing but whether the
 //! preconditions still hold.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use model::digest::Digest;
 use model::graph::{Artifact, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::name::{NodeName, PolicyName};
-use model::node::{NodeDescription, NodeState};
+use model::node::{Admission, NodeDescription, NodeState};
 use model::placement::Placement;
 use model::policy::PolicySpec;
 use model::report::Report;
@@ -118,8 +120,21 @@ pub enum Body {
         /// Why, for people.
         why: String,
     },
+    /// Says whether a node gets work.
+    AdmitNode {
+        /// The node.
+        node: NodeName,
+        /// Whether it does.
+        admission: Admission,
+    },
+    /// Gives a node labels, and takes labels away that were given.
+    LabelNode(LabelNode),
+    /// Takes a node out for good.
+    RemoveNode(RemoveNode),
     /// Puts graphs on nodes.
     Place(Vec<Place>),
+    /// Lets go of where graphs were before.
+    Leave(Vec<Leave>),
     /// Keeps what a node says it runs.
     RecordReport(Report),
 }
@@ -233,6 +248,39 @@ pub struct Place {
     pub generation: Generation,
     /// Refused if a node that gets a part of it is not ready.
     pub placement: Placement,
+}
+
+/// What a graph was moved from, to be let go of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leave {
+    /// The graph.
+    pub key: GraphKey,
+    /// Refused if it is another graph by now.
+    pub uid: Uid,
+    /// The generation that answers there; refused if it is another one by now.
+    pub generation: Generation,
+}
+
+/// Labels of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LabelNode {
+    /// The node.
+    pub node: NodeName,
+    /// Labels that it has from now on.
+    pub set: BTreeMap<String, String>,
+    /// Labels that it was given and has no more.
+    pub unset: BTreeSet<String>,
+}
+
+/// A node to be taken out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemoveNode {
+    /// The node.
+    pub node: NodeName,
+    /// When the last of its certificates ends, milliseconds since 1970.
+    pub until_ms: u64,
+    /// Whether the data of capabilities that it has are given up: what needs them begins anew elsewhere.
+    pub loses_data: bool,
 }
 
 /// A token that lets one node join.

@@ -9,12 +9,14 @@ use crate::state::State;
 /// The level that this version knows.
 ///
 /// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
-/// once they may have been forgotten.
-pub const FEATURE_LEVEL: u32 = 2;
+/// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
+pub const FEATURE_LEVEL: u32 = 3;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
 pub const FORGETS_ARTIFACTS: u32 = 2;
+/// From this level on graphs are moved.
+pub const MOVES: u32 = 3;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -28,6 +30,7 @@ impl Body {
     pub const fn level(&self) -> u32 {
         match self {
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
+            Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
             Self::InitCluster { level, .. } | Self::RaiseFeatureLevel { level } => *level,
             _ => FIRST_LEVEL,
         }

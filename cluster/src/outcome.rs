@@ -1,7 +1,7 @@
 //! What became of a command: data, replicated and kept for the request that asked.
 
 use model::id::{Generation, GraphKey, RevisionNumber, StateRevision};
-use model::name::PolicyName;
+use model::name::{NodeName, PolicyName};
 use serde::{Deserialize, Serialize};
 
 /// What became of a command.
@@ -134,6 +134,16 @@ pub enum Refusal {
         /// The member.
         member: u64,
     },
+    /// What the node has would be lost.
+    #[error("{}", in_use(.node, .key, *.has_data))]
+    NodeInUse {
+        /// The node.
+        node: NodeName,
+        /// A graph that has a part there.
+        key: GraphKey,
+        /// Whether that has data there.
+        has_data: bool,
+    },
     /// The node's identity was revoked.
     #[error("the identity of node {name} was revoked: it joins again only by a new token")]
     NodeRevoked {
@@ -148,6 +158,16 @@ pub enum Refusal {
         /// The identity that is known.
         known: String,
     },
+}
+
+fn in_use(node: &NodeName, key: &GraphKey, has_data: bool) -> String {
+    if has_data {
+        format!(
+            "{key} has data on node {node}, which would be lost: delete the graph, or say that they are given up"
+        )
+    } else {
+        format!("{key} is on node {node}: drain the node first")
+    }
 }
 
 fn shown(revision: Option<RevisionNumber>) -> String {

@@ -5,33 +5,80 @@
 //! without requirements with its caller. Filter: the node is ready, has the labels, offers the capabilities and could
 //! hold one instance. Score of a home: the cells with requirements that it meets, then fewest graphs, then name.
 //! Memory is not reserved: an idle graph holds no instance, and each node bounds what runs at one time by its own pool.
-//! What is placed stays as long as its labels fit; a planned state plans to nothing.
+//! What is placed stays as long as its labels fit and its nodes are there: it is moved off nodes that are down or drained,
+//! but for graphs that have data there. Where most of a zone is lost at one time, it is more likely cut off than gone, and
+//! nothing is moved off it. A planned state plans to nothing.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::linked::{LinkedGraph, Origin};
 use model::name::{ComponentName, NodeName};
-use model::node::NodeState;
+use model::node::{Admission, NodeState};
 use model::placement::{Placement, Requirements};
 
 use crate::command::Place;
+use crate::feature::MOVES;
 use crate::state::{GraphRecord, NodeRecord, State};
+
+/// The label that says where a node is: nodes of one zone are lost together.
+pub const ZONE_LABEL: &str = "zone";
+/// Nodes of a zone that are lost before it counts as cut off.
+pub const CUT_OFF_LEAST: usize = 3;
+
+/// The zones of which more than half of the nodes are down, and how many of how many; nodes without a zone are one.
+pub fn cut_off(state: &State) -> BTreeMap<&str, (usize, usize)> {
+    let mut zones: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for node in state.nodes.values() {
+        let (down, all) = zones.entry(zone_of(node)).or_default();
+        *down += usize::from(node.state == NodeState::Down);
+        *all += 1;
+    }
+    zones.retain(|_, (down, all)| *down >= CUT_OFF_LEAST && *down * 2 > *all);
+    zones
+}
+
+pub(crate) fn zone_of(node: &NodeRecord) -> &str {
+    node.label(ZONE_LABEL).unwrap_or_default()
+}
+
+/// What no graph stays on, for as long as one state is looked at.
+struct Lost<'a> {
+    state: &'a State,
+    cut_off: BTreeMap<&'a str, (usize, usize)>,
+    moves: bool,
+}
+
+impl<'a> Lost<'a> {
+    fn of(state: &'a State) -> Self {
+        Self { state, cut_off: cut_off(state), moves: state.level() >= MOVES }
+    }
+
+    /// Whether what is on a node is to be moved off it.
+    fn has(&self, name: &NodeName) -> bool {
+        self.moves
+            && self.state.nodes.get(name).is_none_or(|node| match (node.admission, node.state) {
+                (Admission::Draining { .. }, _) => true,
+                (_, NodeState::Down) => !self.cut_off.contains_key(zone_of(node)),
+                (_, NodeState::Ready) => false,
+            })
+    }
+}
 
 /// The placements that are wanted and possible now.
 pub fn schedule(state: &State) -> Vec<Place> {
-    let mut load = graphs_by_node(state);
+    let (mut load, lost) = (Load::of(state), Lost::of(state));
     let mut places = Vec::new();
     for (key, record) in &state.graphs {
-        if settled(&record.linked, Some(record)).is_some() {
+        if settled(&lost, &record.linked, Some(record)).is_some() {
             continue;
         }
-        let Ok(placement) = place(state, &record.linked, Some(record), &load) else { continue };
+        let Ok(placement) = place(&lost, &record.linked, Some(record), &load) else { continue };
         if record.placement.as_ref() == Some(&placement) {
             continue;
         }
         for node in placement.nodes().into_iter().filter(|node| !record.is_on(node)) {
-            *load.entry(node.clone()).or_default() += 1;
+            load.add(node);
         }
         places.push(Place {
             key: key.clone(),
@@ -68,17 +115,40 @@ pub fn preview(
     linked: &LinkedGraph,
     record: Option<&GraphRecord>,
 ) -> Result<Placement, Vec<String>> {
-    match settled(linked, record) {
+    let lost = Lost::of(state);
+    match settled(&lost, linked, record) {
         Some(placement) => Ok(placement.clone()),
-        None => place(state, linked, record, &graphs_by_node(state)),
+        None => place(&lost, linked, record, &Load::of(state)),
     }
+}
+
+/// Why a part of a graph stays on a node that is down or drained, if it does.
+pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<String> {
+    let node = state.nodes.get(name)?;
+    let lost = Lost::of(state);
+    if !lost.has(name) {
+        let (down, all) = lost.cut_off.get(zone_of(node)).filter(|_| node.state == NodeState::Down)?;
+        return Some(format!(
+            "{down} of {all} nodes of its zone are down, which is more than half: nothing is moved off them, because they \
+             may be cut off and go on serving. Remove those that are gone for good"
+        ));
+    }
+    if let Some((capability, at)) = record.data.iter().find(|(_, at)| lost.has(at)) {
+        return Some(format!("{capability} has its data on {at} and does not move"));
+    }
+    place(&lost, &record.linked, Some(record), &Load::of(state)).err().map(|why| why.join("; "))
 }
 
 /// Where a graph is that is whole on one node and requires nothing: it stays, and need not be looked at further. Most
 /// graphs are like that, and each pass goes over all of them.
-fn settled<'a>(linked: &LinkedGraph, record: Option<&'a GraphRecord>) -> Option<&'a Placement> {
+fn settled<'a>(
+    lost: &Lost<'_>,
+    linked: &LinkedGraph,
+    record: Option<&'a GraphRecord>,
+) -> Option<&'a Placement> {
     let placement = record?.placement.as_ref()?;
-    (linked.require.is_empty() && placement.away.is_empty()).then_some(placement)
+    let is_whole = linked.require.is_empty() && placement.away.is_empty();
+    (is_whole && !lost.has(&placement.home)).then_some(placement)
 }
 
 /// What a graph that is placed like `record` requires and no node of the cluster has, whether it is ready or not; none
@@ -96,21 +166,39 @@ pub fn unmet(state: &State, linked: &LinkedGraph, record: Option<&GraphRecord>) 
     }
     let has = |cell: &Cell<'_>| {
         let mut nodes = state.nodes.values();
-        nodes.any(|node| node.description.meets(&cell.require) && offers(linked, cell, node).is_none())
+        nodes.any(|node| node.meets(&cell.require) && offers(linked, cell, node).is_none())
     };
     let bound = cells.iter().find(|cell| !cell.require.is_empty() && !has(cell))?;
     Some(refusals(state, linked, bound))
 }
 
-type Load = BTreeMap<NodeName, usize>;
+/// How many graphs have a part on each node, and the nodes by that.
+struct Load<'a> {
+    by_node: BTreeMap<&'a NodeName, usize>,
+    in_order: BTreeSet<(usize, &'a NodeName)>,
+}
 
-fn graphs_by_node(state: &State) -> Load {
-    let mut load = Load::new();
-    for node in state.graphs.values().filter_map(|record| record.placement.as_ref()).flat_map(Placement::nodes)
-    {
-        *load.entry(node.clone()).or_default() += 1;
+impl<'a> Load<'a> {
+    fn of(state: &'a State) -> Self {
+        let mut by_node: BTreeMap<&NodeName, usize> = state.nodes.keys().map(|name| (name, 0)).collect();
+        let placed = state.graphs.values().filter_map(|record| record.placement.as_ref());
+        for node in placed.flat_map(Placement::nodes) {
+            by_node.entry(node).and_modify(|count| *count += 1);
+        }
+        let in_order = by_node.iter().map(|(name, count)| (*count, *name)).collect();
+        Self { by_node, in_order }
     }
-    load
+
+    fn on(&self, node: &NodeName) -> usize {
+        self.by_node.get(node).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, node: &NodeName) {
+        let Some((&name, count)) = self.by_node.get_key_value(node) else { return };
+        self.in_order.remove(&(*count, name));
+        self.in_order.insert((count + 1, name));
+        self.by_node.insert(name, count + 1);
+    }
 }
 
 /// Members that must be on one node, and what they require of it together.
@@ -122,11 +210,12 @@ struct Cell<'a> {
 
 /// Where everything of a graph goes, or why it cannot go anywhere.
 fn place(
-    state: &State,
+    lost: &Lost<'_>,
     linked: &LinkedGraph,
     record: Option<&GraphRecord>,
-    load: &Load,
+    load: &Load<'_>,
 ) -> Result<Placement, Vec<String>> {
+    let state = lost.state;
     if state.nodes.is_empty() {
         return Err(vec!["no node has joined: start a node agent".to_owned()]);
     }
@@ -137,7 +226,12 @@ fn place(
         members: free.into_iter().flat_map(|cell| cell.members).collect(),
         require: Requirements::new(),
     };
-    let home = match record.and_then(|record| record.placement.as_ref()) {
+    let now = record.and_then(|record| record.placement.as_ref());
+    // Without its data it is of no use elsewhere.
+    if let Some(now) = now.filter(|_| bound.iter().any(|cell| is_at_lost(lost, record, cell))) {
+        return Ok(now.clone());
+    }
+    let home = match now.filter(|now| !lost.has(&now.home)) {
         Some(placement) => placement.home.clone(),
         None => home(state, linked, &free, &bound, load)?,
     };
@@ -146,7 +240,7 @@ fn place(
         return Err(vec![why]);
     }
     for cell in &bound {
-        let node = node_of(state, linked, record, cell, &home, load)?;
+        let node = node_of(lost, linked, record, cell, &home, load)?;
         if node != home {
             away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
         }
@@ -160,7 +254,7 @@ fn home(
     linked: &LinkedGraph,
     free: &Cell<'_>,
     bound: &[Cell<'_>],
-    load: &Load,
+    load: &Load<'_>,
 ) -> Result<NodeName, Vec<String>> {
     let met = |node: &NodeRecord| bound.iter().filter(|cell| refusal(linked, cell, node).is_none()).count();
     let takes = |node: &NodeRecord| {
@@ -168,11 +262,14 @@ fn home(
         let has_part = !free.members.is_empty() || bound.is_empty() || met(node) > 0;
         refusal(linked, free, node).is_none() && has_part
     };
-    let best = state
-        .nodes
-        .iter()
-        .filter(|(_, node)| takes(node))
-        .min_by_key(|(name, node)| (Reverse(met(node)), load.get(*name).copied().unwrap_or(0), *name));
+    let best = if bound.is_empty() {
+        // All are as good, so that the first one in order is the best.
+        let mut in_order = load.in_order.iter().filter_map(|(_, name)| state.nodes.get_key_value(*name));
+        in_order.find(|(_, node)| takes(node))
+    } else {
+        let taking = state.nodes.iter().filter(|(_, node)| takes(node));
+        taking.min_by_key(|(name, node)| (Reverse(met(node)), load.on(name), *name))
+    };
     match (best, bound.first()) {
         (Some((name, _)), _) => Ok(name.clone()),
         (None, Some(cell)) if free.members.is_empty() => Err(refusals(state, linked, cell)),
@@ -182,30 +279,28 @@ fn home(
 
 /// The node of a cell that requires something: where it is, else the home, else the best that fits.
 fn node_of(
-    state: &State,
+    lost: &Lost<'_>,
     linked: &LinkedGraph,
     record: Option<&GraphRecord>,
     cell: &Cell<'_>,
     home: &NodeName,
-    load: &Load,
+    load: &Load<'_>,
 ) -> Result<NodeName, Vec<String>> {
+    let state = lost.state;
     let meets = |name: &NodeName| {
-        state
-            .nodes
-            .get(name)
-            .is_some_and(|node| node.description.meets(&cell.require) && offers(linked, cell, node).is_none())
+        let node = state.nodes.get(name);
+        node.is_some_and(|node| node.meets(&cell.require) && offers(linked, cell, node).is_none())
     };
     if let Some((_, node)) = data_of(record, cell) {
         return Ok(node.clone());
     }
     let first = cell.members.iter().next();
     let now = first.and_then(|member| Some(record?.placement.as_ref()?.node_of(member)));
-    if let Some(now) = now.filter(|now| meets(now)) {
+    if let Some(now) = now.filter(|now| meets(now) && !lost.has(now)) {
         return Ok(now.clone());
     }
     let fits = state.nodes.iter().filter(|(_, node)| refusal(linked, cell, node).is_none());
-    let best =
-        fits.min_by_key(|(name, _)| (*name != home, load.get(*name).copied().unwrap_or(0), (*name).clone()));
+    let best = fits.min_by_key(|(name, _)| (*name != home, load.on(name), *name));
     best.map(|(name, _)| name.clone()).ok_or_else(|| refusals(state, linked, cell))
 }
 
@@ -216,6 +311,11 @@ fn stuck(state: &State, record: Option<&GraphRecord>, cell: &Cell<'_>) -> Option
     Some(format!("{capability} has its data on {name}, which {lacked}, and does not move"))
 }
 
+/// Whether a cell has data on a node that it would have to leave.
+fn is_at_lost(lost: &Lost<'_>, record: Option<&GraphRecord>, cell: &Cell<'_>) -> bool {
+    data_of(record, cell).is_some_and(|(_, name)| lost.has(name))
+}
+
 /// A capability of the cell that has data, and the node where it has them.
 fn data_of<'a>(record: Option<&'a GraphRecord>, cell: &Cell<'a>) -> Option<(&'a ComponentName, &'a NodeName)> {
     let data = &record?.data;
@@ -224,10 +324,7 @@ fn data_of<'a>(record: Option<&'a GraphRecord>, cell: &Cell<'a>) -> Option<(&'a 
 
 /// The first label that is required and that `node` does not have.
 fn lacked(require: &Requirements, node: &NodeRecord) -> Option<String> {
-    let (label, value) = require.iter().find(|(label, value)| {
-        let one = Requirements::from([((*label).clone(), (*value).clone())]);
-        !node.description.meets(&one)
-    })?;
+    let (label, value) = require.iter().find(|(label, value)| node.label(label) != Some(value))?;
     Some(format!("has not the label {label}={value}"))
 }
 
@@ -281,8 +378,8 @@ fn refusals(state: &State, linked: &LinkedGraph, cell: &Cell<'_>) -> Vec<String>
 
 /// Why `node` cannot take the cell, if it cannot.
 fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<String> {
-    if node.state != NodeState::Ready {
-        return Some(node.state.to_string());
+    if let Some(why) = node.refuses() {
+        return Some(why.to_owned());
     }
     if let Some(lacked) = lacked(&cell.require, node) {
         return Some(lacked);

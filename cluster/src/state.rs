@@ -10,8 +10,8 @@ use model::graph::{Artifact, CapabilitySpec, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName, PolicyName};
-use model::node::{NodeDescription, NodeState};
-use model::placement::Placement;
+use model::node::{Admission, Labels, NodeDescription, NodeState};
+use model::placement::{Placement, Requirements};
 use model::policy::{Action, PolicySpec};
 use model::report::GraphReport;
 use model::route::HttpRoute;
@@ -115,7 +115,8 @@ impl State {
     pub fn named_artifacts(&self) -> BTreeSet<Digest> {
         let mut named = BTreeSet::new();
         for graph in self.graphs.values() {
-            named.extend(graph.linked.artifacts().map(|artifact| artifact.digest));
+            let leaving = graph.leaving.iter().flat_map(|leaving| leaving.linked.artifacts());
+            named.extend(graph.linked.artifacts().chain(leaving).map(|artifact| artifact.digest));
             for revision in &graph.revisions {
                 named.extend(revision.spec.components.values().map(|component| component.artifact.digest));
                 named.extend(revision.spec.capabilities.values().filter_map(|capability| match capability {
@@ -162,6 +163,24 @@ pub struct GraphRecord {
     pub data: OrdMap<ComponentName, NodeName>,
     /// What the nodes of its placement say of it.
     pub observed: OrdMap<NodeName, GraphReport>,
+    /// What it is moved from, as long as that answers.
+    #[serde(default)]
+    pub leaving: Option<Box<Leaving>>,
+}
+
+/// What a graph is moved from: it goes on answering until the new placement does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// Where it was.
+    pub placement: Placement,
+    /// The revision that answers there.
+    pub revision: RevisionNumber,
+    /// Its generation.
+    pub generation: Generation,
+    /// That revision as linked.
+    pub linked: LinkedGraph,
+    /// Since when the new placement answers, milliseconds since 1970. From then on nobody is sent here any more.
+    pub answered_ms: Option<u64>,
 }
 
 impl GraphRecord {
@@ -173,6 +192,12 @@ impl GraphRecord {
     /// Whether `node` has a part of it.
     pub fn is_on(&self, node: &NodeName) -> bool {
         self.placement.as_ref().is_some_and(|placement| placement.is_on(node))
+    }
+
+    /// The nodes that should run a part of it, or go on running one.
+    pub fn nodes(&self) -> BTreeSet<NodeName> {
+        let leaving = self.leaving.iter().flat_map(|leaving| leaving.placement.nodes());
+        self.placement.iter().flat_map(Placement::nodes).chain(leaving).cloned().collect()
     }
 
     /// The number of the current revision.
@@ -238,6 +263,33 @@ pub struct NodeRecord {
     pub accepted: Generation,
     /// The state in which its assignment last changed.
     pub assigned_at: Generation,
+    /// Whether it gets work.
+    #[serde(default)]
+    pub admission: Admission,
+    /// Labels that an operator has given it; they count before those that its agent says.
+    #[serde(default)]
+    pub labels: Labels,
+}
+
+impl NodeRecord {
+    /// The value of a label; its name is the label `node`.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.description.label(&self.labels, name)
+    }
+
+    /// Whether it has these labels.
+    pub fn meets(&self, require: &Requirements) -> bool {
+        self.description.meets(&self.labels, require)
+    }
+
+    /// Why it gets nothing new, if it does not.
+    pub fn refuses(&self) -> Option<&'static str> {
+        match (self.state, self.admission) {
+            (NodeState::Down, _) => Some("down"),
+            (NodeState::Ready, Admission::Open) => None,
+            (NodeState::Ready, admission) => Some(admission.word()),
+        }
+    }
 }
 
 /// The identity of one node.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::GraphKey;
-use model::name::NodeName;
+use model::name::{ComponentName, NodeName};
 use model::node::NodeState;
 use model::placement::Placement;
 use model::report::Progress;
@@ -17,29 +17,41 @@ use crate::state::{GraphRecord, State};
 /// All that `node` should run; `None` for a node that has not joined.
 pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
     let record = state.nodes.get(node)?;
-    let graphs: Vec<AssignedGraph> = state
-        .graphs
+    let graphs: Vec<AssignedGraph> =
+        state.graphs.iter().filter_map(|(key, graph)| assigned(key, graph, node)).collect();
+    // What is moved goes on calling from where it was.
+    let peers: BTreeSet<NodeName> = graphs
         .iter()
-        .filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref().filter(|p| p.is_on(node))?)))
-        .map(|(key, graph, placement)| AssignedGraph {
-            key: key.clone(),
-            uid: graph.uid.clone(),
-            revision: graph.number(),
-            generation: graph.generation,
-            linked: graph.linked.clone(),
-            placement: placement.clone(),
-        })
+        .filter_map(|assigned| state.graphs.get(&assigned.key))
+        .flat_map(GraphRecord::nodes)
+        .filter(|other| other != node)
         .collect();
-    let others = |graph: &AssignedGraph| -> Vec<NodeName> {
-        graph.placement.nodes().into_iter().filter(|other| *other != node).cloned().collect()
-    };
     Some(Assignment {
-        peers: graphs.iter().flat_map(others).filter_map(|name| peer(state, name)).collect(),
+        peers: peers.into_iter().filter_map(|name| peer(state, name)).collect(),
         cluster: state.cluster.clone()?,
         node: node.clone(),
         generation: record.assigned_at,
         graphs,
         revoked: state.revoked.keys().cloned().collect(),
+        labels: record.labels.clone(),
+    })
+}
+
+/// What a node should run of a graph: what it is placed for, else what it goes on with until that answers.
+fn assigned(key: &GraphKey, graph: &GraphRecord, node: &NodeName) -> Option<AssignedGraph> {
+    let (revision, generation, linked, placement) = if graph.is_on(node) {
+        (graph.number(), graph.generation, &graph.linked, graph.placement.as_ref()?)
+    } else {
+        let leaving = graph.leaving.as_ref().filter(|leaving| leaving.placement.is_on(node))?;
+        (leaving.revision, leaving.generation, &leaving.linked, &leaving.placement)
+    };
+    Some(AssignedGraph {
+        key: key.clone(),
+        uid: graph.uid.clone(),
+        revision,
+        generation,
+        linked: linked.clone(),
+        placement: placement.clone(),
     })
 }
 
@@ -50,8 +62,8 @@ fn peer(state: &State, name: NodeName) -> Option<(NodeName, Peer)> {
     Some((name, peer))
 }
 
-/// Which node answers which route; `None` for a cluster without an identity. One node answers a component's requests,
-/// so a route of a graph that is being moved is that of its new node from the start.
+/// Which node answers which route; `None` for a cluster without an identity. A graph that is moved answers where it was
+/// until it answers where it is going.
 pub fn route_map(state: &State) -> Option<RouteMap> {
     let placed = state.graphs.iter().filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref()?)));
     let routes: Vec<PlacedRoute> = placed
@@ -59,7 +71,7 @@ pub fn route_map(state: &State) -> Option<RouteMap> {
             graph.linked.ingress.iter().map(|route| PlacedRoute {
                 graph: key.clone(),
                 route: route.clone(),
-                node: placement.node_of(&route.to).clone(),
+                node: answering_node(state, graph, placement, &route.to).clone(),
             })
         })
         .collect();
@@ -70,6 +82,19 @@ pub fn route_map(state: &State) -> Option<RouteMap> {
         nodes: answering.into_iter().filter_map(|name| peer(state, name)).collect(),
         routes,
     })
+}
+
+/// The node that answers the requests of a component.
+fn answering_node<'a>(
+    state: &State,
+    graph: &'a GraphRecord,
+    placement: &'a Placement,
+    component: &ComponentName,
+) -> &'a NodeName {
+    let is_ready = |name: &&NodeName| state.nodes.get(*name).is_some_and(|node| node.state == NodeState::Ready);
+    let leaving = graph.leaving.as_ref().filter(|leaving| leaving.answered_ms.is_none());
+    let before = leaving.map(|leaving| leaving.placement.node_of(component)).filter(is_ready);
+    before.unwrap_or_else(|| placement.node_of(component))
 }
 
 /// Where one graph stands.
@@ -87,7 +112,7 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
         .collect();
     let first = record.linked.ingress.first().map(|route| &route.to);
     let node = record.placement.as_ref().map(|placement| match first {
-        Some(root) => placement.node_of(root),
+        Some(root) => answering_node(state, record, placement, root),
         None => &placement.home,
     });
     let node = node.and_then(|name| state.nodes.get(name));
@@ -129,10 +154,13 @@ fn severity(state: &GraphState) -> u8 {
 fn part_state(state: &State, record: &GraphRecord, name: &NodeName, placement: &Placement) -> GraphState {
     let ready = state.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready);
     if !ready {
-        let why = format!("node {name} is not heard of; what it runs may still serve");
+        let stays = schedule::stays(state, record, name).map(|why| format!(". It is not moved: {why}"));
+        let stays = stays.unwrap_or_default();
+        let why = format!("node {name} is not heard of; what it runs may still serve{stays}");
         return GraphState::Unknown { why };
     }
-    let serving = record.observed.get(&placement.home).and_then(|seen| seen.serving);
+    let before = record.leaving.as_ref().map(|leaving| leaving.generation);
+    let serving = record.observed.get(&placement.home).and_then(|seen| seen.serving).or(before);
     let phase = |word: String| match placement.nodes().len() {
         1 => word,
         _ => format!("node {name}: {word}"),

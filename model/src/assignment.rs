@@ -8,6 +8,7 @@ use crate::graph::Artifact;
 use crate::id::{ClusterId, Generation, GraphKey, RevisionNumber, Uid};
 use crate::linked::LinkedGraph;
 use crate::name::NodeName;
+use crate::node::Labels;
 use crate::placement::Placement;
 
 /// The full picture for one node; a later one replaces it whole.
@@ -26,6 +27,9 @@ pub struct Assignment {
     /// The identities that nobody must believe in any more.
     #[serde(default)]
     pub revoked: BTreeSet<Uid>,
+    /// The labels that an operator has given the node; they count before its own.
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 /// Another node, as links need it.

@@ -31,13 +31,60 @@ pub struct NodeDescription {
 }
 
 impl NodeDescription {
-    /// Whether the node has these labels; its name is the label `node`.
-    pub fn meets(&self, require: &Requirements) -> bool {
-        require.iter().all(|(label, value)| match label.as_str() {
-            NODE_LABEL => self.name.as_str() == value,
-            other => self.labels.get(other) == Some(value),
-        })
+    /// The value of a label, of those that an operator has given the node or of its own; its name is the label `node`.
+    pub fn label<'a>(&'a self, given: &'a Labels, name: &str) -> Option<&'a str> {
+        match name {
+            NODE_LABEL => Some(self.name.as_str()),
+            other => given.get(other).or_else(|| self.labels.get(other)).map(String::as_str),
+        }
     }
+
+    /// Whether it has these labels.
+    pub fn meets(&self, given: &Labels, require: &Requirements) -> bool {
+        require.iter().all(|(label, value)| self.label(given, label) == Some(value))
+    }
+}
+
+/// Labels of a node, by name.
+pub type Labels = BTreeMap<String, String>;
+
+/// Whether a node gets work, as an operator has said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// It does.
+    #[default]
+    Open,
+    /// It gets nothing new and keeps what it has.
+    Cordoned,
+    /// It gets nothing new, and what it has is moved to other nodes.
+    Draining {
+        /// What still answers here is not waited for after this, milliseconds since 1970.
+        deadline_ms: u64,
+    },
+}
+
+impl Admission {
+    /// The word shown to people.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Cordoned => "cordoned",
+            Self::Draining { .. } => "draining",
+        }
+    }
+}
+
+/// The longest label, name or value, in bytes.
+pub const LABEL_MAX_BYTES: usize = 128;
+/// The most labels of a node.
+pub const LABELS_MAX: usize = 64;
+
+/// Whether a node can be given a label: of printable ASCII without spaces, its name neither empty nor `node`, with which
+/// every node begins.
+pub fn is_label(name: &str, value: &str) -> bool {
+    let plain = |text: &str| text.len() <= LABEL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
+    !name.is_empty() && name != NODE_LABEL && plain(name) && plain(value)
 }
 
 /// What a node has to give.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use model::assignment::AssignedGraph;
 use model::id::Uid;
 use model::name::{ComponentName, NodeName};
-use model::node::{Capacity, NodeDescription};
+use model::node::{Capacity, Labels, NodeDescription};
 use model::report::{Failure, Progress};
 use model::routing::RouteMap;
 use tokio::net::TcpListener;
@@ -145,6 +145,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         routes: routes.clone(),
         reach: reach.clone(),
         description: description.clone(),
+        assigned: assigned.clone(),
     };
     let mut control = Control::start(Parts {
         runner: Arc::new(runner),
@@ -238,6 +239,7 @@ struct Wasm {
     routes: RouteTableHandle,
     reach: Reach,
     description: NodeDescription,
+    assigned: Assigned,
 }
 
 /// A graph of [`Wasm`].
@@ -281,7 +283,10 @@ impl Wasm {
     fn meets_requirements(&self, graph: &AssignedGraph) -> Result<(), PrepareError> {
         let is_here = |member: &ComponentName| *graph.placement.node_of(member) == self.description.name;
         let mut required = graph.linked.require.iter();
-        match required.find(|(member, require)| is_here(member) && !self.description.meets(require)) {
+        let assigned = self.assigned.now();
+        let none = Labels::new();
+        let given = assigned.as_ref().map_or(&none, |assigned| &assigned.labels);
+        match required.find(|(member, require)| is_here(member) && !self.description.meets(given, require)) {
             None => Ok(()),
             Some((member, _)) => {
                 let message =

@@ -14,6 +14,8 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
 use http::Uri;
 use model::name::NodeName;
+use model::node::{LABEL_MAX_BYTES, LABELS_MAX, is_label};
+use model::placement::NODE_LABEL;
 use model::unit::{ByteSize, parse_duration};
 
 use crate::traces;
@@ -28,10 +30,6 @@ const INGRESS_LISTEN_DEFAULT: &str = "127.0.0.1:8000";
 const DRAIN_DEADLINE_DEFAULT: &str = "20s";
 /// The longest drain: the longest deadline of one call.
 const DRAIN_DEADLINE_MAX: Duration = model::graph::DEADLINE_MAX;
-/// The longest label, key or value: the limit the control plane has for them.
-const LABEL_MAX_BYTES: usize = 128;
-/// The most labels of a node.
-const LABELS_MAX: usize = 64;
 /// Which part of the traces that begin here is recorded unless told otherwise: a collector has been asked for.
 const TRACE_RATIO_DEFAULT: &str = "1";
 
@@ -505,10 +503,10 @@ fn member(text: &str) -> Result<Uri, String> {
 fn label(text: &str) -> Result<(&str, &str), String> {
     let (key, value) =
         text.split_once('=').ok_or_else(|| format!("`{text}` is not a label: write key=value"))?;
-    let plain = |part: &str| part.len() <= LABEL_MAX_BYTES && part.bytes().all(|byte| byte.is_ascii_graphic());
-    if key.is_empty() || !plain(key) || !plain(value) {
+    if !is_label(key, value) {
         return Err(format!(
-            "`{text}`: a label's key and value have up to {LABEL_MAX_BYTES} printable ASCII characters, without spaces"
+            "`{text}`: a label's key and value have up to {LABEL_MAX_BYTES} printable ASCII characters, without spaces, and \
+             the label `{NODE_LABEL}` is the name of the node"
         ));
     }
     Ok((key, value))

@@ -24,6 +24,8 @@ struct Circuit {
     backoff: Backoff,
     /// When somebody may try again, once it is open.
     open_until: Option<Instant>,
+    /// When it was opened first, since an answer.
+    opened: Option<Instant>,
     /// Whether somebody tries.
     is_tried: bool,
 }
@@ -40,12 +42,14 @@ pub(crate) struct Admission<'a> {
 pub(crate) struct Open {
     /// For so long, if no other has better luck; nothing while another tries.
     left: Duration,
+    /// For so long nobody has been answered, since it was opened first.
+    pub(crate) age: Duration,
 }
 
 impl Default for Breaker {
     fn default() -> Self {
         let backoff = Backoff::new(OPEN_LEAST, OPEN_MOST);
-        Self(Mutex::new(Circuit { failures: 0, backoff, open_until: None, is_tried: false }))
+        Self(Mutex::new(Circuit { failures: 0, backoff, open_until: None, opened: None, is_tried: false }))
     }
 }
 
@@ -56,7 +60,8 @@ impl Breaker {
         let Some(until) = circuit.open_until else { return Ok(Admission { breaker: self, is_trial: false }) };
         let left = until.saturating_duration_since(now);
         if circuit.is_tried || !left.is_zero() {
-            return Err(Open { left });
+            let age = circuit.opened.map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened));
+            return Err(Open { left, age });
         }
         circuit.is_tried = true;
         Ok(Admission { breaker: self, is_trial: true })
@@ -69,6 +74,7 @@ impl Admission<'_> {
         let mut circuit = self.breaker.0.lock().unwrap_or_else(PoisonError::into_inner);
         circuit.failures = 0;
         circuit.backoff.reset();
+        circuit.opened = None;
         circuit.open_until.take().is_some()
     }
 
@@ -83,6 +89,7 @@ impl Admission<'_> {
         }
         let wait = circuit.backoff.after_failure();
         circuit.open_until = Some(now + wait);
+        circuit.opened.get_or_insert(now);
         Some(wait)
     }
 }
@@ -211,7 +218,7 @@ mod tests {
                 let admission = loop {
                     match breaker.admit(now) {
                         Ok(admission) => break admission,
-                        Err(Open { left }) => {
+                        Err(Open { left, .. }) => {
                             prop_assert!(!left.is_zero());
                             (now, waited) = (now + left, waited + left);
                         }

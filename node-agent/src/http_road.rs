@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use model::name::NodeName;
 use tower::Service as _;
 
-use crate::health::Breaker;
+use crate::health::{Admission, Breaker, Open};
 use crate::roads::{
     CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
     STREAM_WINDOW_BYTES, Tries,
@@ -31,8 +31,9 @@ use crate::roads::{
 pub const PROTOCOL: &[u8] = b"weft-http";
 /// The most bytes of a head, of requests and of answers.
 pub(crate) const HEAD_MAX_BYTES: u32 = 128 << 10;
-/// How long a node may take to be reached: longer than the restart of its agent.
-const REACH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a node may take to be reached: longer than the restart of its agent, and than it takes until what was on a
+/// node that is lost is on another one.
+const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a head may take: the longest deadline of a graph, and some. Which one holds, the other node knows.
 const HEAD_TIMEOUT: Duration = model::graph::DEADLINE_MAX.saturating_add(Duration::from_secs(5));
 /// The body of a request that is carried.
@@ -65,25 +66,32 @@ pub(crate) enum CarryError {
     Request(&'static str),
 }
 
+/// Why a request was not delivered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Unsent {
+    /// Nobody was reached.
+    #[error("{0}")]
+    NotReached(String),
+    /// Nobody was asked.
+    #[error("{0}")]
+    Open(Open),
+}
+
 impl HttpRoad {
     /// No connections yet.
     pub fn new(roads: Arc<Roads>) -> Self {
         Self { roads, lines: Pool::default(), breakers: Mutex::default() }
     }
 
-    /// Has `node` answer a request that names its host.
+    /// Has `node` answer a request that names its host, or the one that `whither` says by then: what it is for may be moved
+    /// while nobody is reached.
     pub(crate) async fn send(
         &self,
         node: &NodeName,
         request: Request<RequestBody>,
+        whither: impl Fn() -> Option<NodeName>,
     ) -> Result<Response<Incoming>, CarryError> {
         let request = prepared(request).map_err(CarryError::Request)?;
-        let breaker = {
-            let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-            breakers.entry(node.clone()).or_default().clone()
-        };
-        let admission =
-            breaker.admit(Instant::now()).map_err(|open| CarryError::Unreached(open.to_string()))?;
         let is_broken = Arc::new(AtomicBool::new(false));
         let (head, body) = request.into_parts();
         let broken = is_broken.clone();
@@ -91,55 +99,81 @@ impl HttpRoad {
             broken.store(true, Ordering::Release);
             error
         });
-        let mut outcome = self.deliver(node, Request::from_parts(head, body.boxed_unsync())).await;
-        // What the sender of a body does not finish says nothing of the node.
-        if matches!(outcome, Err(CarryError::Lost(_))) && is_broken.load(Ordering::Acquire) {
-            outcome = Err(CarryError::Request("its body broke off"));
+        let mut request = Request::from_parts(head, body.boxed_unsync());
+        let mut node = node.clone();
+        let mut tries = Tries::until(Instant::now() + REACH_TIMEOUT);
+        loop {
+            let why = match self.deliver(&node, request, &is_broken).await {
+                Ok(outcome) => return outcome,
+                Err((why, back)) => {
+                    request = back;
+                    why
+                }
+            };
+            let now = whither().filter(|now| *now != node);
+            // Who has been lost for longer is not waited for, unless somebody else answers by now.
+            let is_lost = matches!(&why, Unsent::Open(open) if open.age > REACH_TIMEOUT);
+            let is_waited_for = !is_lost || now.is_some();
+            if !is_waited_for || !tries.again().await {
+                return Err(CarryError::Unreached(why.to_string()));
+            }
+            if let Some(now) = whither() {
+                node = now;
+            }
         }
+    }
+
+    /// Sends it once; it comes back where it is certain that it was not delivered.
+    async fn deliver(
+        &self,
+        node: &NodeName,
+        request: Request<RequestBody>,
+        is_broken: &AtomicBool,
+    ) -> Result<Result<Response<Incoming>, CarryError>, (Unsent, Request<RequestBody>)> {
+        let breaker = {
+            let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+            breakers.entry(node.clone()).or_default().clone()
+        };
+        let admission = match breaker.admit(Instant::now()) {
+            Ok(admission) => admission,
+            Err(open) => return Err((Unsent::Open(open), request)),
+        };
+        let failed = |admission: Admission<'_>, why: &dyn std::fmt::Display| {
+            if let Some(wait) = admission.failed(Instant::now()) {
+                let wait_ms = wait.as_millis();
+                tracing::warn!(%node, %why, wait_ms, "no requests are passed on to a node for a while");
+            }
+        };
+        let mut line = match self.lines.get(node, |line| !line.is_closed(), self.dial(node)).await {
+            Ok(line) => line,
+            Err(why) => {
+                failed(admission, &why);
+                return Err((Unsent::NotReached(why), request));
+            }
+        };
+        let outcome = match tokio::time::timeout(HEAD_TIMEOUT, line.try_send_request(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(mut unsent)) => match unsent.take_message() {
+                Some(back) => {
+                    let why = explained(unsent.into_error());
+                    failed(admission, &why);
+                    return Err((Unsent::NotReached(why), back));
+                }
+                // What the sender of a body does not finish says nothing of the node.
+                None if is_broken.load(Ordering::Acquire) => Err(CarryError::Request("its body broke off")),
+                None => Err(CarryError::Lost(explained(unsent.into_error()))),
+            },
+            Err(_) => Err(CarryError::Late),
+        };
         match &outcome {
             Ok(_) | Err(CarryError::Request(_)) => {
                 if admission.answered() {
                     tracing::info!(%node, "requests are passed on to a node again: it answers");
                 }
             }
-            Err(why) => {
-                if let Some(wait) = admission.failed(Instant::now()) {
-                    let wait_ms = wait.as_millis();
-                    tracing::warn!(%node, %why, wait_ms, "no requests are passed on to a node for a while");
-                }
-            }
+            Err(why) => failed(admission, why),
         }
-        outcome
-    }
-
-    /// Sends it as often as it is certain that it was not delivered, within bounds.
-    async fn deliver(
-        &self,
-        node: &NodeName,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, CarryError> {
-        let mut tries = Tries::until(Instant::now() + REACH_TIMEOUT);
-        loop {
-            let why = match self.lines.get(node, |line| !line.is_closed(), self.dial(node)).await {
-                Err(why) => why,
-                Ok(mut line) => {
-                    match tokio::time::timeout(HEAD_TIMEOUT, line.try_send_request(request)).await {
-                        Ok(Ok(response)) => return Ok(response),
-                        Ok(Err(mut unsent)) => match unsent.take_message() {
-                            Some(back) => {
-                                request = back;
-                                explained(unsent.into_error())
-                            }
-                            None => return Err(CarryError::Lost(explained(unsent.into_error()))),
-                        },
-                        Err(_) => return Err(CarryError::Late),
-                    }
-                }
-            };
-            if !tries.again().await {
-                return Err(CarryError::Unreached(why));
-            }
-        }
+        Ok(outcome)
     }
 
     async fn dial(&self, node: &NodeName) -> Result<Line, String> {

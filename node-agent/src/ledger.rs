@@ -222,6 +222,7 @@ mod tests {
             }],
             peers: std::collections::BTreeMap::new(),
             revoked: std::collections::BTreeSet::new(),
+            labels: std::collections::BTreeMap::new(),
         }
     }
 

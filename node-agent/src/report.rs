@@ -79,6 +79,7 @@ mod tests {
             graphs: ["waits", "serves", "replaces", "foreign"].map(graph).into(),
             peers: BTreeMap::new(),
             revoked: std::collections::BTreeSet::new(),
+            labels: BTreeMap::new(),
         };
         let version = |generation| Version { uid: uid.clone(), generation: Generation(generation) };
         let failure = Progress::Failed(Failure { reason: "start_failed".into(), message: "trap".into() });

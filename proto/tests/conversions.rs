@@ -201,16 +201,17 @@ fn assignment() -> impl Strategy<Value = Assignment> {
     );
     let peer = (text(), uid()).prop_map(|(address, uid)| Peer { address, uid });
     let peers = btree_map(node_name(), peer, 0..3);
-    (some_text(), node_name(), any::<u64>(), vec(graph, 0..3), peers, btree_set(uid(), 0..3)).prop_map(
-        |(cluster, node, generation, graphs, peers, revoked)| Assignment {
-            cluster: ClusterId::new(cluster).unwrap(),
-            node,
-            generation: Generation(generation),
-            graphs,
-            peers,
-            revoked,
-        },
-    )
+    let labels = btree_map(text(), text(), 0..3);
+    let all = (some_text(), node_name(), any::<u64>(), vec(graph, 0..3), peers, btree_set(uid(), 0..3), labels);
+    all.prop_map(|(cluster, node, generation, graphs, peers, revoked, labels)| Assignment {
+        cluster: ClusterId::new(cluster).unwrap(),
+        node,
+        generation: Generation(generation),
+        graphs,
+        peers,
+        revoked,
+        labels,
+    })
 }
 
 fn routes() -> impl Strategy<Value = RouteMap> {

@@ -1,14 +1,17 @@
 //! Who may join: tokens, the nodes that joined by them, and those whose identity is worth nothing any more.
 
-use model::id::Uid;
+use model::id::{GraphKey, Uid};
 use model::name::NodeName;
 use model::node::NodeState;
 
-use super::node::{subject, tell_peers};
-use crate::command::{CreateToken, Enrol};
+use super::graph::subject as graph_subject;
+use super::moves::touch;
+use super::node::{note_cut_off, subject, tell_peers, zones_cut_off};
+use crate::command::{CreateToken, Enrol, RemoveNode};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{
-    EnrolmentRecord, NODES_MAX, REVOKED_MAX, RevokedRecord, State, TOKENS_MAX, TokenRecord, TokenUse,
+    EnrolmentRecord, GraphRecord, NODES_MAX, REVOKED_MAX, RevokedRecord, State, TOKENS_MAX, TokenRecord,
+    TokenUse,
 };
 
 pub(super) fn create_token(state: &mut State, create: &CreateToken) -> Result<Outcome, Refusal> {
@@ -45,6 +48,7 @@ pub(super) fn enrol(state: &mut State, enrol: &Enrol) -> Result<Outcome, Refusal
         room_for_revoked(state)?;
     }
     forget(state);
+    let cut_off = zones_cut_off(state);
     state.advance();
     let used = TokenUse { key: enrol.key.clone(), uid: enrol.uid.clone() };
     let used = TokenRecord { used: Some(used), ..token };
@@ -62,6 +66,7 @@ pub(super) fn enrol(state: &mut State, enrol: &Enrol) -> Result<Outcome, Refusal
         tell_peers(state, &enrol.node);
     }
     state.event(subject(&enrol.node), "enrolled", format!("with the identity {}", enrol.uid));
+    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 
@@ -71,6 +76,7 @@ pub(super) fn revoke(state: &mut State, node: &NodeName, until_ms: u64) -> Resul
     }
     room_for_revoked(state)?;
     forget(state);
+    let cut_off = zones_cut_off(state);
     state.advance();
     if let Some(before) = state.enrolled.remove(node) {
         disown(state, node, before.uid, until_ms);
@@ -81,6 +87,55 @@ pub(super) fn revoke(state: &mut State, node: &NodeName, until_ms: u64) -> Resul
     }
     let message = "its identity was revoked: it joins again only by a new token".to_owned();
     state.event(subject(node), "revoked", message);
+    note_cut_off(state, &cut_off);
+    Ok(state.done())
+}
+
+/// Takes a node out for good. What can be moved has to be moved before; what cannot, because its data are there, begins anew
+/// elsewhere if whoever asks gives them up.
+pub(super) fn remove(state: &mut State, remove: &RemoveNode) -> Result<Outcome, Refusal> {
+    let RemoveNode { node, until_ms, loses_data } = remove;
+    if !state.nodes.contains_key(node) && !state.enrolled.contains_key(node) {
+        return Err(Refusal::NotFound { what: format!("node {node}") });
+    }
+    let with_data = |record: &GraphRecord| record.data.values().any(|at| at == node);
+    let on_it: Vec<GraphKey> = state
+        .graphs
+        .iter()
+        .filter(|(_, record)| record.nodes().contains(node) || with_data(record))
+        .map(|(key, _)| key.clone())
+        .collect();
+    let stays =
+        |key: &&GraphKey| !loses_data || state.graphs.get(*key).is_some_and(|record| !with_data(record));
+    if let Some(key) = on_it.iter().find(stays) {
+        let has_data = state.graphs.get(key).is_some_and(with_data);
+        return Err(Refusal::NodeInUse { node: node.clone(), key: key.clone(), has_data });
+    }
+    room_for_revoked(state)?;
+    forget(state);
+    let cut_off = zones_cut_off(state);
+    let at = state.advance();
+    for key in on_it {
+        let Some(record) = state.graphs.get_mut(&key) else { continue };
+        let left = record.nodes();
+        (record.placement, record.leaving) = (None, None);
+        record.generation = at.into();
+        record.observed = imbl::OrdMap::new();
+        let kept = record.data.iter().filter(|(_, at)| *at != node);
+        record.data = kept.map(|(capability, at)| (capability.clone(), at.clone())).collect();
+        touch(state, &left);
+        state.event(
+            graph_subject(&key),
+            "data_given_up",
+            format!("what it had on node {node}, which was removed"),
+        );
+    }
+    state.nodes.remove(node);
+    if let Some(before) = state.enrolled.remove(node) {
+        disown(state, node, before.uid, *until_ms);
+    }
+    state.event(subject(node), "removed", "it joins again only by a new token".to_owned());
+    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 

@@ -3,11 +3,9 @@
 use model::graph::Artifact;
 use model::id::{Generation, GraphKey};
 use model::linked::LinkedGraph;
-use model::name::NodeName;
-use model::node::NodeState;
-use model::placement::Placement;
 
-use crate::command::{DeleteGraph, Deploy, DeployOrigin, Place, Relink};
+use super::moves::touch;
+use crate::command::{DeleteGraph, Deploy, DeployOrigin, Relink};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{GRAPHS_MAX, GraphRecord, HISTORY_MAX, RevisionRecord, State};
 
@@ -79,6 +77,7 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         placement: None,
         data: imbl::OrdMap::new(),
         observed: imbl::OrdMap::new(),
+        leaving: None,
     });
     let mut number = record.number();
     number.0 += 1;
@@ -98,9 +97,9 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         record.linked = deploy.linked.clone();
     }
     let generation = record.generation;
-    let placement = record.placement.clone();
+    let nodes = record.nodes();
     state.graphs.insert(deploy.key.clone(), record);
-    touch(state, placement.as_ref());
+    touch(state, &nodes);
     let message = match deploy.origin {
         DeployOrigin::Deploy => format!("revision {number} committed"),
         DeployOrigin::Rollback { to } => format!("revision {number} committed, equal to revision {to}"),
@@ -120,11 +119,11 @@ pub(super) fn delete(state: &mut State, delete: &DeleteGraph) -> Result<Outcome,
             found: Some(record.number()),
         });
     }
-    let placement = record.placement.clone();
+    let nodes = record.nodes();
     let at = state.advance();
     state.graphs_at = at;
     state.graphs.remove(&delete.key);
-    touch(state, placement.as_ref());
+    touch(state, &nodes);
     state.event(subject(&delete.key), "deleted", "the data of its capabilities is kept".to_owned());
     Ok(Outcome::GraphDeleted)
 }
@@ -149,9 +148,9 @@ pub(super) fn relink(state: &mut State, relink: &Relink) -> Result<Outcome, Refu
     record.generation = at.into();
     record.linked = relink.linked.clone();
     let names: Vec<String> = record.linked.policies.iter().map(|p| p.name.to_string()).collect();
-    let placement = record.placement.clone();
+    let nodes = record.nodes();
     state.graphs.insert(relink.key.clone(), record);
-    touch(state, placement.as_ref());
+    touch(state, &nodes);
     let message = if names.is_empty() {
         "no policy stands on its links".to_owned()
     } else {
@@ -159,52 +158,4 @@ pub(super) fn relink(state: &mut State, relink: &Relink) -> Result<Outcome, Refu
     };
     state.event(subject(&relink.key), "relinked", message);
     Ok(state.done())
-}
-
-/// Applies the parts whose preconditions hold; the next pass of the scheduler plans the others again.
-pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refusal> {
-    let fresh: Vec<&Place> = places.iter().filter(|place| is_fresh(state, place)).collect();
-    if fresh.is_empty() {
-        return Err(Refusal::Stale { what: "every graph or node of the placement".to_owned() });
-    }
-    state.advance();
-    let at = state.revision;
-    for place in fresh {
-        let Some(record) = state.graphs.get_mut(&place.key) else { continue };
-        let before = record.placement.replace(place.placement.clone());
-        record.observed = imbl::OrdMap::new();
-        // Where a capability was first placed, it was made.
-        let kept = std::mem::take(&mut record.data);
-        let node_of = |name| kept.get(name).unwrap_or_else(|| place.placement.node_of(name)).clone();
-        record.data = record.linked.capabilities.keys().map(|name| (name.clone(), node_of(name))).collect();
-        if before.is_some() {
-            // Other links are remote than before: the nodes link their parts again.
-            record.generation = at.into();
-        }
-        touch(state, before.as_ref());
-        touch(state, Some(&place.placement));
-        let nodes: Vec<String> = place.placement.nodes().into_iter().map(ToString::to_string).collect();
-        let on = if nodes.len() == 1 { "on node" } else { "on nodes" };
-        state.event(subject(&place.key), "placed", format!("{on} {}", nodes.join(", ")));
-    }
-    Ok(state.done())
-}
-
-/// What the nodes of a placement should run has changed.
-fn touch(state: &mut State, placement: Option<&Placement>) {
-    for node in placement.into_iter().flat_map(Placement::nodes) {
-        state.touch_node(node);
-    }
-}
-
-fn is_fresh(state: &State, place: &Place) -> bool {
-    let Some(record) = state.graphs.get(&place.key) else { return false };
-    let is_new = record.uid == place.uid
-        && record.generation == place.generation
-        && record.placement.as_ref() != Some(&place.placement);
-    // A node that has a part already keeps it while it is not heard of.
-    let takes = |name: &NodeName| {
-        record.is_on(name) || state.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready)
-    };
-    is_new && place.placement.nodes().into_iter().all(takes)
 }

@@ -5,6 +5,7 @@
 mod enrolment;
 mod graph;
 mod member;
+mod moves;
 mod node;
 mod policy;
 mod recovery;
@@ -85,7 +86,11 @@ impl State {
             Body::RemoveMember { member } => member::remove(self, *member),
             Body::RegisterNode(description) => node::register(self, description),
             Body::SetNodeState { node, state, why } => node::set_state(self, node, *state, why),
-            Body::Place(places) => graph::place(self, places),
+            Body::AdmitNode { node, admission } => node::admit(self, node, *admission),
+            Body::LabelNode(label) => node::label(self, label),
+            Body::RemoveNode(remove) => enrolment::remove(self, remove),
+            Body::Place(places) => moves::place(self, places),
+            Body::Leave(leaves) => moves::leave(self, leaves),
             Body::RecordReport(report) => node::record_report(self, report),
         }
     }

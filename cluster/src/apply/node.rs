@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 
 use model::id::Generation;
 use model::name::NodeName;
-use model::node::{NodeDescription, NodeState};
+use model::node::{Admission, LABELS_MAX, Labels, NodeDescription, NodeState};
 use model::report::{GraphReport, Progress, Report};
 
-use super::graph;
+use super::{graph, moves};
+use crate::command::LabelNode;
+use crate::feature::MOVES;
 use crate::outcome::{Outcome, Refusal};
-use crate::state::{NODES_MAX, NodeRecord, State};
+use crate::schedule;
+use crate::state::{GraphRecord, NODES_MAX, NodeRecord, State};
 
 pub(super) fn subject(name: &NodeName) -> String {
     format!("node/{name}")
@@ -39,6 +42,7 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
         return Err(Refusal::Exhausted { what: "nodes".to_owned(), bound: NODES_MAX as u64 });
     }
     let known = known.cloned();
+    let cut_off = zones_cut_off(state);
     let moved = known.as_ref().is_some_and(|record| record.description.api_address != description.api_address);
     let at = state.advance();
     let now_ms = state.now_ms;
@@ -56,6 +60,8 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
             changed_at_ms: now_ms,
             accepted: Generation::default(),
             assigned_at: at.into(),
+            admission: Admission::Open,
+            labels: Labels::new(),
         },
     };
     state.nodes.insert(name.clone(), record);
@@ -63,14 +69,14 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
         tell_peers(state, name);
     }
     state.event(subject(name), "ready", format!("agent {} connected", description.version));
+    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 
 /// The agents that have links with a node must learn where it listens now, and who it is.
 pub(super) fn tell_peers(state: &mut State, name: &NodeName) {
-    let shared = state.graphs.values().filter_map(|record| record.placement.as_ref().filter(|p| p.is_on(name)));
-    let peers: BTreeSet<NodeName> =
-        shared.flat_map(|placement| placement.nodes().into_iter().cloned()).collect();
+    let shared = state.graphs.values().map(GraphRecord::nodes).filter(|nodes| nodes.contains(name));
+    let peers: BTreeSet<NodeName> = shared.flatten().collect();
     for peer in peers.iter().filter(|peer| *peer != name) {
         state.touch_node(peer);
     }
@@ -89,12 +95,40 @@ pub(super) fn set_state(
         return Ok(state.done());
     }
     let mut record = record.clone();
+    let cut_off = zones_cut_off(state);
     state.advance();
     record.state = to;
     record.changed_at_ms = state.now_ms;
     state.nodes.insert(name.clone(), record);
     state.event(subject(name), &to.to_string(), why.to_owned());
+    note_cut_off(state, &cut_off);
     Ok(state.done())
+}
+
+/// The zones off which nothing is moved now.
+pub(super) fn zones_cut_off(state: &State) -> BTreeSet<String> {
+    if state.level() < MOVES {
+        return BTreeSet::new();
+    }
+    schedule::cut_off(state).into_keys().map(str::to_owned).collect()
+}
+
+/// Tells of the zones that were cut off since `before`, and of those that are no longer.
+pub(super) fn note_cut_off(state: &mut State, before: &BTreeSet<String>) {
+    let now = zones_cut_off(state);
+    let shown = |zone: &String| {
+        if zone.is_empty() { "nodes without a zone".to_owned() } else { format!("zone {zone}") }
+    };
+    for zone in now.difference(before) {
+        let message = format!(
+            "{}: more than half are down. They may be cut off and go on serving, so nothing is moved off them",
+            shown(zone)
+        );
+        state.event("cluster".to_owned(), "moves_stopped", message);
+    }
+    for zone in before.difference(&now) {
+        state.event("cluster".to_owned(), "moves_resumed", format!("{}: half or more are ready", shown(zone)));
+    }
 }
 
 pub(super) fn record_report(state: &mut State, report: &Report) -> Result<Outcome, Refusal> {
@@ -149,4 +183,54 @@ fn observe(state: &mut State, node: &NodeName, seen: GraphReport) {
     if let Some((reason, message)) = event {
         state.event(graph::subject(&key), reason, message);
     }
+    moves::settle(state, &key);
+}
+
+pub(super) fn admit(state: &mut State, name: &NodeName, admission: Admission) -> Result<Outcome, Refusal> {
+    let Some(record) = state.nodes.get(name) else {
+        return Err(Refusal::NotFound { what: format!("node {name}") });
+    };
+    if record.admission == admission {
+        return Ok(state.done());
+    }
+    let mut record = record.clone();
+    state.advance();
+    record.admission = admission;
+    state.nodes.insert(name.clone(), record);
+    let (reason, message) = match admission {
+        Admission::Open => ("uncordoned", "it gets work again"),
+        Admission::Cordoned => ("cordoned", "it gets nothing new and keeps what it has"),
+        Admission::Draining { .. } => ("draining", "it gets nothing new, and what it has is moved"),
+    };
+    state.event(subject(name), reason, message.to_owned());
+    Ok(state.done())
+}
+
+pub(super) fn label(state: &mut State, label: &LabelNode) -> Result<Outcome, Refusal> {
+    let name = &label.node;
+    let Some(record) = state.nodes.get(name) else {
+        return Err(Refusal::NotFound { what: format!("node {name}") });
+    };
+    let mut labels = record.labels.clone();
+    for unset in &label.unset {
+        labels.remove(unset);
+    }
+    labels.extend(label.set.clone());
+    if labels == record.labels {
+        return Ok(state.done());
+    }
+    if labels.len() > LABELS_MAX {
+        return Err(Refusal::Exhausted { what: format!("labels of node {name}"), bound: LABELS_MAX as u64 });
+    }
+    let mut record = record.clone();
+    let cut_off = zones_cut_off(state);
+    state.advance();
+    record.labels = labels;
+    state.nodes.insert(name.clone(), record);
+    state.touch_node(name);
+    let set = label.set.iter().map(|(name, value)| format!("{name}={value}"));
+    let changes: Vec<String> = set.chain(label.unset.iter().map(|name| format!("{name}-"))).collect();
+    state.event(subject(name), "labelled", changes.join(", "));
+    note_cut_off(state, &cut_off);
+    Ok(state.done())
 }

@@ -38,7 +38,8 @@ impl State {
             ..node.clone()
         };
         state.nodes = state.nodes.iter().map(|(name, node)| (name.clone(), down(node))).collect();
-        let unseen = |graph: &GraphRecord| GraphRecord { observed: imbl::OrdMap::new(), ..graph.clone() };
+        let unseen =
+            |graph: &GraphRecord| GraphRecord { observed: imbl::OrdMap::new(), leaving: None, ..graph.clone() };
         state.graphs = state.graphs.iter().map(|(key, graph)| (key.clone(), unseen(graph))).collect();
         let before = before.map_or_else(String::new, |before| format!(" of cluster {before}"));
         let message =

@@ -6,6 +6,7 @@ mod bounds;
 mod enrolment;
 mod graphs;
 mod members;
+mod moves;
 mod nodes;
 mod policies;
 mod random;

@@ -2,7 +2,7 @@
 
 use cluster::FEATURE_LEVEL;
 use cluster::command::{Body, EnrolMember};
-use cluster::feature::FIRST_LEVEL;
+use cluster::feature::{FIRST_LEVEL, FORGETS_ARTIFACTS, MOVES};
 use cluster::outcome::Refusal;
 use cluster::state::{FIRST_MEMBER, MEMBERS_MAX, MemberId, TOKENS_MAX, VOTERS_MAX};
 
@@ -176,6 +176,7 @@ fn the_level_is_what_all_members_know_and_never_falls() {
         let refusal = cluster.refused(body);
         assert!(matches!(refusal, Refusal::LevelTooLow { needed: FEATURE_LEVEL, .. }), "{refusal}");
     }
-    assert_eq!(Body::ForgetArtifacts(Vec::new()).level(), FEATURE_LEVEL);
+    assert_eq!(Body::ForgetArtifacts(Vec::new()).level(), FORGETS_ARTIFACTS);
+    assert_eq!(Body::Leave(Vec::new()).level(), MOVES);
     assert_eq!(promote(1).level(), FIRST_LEVEL);
 }

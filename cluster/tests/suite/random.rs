@@ -1,15 +1,15 @@
 //! Sequences of commands, sensible and not: the state stays sound, members agree, and refusals change nothing.
 
 use cluster::command::{
-    Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember, Place, PutPolicy,
-    Relink, RequestTag,
+    Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember, LabelNode, Leave,
+    Place, PutPolicy, Relink, RemoveNode, RequestTag,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
 use cluster::{Command, FEATURE_LEVEL, State};
 use model::id::{Generation, RevisionNumber, StateRevision};
 use model::linked::LinkedGraph;
-use model::node::NodeState;
+use model::node::{Admission, NodeState};
 use model::placement::Placement;
 use model::report::{Failure, GraphReport, Progress, Report};
 use proptest::collection::vec;
@@ -80,7 +80,7 @@ impl Asked {
             _ => format!("uid-{}", state.revision).try_into().unwrap(),
         };
         let member = MemberId(u64::from(self.which));
-        match self.what % 24 {
+        match self.what % 32 {
             0..4 => Body::Deploy(Box::new(Deploy {
                 uid,
                 manifest: format!("graph: {}", self.other),
@@ -174,6 +174,39 @@ impl Asked {
             20 => Body::RemoveMember { member },
             21 => Body::ForgetArtifacts(vec![artifact(self.other).digest]),
             22 => Body::RaiseFeatureLevel { level: self.level() },
+            23 => Body::AdmitNode {
+                node: name(&format!("n{}", self.which)),
+                admission: match self.other {
+                    0..3 => Admission::Open,
+                    3..5 => Admission::Cordoned,
+                    _ => Admission::Draining { deadline_ms: state.now_ms },
+                },
+            },
+            24 => Body::LabelNode(LabelNode {
+                node: name(&format!("n{}", self.which)),
+                set: if self.is_fresh {
+                    [("zone".to_owned(), self.other.to_string())].into()
+                } else {
+                    [].into()
+                },
+                unset: ["zone".to_owned()].into(),
+            }),
+            25 => Body::RemoveNode(RemoveNode {
+                node: name(&format!("n{}", self.which)),
+                until_ms: state.now_ms + 50_000_000,
+                loses_data: self.is_fresh,
+            }),
+            26 => Body::Leave(
+                state
+                    .graphs
+                    .iter()
+                    .filter_map(|(key, graph)| {
+                        let generation = graph.leaving.as_ref()?.generation;
+                        Some(Leave { key: key.clone(), uid: graph.uid.clone(), generation })
+                    })
+                    .collect(),
+            ),
+            27..31 => Body::Place(cluster::schedule(state)),
             _ => Body::InitCluster {
                 cluster: format!("c{}", self.which).try_into().unwrap(),
                 level: self.level(),

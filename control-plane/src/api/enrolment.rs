@@ -49,12 +49,12 @@ impl Enrolment {
             }
         }
     }
+}
 
-    /// Until when the certificates that there are of a node may be shown.
-    fn revoked_until_ms(&self) -> u64 {
-        let longest = self.credentials().lifetime() + SKEW;
-        self.context.raft.now_ms().saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
-    }
+/// Until when the certificates that there are of a node may be shown.
+pub(super) fn revoked_until_ms(context: &Context) -> u64 {
+    let longest = context.credentials.lifetime() + SKEW;
+    context.raft.now_ms().saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A SHA-256 in hex.
@@ -130,7 +130,7 @@ impl wire::enrolment_server::Enrolment for Enrolment {
             uid: Uid::new(uuid::Uuid::new_v4().to_string())
                 .map_err(|error| Status::internal(error.to_string()))?,
             key,
-            revoked_until_ms: self.revoked_until_ms(),
+            revoked_until_ms: revoked_until_ms(&self.context),
         };
         let enrolled = propose(&self.context, None, Body::Enrol(enrol)).await?;
         enrolled.map_err(|refused| refusal::outcome(&refused))?;
@@ -168,7 +168,7 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         let node: NodeName = parse("node", &request.node)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         if known(&state, &tag)?.is_none() {
-            let body = Body::RevokeNode { node, until_ms: self.revoked_until_ms() };
+            let body = Body::RevokeNode { node, until_ms: revoked_until_ms(&self.context) };
             let revoked = propose(&self.context, Some(tag), body).await?;
             revoked.map_err(|refused| refusal::outcome(&refused))?;
         }

@@ -1,19 +1,20 @@
 //! `weft.node.v1.Nodes`: a task for each agent's stream, and what people see of nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cluster::command::Body;
-use cluster::state::NodeRecord;
+use cluster::command::{Body, LabelNode, RemoveNode, RequestTag};
+use cluster::state::{GraphRecord, NodeRecord};
 use cluster::{State, view};
 use model::id::Generation;
 use model::name::NodeName;
-use model::node::{NodeDescription, NodeState};
+use model::node::{Admission, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState, is_label};
+use model::placement::NODE_LABEL;
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::routing::RouteMap;
-use proto::convert::{parse, required};
+use proto::convert::{DecodeError, parse, required};
 use proto::status::refuse;
 use proto::weft::node::v1 as wire;
 use tokio::sync::{mpsc, watch};
@@ -22,13 +23,15 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use trust::{Role, gate};
 
-use super::mutation::propose;
+use super::mutation::{known, propose, tag};
 use super::{Answers, Context, enrolment, not_leader, refusal, stopping, transport_errors};
 
 /// The largest report: ten thousand graphs of which each has failed with a long reason.
 pub const REPORT_MAX_BYTES: usize = 32 << 20;
 /// How long an agent may take to say who it is, or to take a message that waits for it.
 const AGENT_PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that a drain waits for what still answers.
+const DRAIN_MAX: Duration = Duration::from_hours(24);
 /// Graphs of a report in one command: far below the bound of a command's size.
 const NEWS_MAX: usize = 100;
 /// The longest reason for a failure that is kept: it is shown to people, and there is one for each graph.
@@ -147,18 +150,120 @@ impl wire::nodes_server::Nodes for Nodes {
         };
         Ok(Response::new(show(&state, &name, record)))
     }
+
+    async fn admit(
+        &self,
+        request: Request<wire::AdmitRequest>,
+    ) -> Result<Response<wire::AdmitResponse>, Status> {
+        let mut request = request.into_inner();
+        let id = std::mem::take(&mut request.request_id);
+        let tag = tag(&id, &request)?;
+        let node: NodeName = parse("node", &request.node)?;
+        let admission = match request.admission() {
+            wire::Admission::Unspecified => return Err(DecodeError::missing("admission").into()),
+            wire::Admission::Open => Admission::Open,
+            wire::Admission::Cordoned => Admission::Cordoned,
+            wire::Admission::Draining => Admission::Draining {
+                deadline_ms: self.context.raft.now_ms() + checked_drain(request.drain_ms)?,
+            },
+        };
+        self.change(tag, Body::AdmitNode { node, admission }).await?;
+        Ok(Response::new(wire::AdmitResponse {}))
+    }
+
+    async fn label(
+        &self,
+        request: Request<wire::LabelRequest>,
+    ) -> Result<Response<wire::LabelResponse>, Status> {
+        let mut request = request.into_inner();
+        let id = std::mem::take(&mut request.request_id);
+        let tag = tag(&id, &request)?;
+        let node: NodeName = parse("node", &request.node)?;
+        let set: Labels = request.set.into_iter().collect();
+        let unset: BTreeSet<String> = request.unset.into_iter().collect();
+        let names = unset.iter().map(|name| (name.as_str(), ""));
+        let mut all = set.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(names);
+        if let Some((name, value)) = all.find(|(name, value)| !is_label(name, value)) {
+            let why = format!(
+                "`{name}={value}`: a label has up to {LABEL_MAX_BYTES} printable ASCII characters in its name and its \
+                 value, without spaces, and the label `{NODE_LABEL}` is the name of the node"
+            );
+            return Err(DecodeError::malformed("set", why).into());
+        }
+        if set.len() + unset.len() > LABELS_MAX {
+            let why = format!("a node has at most {LABELS_MAX} labels");
+            return Err(DecodeError::malformed("set", why).into());
+        }
+        self.change(tag, Body::LabelNode(LabelNode { node, set, unset })).await?;
+        Ok(Response::new(wire::LabelResponse {}))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<wire::RemoveRequest>,
+    ) -> Result<Response<wire::RemoveResponse>, Status> {
+        let mut request = request.into_inner();
+        let id = std::mem::take(&mut request.request_id);
+        let tag = tag(&id, &request)?;
+        let node: NodeName = parse("node", &request.node)?;
+        let until_ms = enrolment::revoked_until_ms(&self.context);
+        let remove = RemoveNode { node, until_ms, loses_data: request.loses_data };
+        self.change(tag, Body::RemoveNode(remove)).await?;
+        Ok(Response::new(wire::RemoveResponse {}))
+    }
+}
+
+impl Nodes {
+    /// Makes a change that an operator asked for, once.
+    async fn change(&self, tag: RequestTag, body: Body) -> Result<(), Status> {
+        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
+        if known(&state, &tag)?.is_none() {
+            let changed = propose(&self.context, Some(tag), body).await?;
+            changed.map_err(|refused| refusal::outcome(&refused))?;
+        }
+        Ok(())
+    }
+}
+
+/// How long a drain may take, in milliseconds.
+fn checked_drain(drain_ms: u64) -> Result<u64, Status> {
+    let longest = u64::try_from(DRAIN_MAX.as_millis()).unwrap_or(u64::MAX);
+    if (1..=longest).contains(&drain_ms) {
+        return Ok(drain_ms);
+    }
+    let why = format!("a drain takes 1 to {longest} ms, not {drain_ms}");
+    Err(DecodeError::malformed("drain_ms", why).into())
 }
 
 fn show(state: &State, name: &NodeName, record: &NodeRecord) -> wire::Node {
-    let graphs = state.graphs.iter().filter(|(_, graph)| graph.is_on(name));
+    let on_it: Vec<_> = state.graphs.iter().filter(|(_, graph)| graph.is_on(name)).collect();
+    let leaving = |graph: &&GraphRecord| {
+        graph.leaving.as_ref().is_some_and(|leaving| leaving.placement.is_on(name)) && !graph.is_on(name)
+    };
+    let leaving = state.graphs.iter().filter(|(_, graph)| leaving(graph));
+    let (admission, drain_deadline_ms) = match record.admission {
+        Admission::Open => (wire::Admission::Open, 0),
+        Admission::Cordoned => (wire::Admission::Cordoned, 0),
+        Admission::Draining { deadline_ms } => (wire::Admission::Draining, deadline_ms),
+    };
+    let is_left = record.state == NodeState::Down || admission == wire::Admission::Draining;
+    let staying = on_it.iter().filter(|_| is_left).filter_map(|(key, graph)| {
+        let why = cluster::schedule::stays(state, graph, name)?;
+        Some(wire::Staying { graph: key.to_string(), why })
+    });
     wire::Node {
+        staying: staying.collect(),
         description: Some(record.description.clone().into()),
         state: record.state.to_string(),
         joined_at_ms: record.joined_at_ms,
         changed_at_ms: record.changed_at_ms,
         accepted_generation: record.accepted.0,
         assigned_generation: record.assigned_at.0,
-        graphs: graphs.map(|(key, _)| key.to_string()).collect(),
+        graphs: on_it.iter().map(|(key, _)| key.to_string()).collect(),
+        admission: admission.into(),
+        drain_deadline_ms,
+        labels: record.description.labels.clone().into_iter().chain(record.labels.clone()).collect(),
+        leaving: leaving.map(|(key, _)| key.to_string()).collect(),
     }
 }
 

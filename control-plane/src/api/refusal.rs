@@ -48,6 +48,7 @@ pub(super) fn outcome(refusal: &Refusal) -> Status {
         Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),
         Refusal::TokenRefused { .. } => (Code::PermissionDenied, "token_refused"),
         Refusal::LastVoter { .. } => (Code::FailedPrecondition, "last_voter"),
+        Refusal::NodeInUse { .. } => (Code::FailedPrecondition, "node_in_use"),
         Refusal::NodeRevoked { .. } => (Code::PermissionDenied, "node_revoked"),
         Refusal::NodeIdentity { .. } => (Code::FailedPrecondition, "identity_mismatch"),
     };

@@ -52,6 +52,7 @@ pub fn start(
         let raft = members.clone();
         async move { members::pass(&raft, &state, own_level).await }
     }));
+    loops.spawn(scheduler::let_go(raft.clone(), stop.clone()));
     loops.spawn(liveness.clone().run(stop.clone(), raft.clone()));
     loops.spawn(collect::run(raft.clone(), artifact_grace, stop.clone()));
     loops

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use openraft::Raft;
+use tokio::time::Instant;
 
 use super::Machine;
 use super::log_store::LogSize;
@@ -14,12 +15,25 @@ pub const LOG_MAX_BYTES: usize = 64 << 20;
 /// How often the size is looked at: at the speed of a disk, little more than the bound gathers meanwhile.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a state that is as large as it may be is looked at: what was deleted counts until a snapshot is without it.
+const FULL_EVERY: Duration = Duration::from_secs(5);
+
 /// Runs until consensus stops.
-pub async fn run(raft: Raft<TypeConfig, Machine>, log: LogSize, max_bytes: usize) {
+pub async fn run(
+    raft: Raft<TypeConfig, Machine>,
+    log: LogSize,
+    max_bytes: usize,
+    is_full: impl Fn() -> bool + Send + 'static,
+) {
+    let mut looked = Instant::now();
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
-        if log.bytes() > max_bytes && compact(&raft).await.is_none() {
-            return;
+        let may_shrink = is_full() && log.bytes() > 0 && looked.elapsed() >= FULL_EVERY;
+        if log.bytes() > max_bytes || may_shrink {
+            looked = Instant::now();
+            if compact(&raft).await.is_none() {
+                return;
+            }
         }
     }
 }

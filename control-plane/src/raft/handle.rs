@@ -232,6 +232,14 @@ struct Size {
     log: LogSize,
 }
 
+impl Size {
+    /// Bytes of both together.
+    fn bytes(&self) -> u64 {
+        let bytes = self.snapshot.load(Ordering::Relaxed).saturating_add(self.log.bytes());
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
 /// The member; a cheap handle.
 #[derive(Clone)]
 pub struct Handle {
@@ -278,7 +286,10 @@ impl Handle {
             let members = BTreeMap::from([(id, BasicNode { addr: String::new() })]);
             raft.initialize(members).await.map_err(|error| failed(&error))?;
         }
-        let compaction = TypeConfig::spawn(compaction::run(raft.clone(), log.size(), config.log_max_bytes));
+        let (room, all) = (config.room.clone(), size.clone());
+        let is_full = move || !room.is_within_quota(all.bytes());
+        let (max_bytes, log_size) = (config.log_max_bytes, log.size());
+        let compaction = TypeConfig::spawn(compaction::run(raft.clone(), log_size, max_bytes, is_full));
         let (leading, is_leading) = watch::channel(false);
         let (peers, patience) = (config.peers.clone(), config.election_timeout * QUORUM_PATIENCE_ELECTIONS);
         let leadership =
@@ -340,8 +351,7 @@ impl Handle {
 
     /// How many bytes there are of the state: those of the last snapshot, and of what the log has gathered since.
     fn state_bytes(&self) -> u64 {
-        let bytes = self.size.snapshot.load(Ordering::Relaxed).saturating_add(self.size.log.bytes());
-        u64::try_from(bytes).unwrap_or(u64::MAX)
+        self.size.bytes()
     }
 
     /// Whether the disk of a member has little room, as far as this one knows: the leader hears of all.

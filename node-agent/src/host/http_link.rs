@@ -124,7 +124,7 @@ impl HttpLink {
         };
         let frames = encode([Body::Open(Box::new(open)), Body::Call(asked)]);
         request.headers_mut().insert(LINK, http::HeaderValue::try_from(frames)?);
-        let sending = tokio::time::timeout(left, self.road.send(&self.there.node, request)).await;
+        let sending = tokio::time::timeout(left, self.road.send(&self.there.node, request, || None)).await;
         let outcome = match sending {
             Err(_) => Err(LinkFailure::new(LinkReason::Deadline, "the provider did not answer in time")),
             Ok(Err(error)) => Err(unanswered(error)),

@@ -96,8 +96,13 @@ impl Answers {
     /// Has the node answer on which the graph is.
     async fn pass_on(&self, placed: &Placed, mut request: Request<Incoming>, trace: &Trace) -> Response<Body> {
         let mut span = trace.passing_on(&mut request, &placed.node);
+        let (host, path) = (host_of(&request).map(str::to_owned), request.uri().path().to_owned());
+        let whither = || match self.routes.find(host.as_deref(), &path)?.0 {
+            Target::Here(running) => (*running.key() == placed.graph).then(|| self.routes.node().clone()),
+            Target::Placed(now) => (now.graph == placed.graph).then(|| now.node.clone()),
+        };
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        match self.road.send(&placed.node, request).await {
+        match self.road.send(&placed.node, request, whither).await {
             Ok(response) => {
                 span.answered(&response);
                 response.map(|body| Body::carried(body, span))

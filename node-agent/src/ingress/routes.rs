@@ -105,7 +105,7 @@ impl Shared {
     }
 }
 
-/// All routes, and of equal ones the one that counts first. What should serve on this node its assignment knows best.
+/// All routes, and of equal ones the one that counts first. Where the graphs of this node are, its assignment knows best.
 fn routes(
     here: &NodeName,
     running: &[Arc<Running>],
@@ -118,15 +118,20 @@ fn routes(
     let placed = |graph: &GraphKey, node: &NodeName| {
         Target::Placed(Arc::new(Placed { graph: graph.clone(), node: node.clone() }))
     };
-    let coming = assigned.into_iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
-        let routes = graph.linked.ingress.iter();
-        routes.map(move |route| (route.clone(), placed(&graph.key, graph.placement.node_of(&route.to))))
-    });
+    let should = move |is_here: bool| {
+        assigned.into_iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
+            let routes =
+                graph.linked.ingress.iter().map(move |route| (route, graph.placement.node_of(&route.to)));
+            let wanted = routes.filter(move |(_, node)| (*node == here) == is_here);
+            wanted.map(move |(route, node)| (route.clone(), placed(&graph.key, node)))
+        })
+    };
     let cluster = cluster.into_iter().flat_map(|cluster| &cluster.routes);
     let cluster = cluster
         .filter(move |known| known.node != *here)
         .map(move |known| (known.route.clone(), placed(&known.graph, &known.node)));
-    serving.chain(coming).chain(cluster)
+    // What comes here answers elsewhere until it serves.
+    serving.chain(should(false)).chain(cluster).chain(should(true))
 }
 
 /// Routes and what answers them.

@@ -133,6 +133,7 @@ impl Scene {
             graphs: graphs.collect(),
             peers: BTreeMap::new(),
             revoked: BTreeSet::new(),
+            labels: BTreeMap::new(),
         })));
     }
 

@@ -18,6 +18,7 @@ impl From<Assignment> for wire::Assignment {
             graphs: assignment.graphs.into_iter().map(Into::into).collect(),
             peers: assignment.peers.into_iter().map(|(node, peer)| (node.into(), peer.into())).collect(),
             revoked: assignment.revoked.into_iter().map(Into::into).collect(),
+            labels: assignment.labels.into_iter().collect(),
         }
     }
 }
@@ -37,6 +38,7 @@ impl TryFrom<wire::Assignment> for Assignment {
                 .into_iter()
                 .map(|uid| read("revoked", uid))
                 .collect::<Result<_, DecodeError>>()?,
+            labels: assignment.labels.into_iter().collect(),
         })
     }
 }

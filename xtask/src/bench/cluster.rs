@@ -18,6 +18,9 @@ const SERVING_PATIENCE: Duration = Duration::from_secs(60);
 /// How often a graph that does not answer yet is asked: well below what a deploy takes.
 const SERVING_POLL: Duration = Duration::from_micros(500);
 
+/// What an agent writes when it listens.
+const READY_FILE: &str = "agent.json";
+
 /// The processes, ended with this value.
 pub struct Cluster {
     /// The member of the control plane.
@@ -85,6 +88,15 @@ impl Cluster {
         Ok(Self { control_plane, agent, others, ingress, other_ingresses, ctl, folder })
     }
 
+    /// Starts the agent of a node again that has ended, `n2` or later.
+    pub fn restart_agent(&mut self, bench: &Bench, number: usize) -> anyhow::Result<()> {
+        let at = number.checked_sub(2).filter(|at| *at < self.others.len()).context("a node beside n1")?;
+        let data = self.folder.join(format!("agent-n{number}"));
+        fs::remove_file(data.join(READY_FILE))?;
+        (self.others[at], self.other_ingresses[at]) = run_agent(bench, &self.folder, &self.ctl, number)?;
+        Ok(())
+    }
+
     /// Runs `ctl` to its end.
     pub fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
         self.ctl.run(arguments)
@@ -133,15 +145,20 @@ fn start_agent(
     number: usize,
 ) -> anyhow::Result<(Process, SocketAddr)> {
     let node = format!("n{number}");
+    fs::write(folder.join(format!("token-{node}")), ctl.run(&["node", "token", &node])?)?;
+    run_agent(bench, folder, ctl, number)
+}
+
+fn run_agent(bench: &Bench, folder: &Path, ctl: &Ctl, number: usize) -> anyhow::Result<(Process, SocketAddr)> {
+    let node = format!("n{number}");
     let data = folder.join(format!("agent-{node}"));
     let token = folder.join(format!("token-{node}"));
-    fs::write(&token, ctl.run(&["node", "token", &node])?)?;
     let mut command = clean(&bench.binary("node-agent"));
     command.args(["--name", &node, "--api-listen", "127.0.0.1:0", "--ingress-listen", "127.0.0.1:0"]);
     command.args(["--control-plane", &format!("https://{}", ctl.api), "--data-dir"]).arg(&data);
     command.arg("--join-token-file").arg(&token);
     let mut agent = Process::start(&format!("node-agent-{node}"), &mut command, folder)?;
-    let ingress = text(&agent.ready(&data.join("agent.json"))?, "ingress_address")?.parse()?;
+    let ingress = text(&agent.ready(&data.join(READY_FILE))?, "ingress_address")?.parse()?;
     Ok((agent, ingress))
 }
 

@@ -6,6 +6,7 @@
 
 mod cluster;
 mod deploy;
+mod failover;
 mod link;
 mod load;
 mod memory;
@@ -13,6 +14,7 @@ mod nodes;
 mod policy;
 mod process;
 mod raft;
+mod schedule;
 mod serve;
 mod table;
 
@@ -56,18 +58,24 @@ enum Subject {
     Policy,
     /// Three members of the control plane, beside three of etcd.
     Raft,
+    /// Where graphs go: from nothing, one more, a node lost; and how that grows.
+    Schedule,
+    /// A node lost, until all that was on it answers elsewhere.
+    Failover,
     /// From `ctl deploy` to the first answer.
     Deploy,
     /// Memory of idle graphs.
     Memory,
 }
 
-const ALL: [Subject; 7] = [
+const ALL: [Subject; 9] = [
     Subject::Serve,
     Subject::Link,
     Subject::Nodes,
     Subject::Policy,
     Subject::Raft,
+    Subject::Schedule,
+    Subject::Failover,
     Subject::Deploy,
     Subject::Memory,
 ];
@@ -108,6 +116,8 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
         Subject::Nodes => nodes::run(&bench),
         Subject::Policy => policy::run(&bench),
         Subject::Raft => raft::run(&bench),
+        Subject::Schedule => schedule::run(&bench),
+        Subject::Failover => failover::run(&bench),
         Subject::Deploy => deploy::run(&bench),
         Subject::Memory => memory::run(&bench),
     });
@@ -135,6 +145,7 @@ fn build(root: &Path, target_dir: &Path, dev: bool) -> anyhow::Result<PathBuf> {
         "raw_echo",
         "--example",
         "put_load",
+        "schedule_load",
     ];
     let arguments = [&["build", "--release", "--locked"], &programs[..], &baselines[..]].concat();
     command::run(command::cargo(root, &arguments))?;

@@ -254,6 +254,34 @@ async fn the_log_is_replaced_by_a_snapshot_after_so_many_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_makes_room_however_short_the_log_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let room = Room::new(model::unit::ByteSize(16 << 10));
+    // The log alone would never be a reason for a snapshot.
+    let config = RaftConfig { room, log_max_bytes: LOG_MAX_BYTES, ..config(folder.path(), Kind::Wal) };
+    let handle = Handle::open(config).await.unwrap();
+    done(&handle, Body::RaiseFeatureLevel { level: FEATURE_LEVEL }).await;
+    let mut taken = Vec::new();
+    let refused = loop {
+        let digest = Digest::from_bytes(Sha256::digest([taken.len() as u8]).into());
+        let body = Body::PutArtifact(Artifact { digest, size: 1 });
+        match handle.propose(Command { now_ms: 1, request: None, body }).await {
+            Ok(_) => taken.push(digest),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, ProposeError::StateFull), "{refused}");
+    done(&handle, Body::ForgetArtifacts(taken)).await;
+    let until_room = async {
+        while handle.propose(put(1)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), until_room).await.unwrap();
+    handle.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_that_ended_between_its_first_entry_and_its_first_vote_is_no_damage() {
     for kind in KINDS {
         let folder = tempfile::tempdir().unwrap();

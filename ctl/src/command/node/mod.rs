@@ -1,8 +1,10 @@
 //! `ctl node`: the nodes there are, what each has and runs, and who may be one.
 
+mod change;
 mod token;
 
 use clap::{Args, Subcommand};
+use model::name::NodeName;
 use proto::convert::required;
 use proto::weft::node::v1 as wire;
 
@@ -15,6 +17,7 @@ use crate::failure::Failure;
 use crate::render::table::Table;
 use crate::render::time;
 use crate::session::Session;
+pub use change::{CordonArguments, DrainArguments, LabelArguments, RemoveArguments};
 pub use token::{RevokeArguments, TokenArguments, create as create_token, generate as generate_token};
 
 /// Events shown of a node.
@@ -39,6 +42,17 @@ pub enum NodeCommand {
     Token(TokenArguments),
     /// Takes a node's identity away: it is out of the cluster until it joins again by a new token.
     Revoke(RevokeArguments),
+    /// Gives a node labels, which constraints select on, and takes labels away that were given.
+    Label(LabelArguments),
+    /// Gives a node nothing new; it keeps what it has.
+    Cordon(CordonArguments),
+    /// Lets a node have work again that was cordoned or drained.
+    Uncordon(CordonArguments),
+    /// Moves what is on a node to other nodes, and waits until nothing is left there: each graph answers where it was until
+    /// it answers where it goes. `--deadline` says how long what still answers there is waited for [default: 10m].
+    Drain(DrainArguments),
+    /// Takes a node out for good, that is drained or lost.
+    Remove(RemoveArguments),
 }
 
 /// Arguments of `node show`.
@@ -55,8 +69,26 @@ pub async fn run(arguments: NodeArguments, session: &mut Session<'_>) -> Result<
         NodeCommand::Show(arguments) => show(&arguments.name, session).await?,
         NodeCommand::Token(arguments) => token::token(arguments, session).await?,
         NodeCommand::Revoke(arguments) => token::revoke(arguments, session).await?,
+        NodeCommand::Label(arguments) => change::label(arguments, session).await?,
+        NodeCommand::Cordon(arguments) => change::admit(arguments, wire::Admission::Cordoned, session).await?,
+        NodeCommand::Uncordon(arguments) => change::admit(arguments, wire::Admission::Open, session).await?,
+        NodeCommand::Drain(arguments) => change::drain(arguments, session).await?,
+        NodeCommand::Remove(arguments) => change::remove(arguments, session).await?,
     }
     Ok(Exit::Done)
+}
+
+/// Has whoever is there type the name of the node that is revoked or removed.
+fn confirm(name: &NodeName, what: &str, flags: &str, session: &mut Session<'_>) -> Result<(), Failure> {
+    if !session.terminal.look().can_ask {
+        let message = format!("to {what} node {name} must be confirmed, and nobody can be asked here");
+        return Err(Failure::refused(message).next(format!("ctl node {what} {name}{flags} --yes")));
+    }
+    let at = session.client.address().clone();
+    if session.terminal.ask(&format!("type \"{name}\" to {what} node {name} at {at}:"))? != name.as_str() {
+        return Err(Failure::refused("that is not the name; nothing was changed"));
+    }
+    Ok(())
 }
 
 async fn list(session: &mut Session<'_>) -> Result<(), Failure> {
@@ -89,8 +121,8 @@ fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
         let description = node.description.clone().unwrap_or_default();
         let mut row = vec![
             description.name.clone(),
-            node.state.clone(),
-            labels(&description),
+            state(node),
+            labels(node),
             description.cpus.to_string(),
             memory(description.memory_bytes),
             node.graphs.len().to_string(),
@@ -111,11 +143,19 @@ fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
     table
 }
 
-fn labels(description: &wire::NodeDescription) -> String {
-    let mut labels: Vec<String> =
-        description.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+fn labels(node: &wire::Node) -> String {
+    let mut labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.sort();
     labels.join(",")
+}
+
+/// Whether it is heard of, and whether it gets work.
+fn state(node: &wire::Node) -> String {
+    match node.admission() {
+        wire::Admission::Unspecified | wire::Admission::Open => node.state.clone(),
+        wire::Admission::Cordoned => format!("{},cordoned", node.state),
+        wire::Admission::Draining => format!("{},draining", node.state),
+    }
 }
 
 /// Bytes as people compare them: `5.9Gi`, `512Mi`.
@@ -152,7 +192,7 @@ fn page(node: &wire::Node, now_ms: u64) -> Result<String, Failure> {
     let description = required("description", node.description.clone())
         .map_err(|error| Failure::from(CallError::Answer(error)))?;
     let since = time::age(node.changed_at_ms, now_ms);
-    let mut lines = vec![format!("{}  {} for {since}", description.name, node.state)];
+    let mut lines = vec![format!("{}  {} for {since}", description.name, state(node))];
     let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
     let work = if node.assigned_generation == node.accepted_generation {
         format!("generation {} accepted", node.assigned_generation)
@@ -164,7 +204,7 @@ fn page(node: &wire::Node, now_ms: u64) -> Result<String, Failure> {
         ("joined", format!("{} ago", time::age(node.joined_at_ms, now_ms))),
         ("ingress", description.ingress_address.clone()),
         ("API", description.api_address.clone()),
-        ("labels", or_none(labels(&description))),
+        ("labels", or_none(labels(node))),
         ("capabilities", or_none(description.capabilities.join(", "))),
         (
             "capacity",
@@ -177,8 +217,12 @@ fn page(node: &wire::Node, now_ms: u64) -> Result<String, Failure> {
         ),
         ("assignment", work),
         ("graphs", or_none(node.graphs.join(", "))),
+        ("leaving", or_none(node.leaving.join(", "))),
     ] {
         lines.push(format!("  {what:12}  {value}"));
+    }
+    for staying in &node.staying {
+        lines.push(format!("  {:12}  {}: {}", "stays", staying.graph, staying.why));
     }
     Ok(format!("{}\n", lines.join("\n")))
 }
@@ -196,7 +240,7 @@ mod tests {
                 api_address: "127.0.0.1:7200".to_owned(),
                 ingress_address: "127.0.0.1:8000".to_owned(),
                 version: "0.1.0".to_owned(),
-                labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "ssd".to_owned())].into(),
+                labels: [("zone".to_owned(), "b".to_owned())].into(),
                 capabilities: vec!["sqlite".to_owned()],
                 memory_bytes: 6_335_076_761,
                 cpus: 2,
@@ -208,25 +252,30 @@ mod tests {
             accepted_generation: 8,
             assigned_generation: 9,
             graphs: vec!["default/crm".to_owned()],
+            admission: wire::Admission::Draining.into(),
+            drain_deadline_ms: 600_000,
+            labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "ssd".to_owned())].into(),
+            leaving: vec!["default/hello".to_owned()],
+            staying: vec![wire::Staying { graph: "default/crm".to_owned(), why: "it has data".to_owned() }],
         }
     }
 
     #[test]
     fn nodes_are_listed() {
         insta::assert_snapshot!(table(&[node()], false, 121_000).render(None), @"
-        NAME  STATE  LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE
-        n1    ready  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m
+        NAME  STATE           LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE
+        n1    ready,draining  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m
         ");
         insta::assert_snapshot!(table(&[node()], true, 121_000).render(None), @"
-        NAME  STATE  LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE  CAPABILITIES  INGRESS         API             ASSIGNED  ACCEPTED
-        n1    ready  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m   sqlite        127.0.0.1:8000  127.0.0.1:7200  9         8
+        NAME  STATE           LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE  CAPABILITIES  INGRESS         API             ASSIGNED  ACCEPTED
+        n1    ready,draining  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m   sqlite        127.0.0.1:8000  127.0.0.1:7200  9         8
         ");
     }
 
     #[test]
     fn a_node_has_a_page() {
         insta::assert_snapshot!(page(&node(), 121_000).unwrap(), @"
-        n1  ready for 1m
+        n1  ready,draining for 1m
           version       0.1.0
           joined        2m ago
           ingress       127.0.0.1:8000
@@ -236,6 +285,8 @@ mod tests {
           capacity      2 processors, 5.8Gi of memory for guests, 1000 instances at one time
           assignment    generation 9 assigned, 8 accepted
           graphs        default/crm
+          leaving       default/hello
+          stays         default/crm: it has data
         ");
     }
 

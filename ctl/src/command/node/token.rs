@@ -83,15 +83,7 @@ pub(super) async fn token(arguments: TokenArguments, session: &mut Session<'_>) 
 pub(super) async fn revoke(arguments: RevokeArguments, session: &mut Session<'_>) -> Result<(), Failure> {
     let RevokeArguments { name, yes, mutation } = arguments;
     if !yes {
-        if !session.terminal.look().can_ask {
-            let message = format!("revoking node {name} must be confirmed, and nobody can be asked here");
-            return Err(Failure::refused(message).next(format!("ctl node revoke {name} --yes")));
-        }
-        let at = session.client.address().clone();
-        let question = format!("type \"{name}\" to revoke the identity of node {name} at {at}:");
-        if session.terminal.ask(&question)? != name.as_str() {
-            return Err(Failure::refused("that is not the name; nothing was revoked"));
-        }
+        super::confirm(&name, "revoke", "", session)?;
     }
     let call = |services: Services, request_id: String| {
         let request = wire::RevokeRequest { request_id, node: name.to_string() };

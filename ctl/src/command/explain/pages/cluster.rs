@@ -153,6 +153,11 @@ pub(super) const PAGES: &[Page] = &[
                  tries: `ctl node revoke NODE` takes the identity away.",
     },
     Page {
+        reason: "node_in_use",
+        means: "The node cannot be taken out: a graph is there, or has its data there.",
+        remedy: "`ctl node drain NODE` moves what can be moved. For data that may be lost, add `--lose-data`, or delete the graph.",
+    },
+    Page {
         reason: "node_revoked",
         means: "The node's identity was taken away, or another machine has joined under its name.",
         remedy: "Make a token (`ctl node token NODE`), remove `identity.pem` from the agent's data directory, and start \

@@ -14,6 +14,16 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing. `ctl policy show NAME` lists the links it stands on.",
     },
     Page {
+        reason: "cordoned",
+        means: "A node gets nothing new and keeps what it has: an operator has said so.",
+        remedy: "`ctl node uncordon NODE` lets it have work again.",
+    },
+    Page {
+        reason: "data_given_up",
+        means: "A graph had data on a node that was taken out with `--lose-data`. It begins anew on another node.",
+        remedy: "Nothing; what was lost is in backups of the node's data directory alone.",
+    },
+    Page {
         reason: "deleted",
         means: "A graph or policy was deleted. The data of a graph's capabilities is kept on the node.",
         remedy: "Nothing.",
@@ -27,6 +37,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "down",
         means: "The agent of a node was not heard of for too long. What the node runs may still serve.",
         remedy: "Start the agent again on its data directory, or see to the machine and its network.",
+    },
+    Page {
+        reason: "draining",
+        means: "What is on a node is moved to other nodes: an operator has said so. Each graph answers where it was until it answers where it goes.",
+        remedy: "`ctl node show NODE` says what is left there, and why what stays does.",
     },
     Page {
         reason: "enrolled",
@@ -47,6 +62,26 @@ pub(super) const PAGES: &[Page] = &[
         reason: "joined",
         means: "A member joined the control plane by a token. It learns, and has no vote.",
         remedy: "`ctl member promote ID`, once it has caught up.",
+    },
+    Page {
+        reason: "labelled",
+        means: "An operator has given a node labels, or taken away some that were given.",
+        remedy: "Nothing. Graphs whose members require labels that it has no more are moved.",
+    },
+    Page {
+        reason: "moved",
+        means: "A graph answers on other nodes than before. Where it was, it is let go of in a moment.",
+        remedy: "Nothing.",
+    },
+    Page {
+        reason: "moves_resumed",
+        means: "Of a zone that was mostly lost, half or more of the nodes are ready again, or the lost ones were taken out.",
+        remedy: "Nothing: what is on nodes that are down is moved again.",
+    },
+    Page {
+        reason: "moves_stopped",
+        means: "More than half of the nodes of a zone are down, three or more. They may be cut off and go on serving, so nothing is moved off them: it could overload the rest.",
+        remedy: "See to the network and the machines; `ctl node remove NODE` takes out those that are gone for good.",
     },
     Page {
         reason: "pending",
@@ -117,6 +152,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "token",
         means: "A join token was made for a node: whoever has it can be that node, once, until it ends.",
         remedy: "Nothing, if you expected it.",
+    },
+    Page {
+        reason: "uncordoned",
+        means: "A node gets work again.",
+        remedy: "Nothing; what was moved away does not come back by itself.",
     },
     Page {
         reason: "unknown",

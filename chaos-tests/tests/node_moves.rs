@@ -1,0 +1,214 @@
+//! Nodes that are drained, lost and come back: what is on them answers elsewhere, and nobody who asks notices a drain.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+use chaos_tests::api::{Api, shown};
+use chaos_tests::bundle::Bundle;
+use chaos_tests::cluster::Cluster;
+use chaos_tests::ctl::Ctl;
+use chaos_tests::traffic::{Client, Load};
+use chaos_tests::wait::{SOON, holds, until};
+use proto::weft::node::v1::Admission;
+
+const HELLO: &str = "hello from weft\n";
+/// Longer than it takes to move a graph and to let go of where it was.
+const SLEEP_MS: u64 = 6_000;
+
+/// Where a graph that is whole on one node is.
+async fn home(api: &Api, graph: &str) -> Result<String, String> {
+    let status = api.status(graph).await.map_err(|status| shown(&status))?;
+    Ok(status.placement.map(|placement| placement.home).unwrap_or_default())
+}
+
+async fn is_empty(api: &Api, node: &str) {
+    until("the node is empty", SOON, async || {
+        let node = api.node(node).await.map_err(|status| shown(&status))?;
+        holds(
+            node.graphs.is_empty() && node.leaving.is_empty(),
+            format!("{:?} {:?}", node.graphs, node.leaving),
+        )
+    })
+    .await;
+}
+
+async fn happened(api: &Api, subject: &str, reason: &str) {
+    until(&format!("{subject} {reason}"), SOON, async || {
+        let events = api.events(subject).await.map_err(|status| shown(&status))?;
+        holds(events.iter().any(|event| event.reason == reason), format!("{events:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_loses_no_request() {
+    let mut cluster = Cluster::start_nodes(3).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    api.deploy_and_wait(&Bundle::graph("hello")).await;
+    let drained = home(&api, "default/hello").await.unwrap();
+    let load: Vec<Load> = ["n1", "n2", "n3"]
+        .map(|node| Load::start(cluster.ingress_address_of(node), "hello.localhost", "/", 2))
+        .into();
+    ctl.done(&["node", "drain", &drained]).await;
+    is_empty(&api, &drained).await;
+    assert_ne!(home(&api, "default/hello").await.unwrap(), drained);
+    happened(&api, "graph/default/hello", "moved").await;
+
+    // It is of no more use to anybody but as an ingress.
+    let listed = ctl.done(&["node", "list"]).await;
+    assert!(listed.contains("ready,draining"), "{listed}");
+    for load in load {
+        load.stop_all_good(100).await;
+    }
+    cluster.agent_named(&drained).terminate();
+    ctl.done(&["node", "remove", &drained, "--yes"]).await;
+    let other = if drained == "n1" { "n2" } else { "n1" };
+    assert_eq!(Client::new(cluster.ingress_address_of(other), "hello.localhost").get("/").await.body, HELLO);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_under_way_is_answered_where_it_began() {
+    let cluster = Cluster::start_nodes(2).await;
+    let api = cluster.api();
+    api.deploy_and_wait(&Bundle::graph("faulty").with("deadline: 1s", "deadline: 20s")).await;
+    let from = home(&api, "default/faulty").await.unwrap();
+    let mut client = Client::new(cluster.ingress_address_of("n2"), "faulty.localhost");
+    let path = format!("/sleep?ms={SLEEP_MS}");
+    let sleeping = tokio::spawn(async move { client.ask(http::Method::GET, &path, "").await });
+    api.said("default/faulty", "sleeping", 1).await;
+    api.admit(&from, Admission::Draining).await.unwrap();
+    is_empty(&api, &from).await;
+    assert!(!sleeping.is_finished(), "it sleeps longer than the move takes");
+    let answer = sleeping.await.unwrap().expect("it is answered");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "slept\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_a_lost_node_answers_elsewhere_and_stays_there() {
+    let mut cluster = Cluster::start_nodes(3).await;
+    let api = cluster.api();
+    api.deploy_and_wait(&Bundle::graph("hello")).await;
+    let lost = home(&api, "default/hello").await.unwrap();
+    let other = if lost == "n1" { "n2" } else { "n1" };
+    cluster.agent_named(&lost).kill();
+    let mut client = Client::new(cluster.ingress_address_of(other), "hello.localhost");
+    let answers = async || client.ask(http::Method::GET, "/", "").await;
+    answers_again(answers).await;
+    api.serving("default/hello", 0).await;
+    let now = home(&api, "default/hello").await.unwrap();
+    assert_ne!(now, lost);
+
+    // One that comes back has nothing of it, and passes on what it is asked.
+    cluster.agent_named(&lost).start().await;
+    cluster.node_is(&lost, "ready").await;
+    is_empty(&api, &lost).await;
+    let mut client = Client::new(cluster.ingress_address_of(&lost), "hello.localhost");
+    let answers = async || client.ask(http::Method::GET, "/", "").await;
+    answers_again(answers).await;
+    assert_eq!(home(&api, "default/hello").await.unwrap(), now, "nothing is moved back");
+}
+
+async fn answers_again(
+    mut ask: impl AsyncFnMut() -> Result<chaos_tests::traffic::Answer, chaos_tests::traffic::Broken>,
+) {
+    until("it answers", SOON, async || match ask().await {
+        Ok(answer) if answer.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stood_still_stops_what_was_moved_meanwhile() {
+    let mut cluster = Cluster::start_nodes(2).await;
+    let api = cluster.api();
+    api.deploy_and_wait(&Bundle::graph("hello")).await;
+    let still = home(&api, "default/hello").await.unwrap();
+    cluster.agent_named(&still).pause();
+    until("it is moved", SOON, async || {
+        let now = home(&api, "default/hello").await?;
+        holds(now != still, now)
+    })
+    .await;
+    api.serving("default/hello", 0).await;
+    cluster.agent_named(&still).resume();
+    cluster.node_is(&still, "ready").await;
+    until("it has let go of it", SOON, async || {
+        let node = api.node(&still).await.map_err(|status| shown(&status))?;
+        holds(
+            node.assigned_generation == node.accepted_generation && node.graphs.is_empty(),
+            format!("{node:?}"),
+        )
+    })
+    .await;
+    let mut client = Client::new(cluster.ingress_address_of(&still), "hello.localhost");
+    answers_again(async || client.ask(http::Method::GET, "/", "").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_data_on_a_node_is_named_when_it_is_drained() {
+    let cluster = Cluster::start_nodes(2).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    api.deploy_and_wait(&Bundle::graph("customers")).await;
+    let home = home(&api, "default/customers").await.unwrap();
+    let ended = ctl.run(&["node", "drain", &home]).await;
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.stderr.contains("default/customers: ") && ended.stderr.contains("has its data on"),
+        "{ended:?}"
+    );
+    // It serves as before.
+    api.serving("default/customers", 0).await;
+    let ended = ctl.run(&["node", "remove", &home, "--yes"]).await;
+    assert!(ended.code == 1 && ended.stderr.contains("node_in_use"), "{ended:?}");
+    ctl.done(&["node", "uncordon", &home]).await;
+    assert!(!ctl.done(&["node", "list"]).await.contains("draining"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_that_an_operator_gives_decide_like_those_of_the_agent() {
+    let cluster = Cluster::start_nodes(2).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    ctl.done(&["node", "label", "n2", "disk=ssd", "zone=a"]).await;
+    let pinned = Bundle::graph("hello").with("app.wasm}", "app.wasm, placement: {require: {disk: ssd}}}");
+    api.deploy_and_wait(&pinned).await;
+    assert_eq!(home(&api, "default/hello").await.unwrap(), "n2");
+    assert!(ctl.done(&["node", "list"]).await.contains("disk=ssd,zone=a"));
+    // Without it, it has to go.
+    ctl.done(&["node", "label", "n1", "disk=ssd"]).await;
+    ctl.done(&["node", "label", "n2", "disk-"]).await;
+    until("it is moved", SOON, async || {
+        let status = api.status("default/hello").await.map_err(|status| shown(&status))?;
+        holds(format!("{:?}", status.placement).contains("n1"), format!("{:?}", status.placement))
+    })
+    .await;
+    api.serving("default/hello", 0).await;
+    let ended = ctl.run(&["node", "label", "n1", "node=n2"]).await;
+    assert!(ended.code == 1 && ended.stderr.contains("is the name of the node"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_most_nodes_are_lost_at_one_time_nothing_is_moved_until_some_are_back() {
+    let mut cluster = Cluster::start_nodes(5).await;
+    let api = cluster.api();
+    api.deploy_and_wait(&Bundle::graph("hello")).await;
+    let home_was = home(&api, "default/hello").await.unwrap();
+    // The one that has it is the last to be found out.
+    let mut lost: Vec<String> =
+        (1..=5).map(|number| format!("n{number}")).filter(|name| *name != home_was).take(2).collect();
+    for node in &lost {
+        cluster.agent_named(node).pause();
+    }
+    for node in &lost {
+        cluster.node_is(node, "down").await;
+    }
+    cluster.agent_named(&home_was).pause();
+    lost.push(home_was.clone());
+    happened(&api, "cluster", "moves_stopped").await;
+    assert_eq!(home(&api, "default/hello").await.unwrap(), home_was);
+    let why = format!("{:?}", api.status("default/hello").await.unwrap().state);
+    assert!(why.contains("3 of 5 nodes of its zone are down"), "{why}");
+    for node in &lost {
+        cluster.agent_named(node).resume();
+    }
+    happened(&api, "cluster", "moves_resumed").await;
+    api.serving("default/hello", 0).await;
+}

@@ -1,0 +1,147 @@
+//! Where graphs are: placed, moved, and let go of where they were.
+//!
+//! A graph that is moved answers where it was until it answers where it is going; then nobody new is sent to the old place,
+//! and once every node knows that, it is let go of.
+
+use std::collections::BTreeSet;
+
+use model::name::NodeName;
+use model::node::NodeState;
+use model::placement::Placement;
+
+use super::graph::subject;
+use crate::command::{Leave, Place};
+use crate::feature::MOVES;
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{GraphRecord, Leaving, State};
+
+/// Applies the parts whose preconditions hold; the next pass of the scheduler plans the others again.
+pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refusal> {
+    let fresh: Vec<&Place> = places.iter().filter(|place| is_fresh(state, place)).collect();
+    if fresh.is_empty() {
+        return Err(Refusal::Stale { what: "every graph or node of the placement".to_owned() });
+    }
+    state.advance();
+    let at = state.revision;
+    for place in fresh {
+        let Some(mut record) = state.graphs.get(&place.key).cloned() else { continue };
+        let left = record.nodes();
+        record.leaving = leaving(state, &record, &place.placement).map(Box::new);
+        let before = record.placement.replace(place.placement.clone());
+        record.observed = imbl::OrdMap::new();
+        // Where a capability was first placed, it was made.
+        let kept = std::mem::take(&mut record.data);
+        let node_of = |name| kept.get(name).unwrap_or_else(|| place.placement.node_of(name)).clone();
+        record.data = record.linked.capabilities.keys().map(|name| (name.clone(), node_of(name))).collect();
+        if before.is_some() {
+            // Other links are remote than before: the nodes link their parts again.
+            record.generation = at.into();
+        }
+        let came = record.nodes();
+        state.graphs.insert(place.key.clone(), record);
+        touch(state, &left);
+        touch(state, &came);
+        let (reason, message) = placed(before.as_ref(), &place.placement);
+        state.event(subject(&place.key), reason, message);
+    }
+    Ok(state.done())
+}
+
+fn placed(before: Option<&Placement>, now: &Placement) -> (&'static str, String) {
+    let on = if now.nodes().len() == 1 { "on node" } else { "on nodes" };
+    match before {
+        None => ("placed", format!("{on} {now}")),
+        Some(before) => ("placed", format!("{on} {now}, and no more as before: {before}")),
+    }
+}
+
+/// What goes on answering while a graph starts at `to`: what answers now, as long as one of its nodes is alive and has no
+/// part in the new placement.
+fn leaving(state: &State, record: &GraphRecord, to: &Placement) -> Option<Leaving> {
+    if state.level() < MOVES {
+        return None;
+    }
+    let is_of_use = |leaving: &Leaving| {
+        let stays = |name: &NodeName| {
+            !to.is_on(name) && state.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready)
+        };
+        leaving.answered_ms.is_none() && leaving.placement.nodes().into_iter().any(stays)
+    };
+    // Where it was going, it does not answer yet.
+    if let Some(leaving) = record.leaving.as_deref().filter(|leaving| is_of_use(leaving)) {
+        return Some(leaving.clone());
+    }
+    let placement = record.placement.clone()?;
+    let answers = |name: &NodeName| record.observed.get(name).is_some_and(|seen| seen.serving.is_some());
+    if !placement.nodes().into_iter().any(answers) {
+        return None;
+    }
+    let now = Leaving {
+        placement,
+        revision: record.number(),
+        generation: record.generation,
+        linked: record.linked.clone(),
+        answered_ms: None,
+    };
+    Some(now).filter(is_of_use)
+}
+
+/// Notes that a graph that is moved answers where it went, if it does.
+pub(super) fn settle(state: &mut State, key: &model::id::GraphKey) {
+    let now_ms = state.now_ms;
+    let Some(record) = state.graphs.get_mut(key) else { return };
+    let answers =
+        |name: &NodeName| record.observed.get(name).is_some_and(|seen| seen.serving == Some(record.generation));
+    let arrived = record.placement.as_ref().is_some_and(|placement| placement.nodes().into_iter().all(answers));
+    let Some(leaving) = record.leaving.as_mut().filter(|leaving| arrived && leaving.answered_ms.is_none())
+    else {
+        return;
+    };
+    leaving.answered_ms = Some(now_ms);
+    let message = format!(
+        "from {} to {}",
+        leaving.placement,
+        record.placement.as_ref().map_or_else(String::new, ToString::to_string)
+    );
+    state.event(subject(key), "moved", message);
+}
+
+/// Lets go of where graphs were, as far as they are as they were when that was decided.
+pub(super) fn leave(state: &mut State, leaves: &[Leave]) -> Result<Outcome, Refusal> {
+    let is_fresh = |leave: &&Leave| {
+        let record = state.graphs.get(&leave.key).filter(|record| record.uid == leave.uid);
+        let leaving = record.and_then(|record| record.leaving.as_ref());
+        leaving.is_some_and(|leaving| leaving.generation == leave.generation)
+    };
+    let fresh: Vec<&Leave> = leaves.iter().filter(is_fresh).collect();
+    if fresh.is_empty() {
+        return Err(Refusal::Stale { what: "every graph that was to be let go of".to_owned() });
+    }
+    state.advance();
+    for leave in fresh {
+        let Some(record) = state.graphs.get_mut(&leave.key) else { continue };
+        let Some(leaving) = record.leaving.take() else { continue };
+        let left: BTreeSet<NodeName> = leaving.placement.nodes().into_iter().cloned().collect();
+        touch(state, &left);
+    }
+    Ok(state.done())
+}
+
+/// What these nodes should run has changed.
+pub(super) fn touch(state: &mut State, nodes: &BTreeSet<NodeName>) {
+    for node in nodes {
+        state.touch_node(node);
+    }
+}
+
+fn is_fresh(state: &State, place: &Place) -> bool {
+    let Some(record) = state.graphs.get(&place.key) else { return false };
+    let is_new = record.uid == place.uid
+        && record.generation == place.generation
+        && record.placement.as_ref() != Some(&place.placement);
+    // A node that has a part already keeps it while it is not heard of.
+    let takes = |name: &NodeName| {
+        record.is_on(name) || state.nodes.get(name).is_some_and(|node| node.refuses().is_none())
+    };
+    is_new && place.placement.nodes().into_iter().all(takes)
+}

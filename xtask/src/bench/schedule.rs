@@ -1,0 +1,57 @@
+//! The scheduler by itself, in sizes that grow, each beside the one before.
+
+use anyhow::{Context as _, ensure};
+
+use super::table::median;
+use super::{Bench, say};
+
+/// Graphs of five components each, and nodes.
+const SIZES: [(usize, usize); 5] = [(250, 125), (500, 250), (1_000, 500), (2_000, 1_000), (10_000, 5_000)];
+const COMPONENTS: usize = 5;
+/// What is measured, by the name that the load prints, and the targets for ten thousand components and the largest size.
+const FIGURES: [(&str, &str); 4] = [
+    ("from_nothing_ms", "from nothing"),
+    ("deploy_most_ms", "one more graph, most of 50"),
+    ("loss_most_ms", "a node lost, most of 50"),
+    ("nothing_ms", "where nothing is to do"),
+];
+
+pub fn run(bench: &Bench) -> anyhow::Result<()> {
+    let mut measured: Vec<Vec<f64>> = Vec::new();
+    for (graphs, nodes) in SIZES {
+        let mut rounds = vec![Vec::new(); FIGURES.len()];
+        for _ in 0..bench.rounds {
+            let mut command = std::process::Command::new(bench.baseline("schedule_load"));
+            let output =
+                command.args([graphs.to_string(), nodes.to_string()]).output().context("run the load")?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+            for ((name, _), round) in FIGURES.iter().zip(&mut rounds) {
+                round.push(told[*name].as_f64().with_context(|| format!("no {name}"))?);
+            }
+        }
+        measured.push(rounds.iter().map(|round| median(round)).collect());
+    }
+    say(&format!(
+        "\nschedule: median of {} rounds, in ms; ratio of the time for each component to that of the size before",
+        bench.rounds
+    ));
+    for (at, (_, what)) in FIGURES.iter().enumerate() {
+        say(&format!("  {what}"));
+        for (size, ((graphs, nodes), figures)) in SIZES.iter().zip(&measured).enumerate() {
+            let each = figures[at] / (graphs * COMPONENTS) as f64;
+            let before =
+                size.checked_sub(1).map(|before| measured[before][at] / (SIZES[before].0 * COMPONENTS) as f64);
+            let ratio = before.map_or_else(String::new, |before| format!("{:>6.2}x", each / before));
+            say(&format!(
+                "    {:>6} components on {nodes:>5} nodes {:>10.3} ms {ratio}",
+                graphs * COMPONENTS,
+                figures[at]
+            ));
+        }
+    }
+    say(
+        "  targets: 10000 on 1000 from nothing 250 ms, 50000 on 5000 1500 ms; one node lost 5 ms, one more graph 1 ms",
+    );
+    Ok(())
+}

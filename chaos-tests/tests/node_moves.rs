@@ -44,6 +44,9 @@ async fn a_drain_loses_no_request() {
     let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
     api.deploy_and_wait(&Bundle::graph("hello")).await;
     let drained = home(&api, "default/hello").await.unwrap();
+    for node in ["n1", "n2", "n3"] {
+        answers_at(&cluster, node).await;
+    }
     let load: Vec<Load> = ["n1", "n2", "n3"]
         .map(|node| Load::start(cluster.ingress_address_of(node), "hello.localhost", "/", 2))
         .into();
@@ -61,7 +64,8 @@ async fn a_drain_loses_no_request() {
     cluster.agent_named(&drained).terminate();
     ctl.done(&["node", "remove", &drained, "--yes"]).await;
     let other = if drained == "n1" { "n2" } else { "n1" };
-    assert_eq!(Client::new(cluster.ingress_address_of(other), "hello.localhost").get("/").await.body, HELLO);
+    let mut client = Client::new(cluster.ingress_address_of(other), "hello.localhost");
+    assert_eq!(client.get("/").await.body, HELLO);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,9 +93,7 @@ async fn what_was_on_a_lost_node_answers_elsewhere_and_stays_there() {
     let lost = home(&api, "default/hello").await.unwrap();
     let other = if lost == "n1" { "n2" } else { "n1" };
     cluster.agent_named(&lost).kill();
-    let mut client = Client::new(cluster.ingress_address_of(other), "hello.localhost");
-    let answers = async || client.ask(http::Method::GET, "/", "").await;
-    answers_again(answers).await;
+    answers_at(&cluster, other).await;
     api.serving("default/hello", 0).await;
     let now = home(&api, "default/hello").await.unwrap();
     assert_ne!(now, lost);
@@ -100,16 +102,47 @@ async fn what_was_on_a_lost_node_answers_elsewhere_and_stays_there() {
     cluster.agent_named(&lost).start().await;
     cluster.node_is(&lost, "ready").await;
     is_empty(&api, &lost).await;
-    let mut client = Client::new(cluster.ingress_address_of(&lost), "hello.localhost");
-    let answers = async || client.ask(http::Method::GET, "/", "").await;
-    answers_again(answers).await;
+    answers_at(&cluster, &lost).await;
     assert_eq!(home(&api, "default/hello").await.unwrap(), now, "nothing is moved back");
 }
 
-async fn answers_again(
-    mut ask: impl AsyncFnMut() -> Result<chaos_tests::traffic::Answer, chaos_tests::traffic::Broken>,
-) {
-    until("it answers", SOON, async || match ask().await {
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_were_empty_get_their_share_on_request() {
+    let cluster = Cluster::start_nodes(2).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    ctl.done(&["node", "cordon", "n2"]).await;
+    for name in ["hello", "more"] {
+        let bundle = Bundle::graph("hello").with("graph: hello", &format!("graph: {name}"));
+        api.deploy_and_wait(&bundle.with("hello.localhost", &format!("{name}.localhost"))).await;
+    }
+    assert!(
+        !ctl.done(&["rebalance", "--plan"]).await.contains("default/"),
+        "nothing goes where nothing may go"
+    );
+    ctl.done(&["node", "uncordon", "n2"]).await;
+    answers_at(&cluster, "n2").await;
+    let load = Load::start(cluster.ingress_address_of("n2"), "hello.localhost", "/", 2);
+    let planned = ctl.done(&["rebalance", "--plan"]).await;
+    assert_eq!(ctl.done(&["rebalance"]).await, planned, "what was planned is done");
+    assert!(planned.contains("default/hello  n1    n2"), "{planned}");
+    happened(&api, "graph/default/hello", "moved").await;
+    until("each has one", SOON, async || {
+        let (one, other) = (home(&api, "default/hello").await?, home(&api, "default/more").await?);
+        let node = api.node("n1").await.map_err(|status| shown(&status))?;
+        holds(
+            one == "n2" && other == "n1" && node.leaving.is_empty(),
+            format!("{one} {other} {:?}", node.leaving),
+        )
+    })
+    .await;
+    load.stop_all_good(100).await;
+    assert!(!ctl.done(&["rebalance"]).await.contains("default/"), "that is all");
+}
+
+/// Waits until hello answers at the ingress of a node.
+async fn answers_at(cluster: &Cluster, node: &str) {
+    let mut client = Client::new(cluster.ingress_address_of(node), "hello.localhost");
+    until("it answers", SOON, async || match client.ask(http::Method::GET, "/", "").await {
         Ok(answer) if answer.status == 200 => Ok(()),
         other => Err(format!("{other:?}")),
     })
@@ -139,8 +172,7 @@ async fn a_node_that_stood_still_stops_what_was_moved_meanwhile() {
         )
     })
     .await;
-    let mut client = Client::new(cluster.ingress_address_of(&still), "hello.localhost");
-    answers_again(async || client.ask(http::Method::GET, "/", "").await).await;
+    answers_at(&cluster, &still).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,8 @@
 //! but for graphs that have data there. Where most of a zone is lost at one time, it is more likely cut off than gone, and
 //! nothing is moved off it. A planned state plans to nothing.
 
+mod rebalance;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,6 +22,8 @@ use model::placement::{Placement, Requirements};
 use crate::command::Place;
 use crate::feature::MOVES;
 use crate::state::{GraphRecord, NodeRecord, State};
+
+pub use rebalance::{REBALANCE_MAX, rebalance};
 
 /// The label that says where a node is: nodes of one zone are lost together.
 pub const ZONE_LABEL: &str = "zone";
@@ -194,10 +198,21 @@ impl<'a> Load<'a> {
     }
 
     fn add(&mut self, node: &NodeName) {
-        let Some((&name, count)) = self.by_node.get_key_value(node) else { return };
-        self.in_order.remove(&(*count, name));
-        self.in_order.insert((count + 1, name));
-        self.by_node.insert(name, count + 1);
+        self.change(node, |count| count + 1);
+    }
+
+    fn take(&mut self, node: &NodeName) {
+        self.change(node, |count| count.saturating_sub(1));
+    }
+
+    fn change(&mut self, node: &NodeName, change: impl FnOnce(usize) -> usize) {
+        let Some((&name, &before)) = self.by_node.get_key_value(node) else { return };
+        let now = change(before);
+        // One that gets nothing is not in order.
+        if self.in_order.remove(&(before, name)) {
+            self.in_order.insert((now, name));
+        }
+        self.by_node.insert(name, now);
     }
 }
 

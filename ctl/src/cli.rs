@@ -12,7 +12,7 @@ use model::name::NamespaceName;
 
 use crate::command::{
     access, check, cluster, completions, component, delete, deploy, dev, diff, events, explain, graph, history,
-    invoke, list, logs, member, node, plan, policy, rollback, schema, status, version, why,
+    invoke, list, logs, member, node, plan, policy, rebalance, rollback, schema, status, version, why,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -230,8 +230,10 @@ pub enum Command {
     Logs(logs::LogsArguments),
     /// Shows what happened.
     Events(events::EventsArguments),
-    /// Inspects nodes.
+    /// The nodes: shows them, lets them join, labels, drains and removes them.
     Node(node::NodeArguments),
+    /// Moves graphs so that all nodes carry as many. What is moved answers where it was until it answers where it goes.
+    Rebalance(rebalance::RebalanceArguments),
     /// The members of the control plane: shows them, lets them join, gives them a vote, takes them out.
     Member(member::MemberArguments),
     /// The cluster as a whole: backups.
@@ -271,6 +273,7 @@ impl Command {
             Self::Logs(arguments) => logs::run(arguments, session).await,
             Self::Events(arguments) => events::run(arguments, session).await,
             Self::Node(arguments) => node::run(arguments, session).await,
+            Self::Rebalance(arguments) => rebalance::run(arguments, session).await,
             Self::Member(arguments) => member::run(arguments, session).await,
             Self::Cluster(arguments) => cluster::run(arguments, session).await,
             Self::Component(arguments) => component::run(arguments, session).await,

@@ -173,6 +173,7 @@ mod tests {
         assert!(breaker.admit(later).is_err(), "one tries, the others wait");
         let longer = trial.failed(later).unwrap();
         assert!(longer >= OPEN_LEAST, "{longer:?}");
+        assert_eq!(breaker.admit(later).err().map(|open| open.age), Some(wait), "since it was opened first");
         // A trial that is given up leaves its place to the next.
         let later = later + longer;
         drop(breaker.admit(later).unwrap());

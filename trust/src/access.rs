@@ -45,6 +45,7 @@ pub const OF_MEMBERS: &[(&str, Access)] = &[
     ("/weft.node.v1.Nodes/Get", OPERATOR),
     ("/weft.node.v1.Nodes/Label", OPERATOR),
     ("/weft.node.v1.Nodes/List", OPERATOR),
+    ("/weft.node.v1.Nodes/Rebalance", OPERATOR),
     ("/weft.node.v1.Nodes/Remove", OPERATOR),
     ("/weft.node.v1.Nodes/Session", NODE),
     ("/weft.policy.v1.Policies/Apply", OPERATOR),

@@ -278,3 +278,37 @@ fn a_graph_keeps_its_parts_where_they_can_stay() {
     let other = if tail.as_str() == "n4" { "n5" } else { "n4" };
     assert_eq!(now.node_of(&"tail".parse().unwrap()).as_str(), other);
 }
+
+#[test]
+fn nodes_that_came_back_get_their_share_on_request() {
+    let mut cluster = cluster();
+    for number in 2..=5 {
+        cluster.admit(&format!("n{number}"), Admission::Cordoned);
+    }
+    for number in 0..9 {
+        cluster.deployed(&format!("sales/g{number}"), linked(1));
+    }
+    cluster.deployed("sales/data", linked_with_database(1, None));
+    cluster.schedule();
+    let on =
+        |cluster: &Cluster, node: &str| cluster.state.graphs.values().filter(|g| g.is_on(&name(node))).count();
+    assert_eq!(on(&cluster, "n1"), 10);
+    assert_eq!(cluster::schedule::rebalance(&cluster.state), [], "nothing is moved that does not serve");
+    cluster.serves("n1");
+    for number in 2..=4 {
+        cluster.admit(&format!("n{number}"), Admission::Open);
+    }
+    let places = cluster::schedule::rebalance(&cluster.state);
+    assert_eq!(places, cluster::schedule::rebalance(&cluster.state), "twice the same");
+    cluster.done(Body::Place(places));
+    let counts: Vec<usize> = (1..=5).map(|number| on(&cluster, &format!("n{number}"))).collect();
+    assert_eq!(counts.iter().sum::<usize>(), 10);
+    assert!(counts[..4].iter().all(|count| (2..=3).contains(count)) && counts[4] == 0, "{counts:?}");
+    assert_eq!(cluster.node_of("sales/data").as_deref(), Some("n1"), "what has data stays with them");
+    for number in 2..=4 {
+        cluster.serves(&format!("n{number}"));
+    }
+    cluster.serves("n1");
+    assert_eq!(cluster::schedule::rebalance(&cluster.state), [], "a balanced cluster needs nothing");
+    assert_eq!(schedule(&cluster.state), []);
+}

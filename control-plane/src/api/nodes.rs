@@ -8,7 +8,7 @@ use std::time::Duration;
 use cluster::command::{Body, LabelNode, RemoveNode, RequestTag};
 use cluster::state::{GraphRecord, NodeRecord};
 use cluster::{State, view};
-use model::id::Generation;
+use model::id::{Generation, GraphKey};
 use model::name::NodeName;
 use model::node::{Admission, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState, is_label};
 use model::placement::NODE_LABEL;
@@ -210,6 +210,28 @@ impl wire::nodes_server::Nodes for Nodes {
         let remove = RemoveNode { node, until_ms, loses_data: request.loses_data };
         self.change(tag, Body::RemoveNode(remove)).await?;
         Ok(Response::new(wire::RemoveResponse {}))
+    }
+
+    async fn rebalance(
+        &self,
+        request: Request<wire::RebalanceRequest>,
+    ) -> Result<Response<wire::RebalanceResponse>, Status> {
+        let mut request = request.into_inner();
+        let id = std::mem::take(&mut request.request_id);
+        let tag = tag(&id, &request)?;
+        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
+        let places = cluster::schedule::rebalance(&state);
+        let from = |key: &GraphKey| Some(state.graphs.get(key)?.placement.as_ref()?.home.to_string());
+        let moves = places.iter().map(|place| wire::Move {
+            graph: place.key.to_string(),
+            from: from(&place.key).unwrap_or_default(),
+            to: place.placement.home.to_string(),
+        });
+        let moves = moves.collect();
+        if !request.is_trial && !places.is_empty() {
+            self.change(tag, Body::Place(places)).await?;
+        }
+        Ok(Response::new(wire::RebalanceResponse { moves }))
     }
 }
 

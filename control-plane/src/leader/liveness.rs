@@ -16,7 +16,7 @@ use crate::raft::Handle;
 /// signs of life, and some for their tries.
 const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often deadlines are looked at.
-const CHECK_EVERY: Duration = Duration::from_millis(200);
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
 /// When each agent was last heard of; a cheap handle.
 #[derive(Debug, Clone)]

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use crate::member::{Client, Enrolled, Member, PATIENCE, refused};
+use crate::member::{Client, Enrolled, Member, PATIENCE, fresh_id, refused};
 use crate::parts;
 
 /// How soon these members give up a silent node.
@@ -249,6 +249,61 @@ async fn a_silent_node_is_given_up_and_heard_again() {
     agent.report(assignment.generation, serving).await;
     until(&mut client, "default/shop", |state| matches!(state, State::Serving(_))).await;
     assert_eq!(node(&mut client, "n1").await.state, "ready");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_says_of_a_node_is_checked_and_done_once() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    let n1 = member.enrol("n1").await;
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
+    agent.assignment().await;
+    let admit = |node: &str, admission: wire::Admission, drain_ms: u64| wire::AdmitRequest {
+        request_id: fresh_id(),
+        node: node.to_owned(),
+        admission: admission.into(),
+        drain_ms,
+    };
+    let day_ms = 24 * 60 * 60 * 1_000;
+    for (request, code, reason) in [
+        (admit("", wire::Admission::Open, 0), Code::InvalidArgument, "malformed"),
+        (admit("n9", wire::Admission::Open, 0), Code::NotFound, "not_found"),
+        (admit("n1", wire::Admission::Unspecified, 0), Code::InvalidArgument, "missing_field"),
+        (admit("n1", wire::Admission::Draining, 0), Code::InvalidArgument, "malformed"),
+        (admit("n1", wire::Admission::Draining, day_ms + 1), Code::InvalidArgument, "malformed"),
+    ] {
+        refused(client.nodes.admit(request).await.map(drop), code, reason);
+    }
+    let cordon = admit("n1", wire::Admission::Cordoned, 0);
+    client.nodes.admit(cordon.clone()).await.unwrap();
+    client.nodes.admit(admit("n1", wire::Admission::Open, 0)).await.unwrap();
+    // Repeated, it is not done again.
+    client.nodes.admit(cordon).await.unwrap();
+    assert_eq!(node(&mut client, "n1").await.admission(), wire::Admission::Open);
+
+    let label = |name: &str, value: &str| wire::LabelRequest {
+        request_id: fresh_id(),
+        node: "n1".to_owned(),
+        set: [(name.to_owned(), value.to_owned())].into(),
+        unset: Vec::new(),
+    };
+    for (name, value) in [("", "a"), ("node", "n2"), ("a b", "c"), ("a", "\n"), (&*"x".repeat(129), "a")] {
+        refused(client.nodes.label(label(name, value)).await.map(drop), Code::InvalidArgument, "malformed");
+    }
+    client.nodes.label(label("zone", "a")).await.unwrap();
+    let told = agent.assignment().await;
+    assert_eq!(told.labels, [("zone".to_owned(), "a".to_owned())].into(), "its agent is told");
+
+    let remove =
+        |node: &str| wire::RemoveRequest { request_id: fresh_id(), node: node.to_owned(), loses_data: false };
+    refused(client.nodes.remove(remove("n9")).await.map(drop), Code::NotFound, "not_found");
+    let removed = remove("n1");
+    for _ in 0..2 {
+        client.nodes.remove(removed.clone()).await.unwrap();
+    }
+    let gone = Agent::join(&n1, "n1").await.map(drop);
+    assert!(gone.is_err(), "its identity is worth nothing any more");
     member.stop().await;
 }
 

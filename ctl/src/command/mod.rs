@@ -20,6 +20,7 @@ pub mod member;
 pub mod node;
 pub mod plan;
 pub mod policy;
+pub mod rebalance;
 pub mod rollback;
 pub mod schema;
 pub mod status;

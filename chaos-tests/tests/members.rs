@@ -324,7 +324,7 @@ async fn members_of_two_versions_use_what_both_know() {
     cluster.start_member_with(3, OLDER, true).await;
     until("it is refused", SOON, async || {
         let log = cluster.member(3).last_log();
-        holds(log.contains("knows feature level 1, and 2 is needed"), log)
+        holds(log.contains(&format!("knows feature level 1, and {newest} is needed")), log)
     })
     .await;
     assert_eq!(level(&cluster).await, newest);

@@ -232,7 +232,9 @@ pub enum Command {
     Events(events::EventsArguments),
     /// The nodes: shows them, lets them join, labels, drains and removes them.
     Node(node::NodeArguments),
-    /// Moves graphs so that all nodes carry as many. What is moved answers where it was until it answers where it goes.
+    /// Moves graphs so that all nodes carry as many.
+    ///
+    /// What is moved answers where it was until it answers where it goes.
     Rebalance(rebalance::RebalanceArguments),
     /// The members of the control plane: shows them, lets them join, gives them a vote, takes them out.
     Member(member::MemberArguments),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::weft::event::v1::events_client::EventsClient;
 use proto::weft::event::v1::{Event, WatchRequest};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tonic::{Code, Streaming};
 
 use super::graph::key_of;
@@ -22,6 +22,8 @@ const BEGIN_PATIENCE: Duration = Duration::from_millis(1_500);
 const SILENCE_MAX: Duration = Duration::from_millis(1_000);
 /// The wait before another member is asked.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// What was acknowledged is told within this, once all members are well again: whoever is not told waits no longer.
+const END_PATIENCE: Duration = Duration::from_secs(20);
 /// A stream is broken off behind fewer events than this.
 const STREAM_MAX: u64 = 20;
 
@@ -41,7 +43,15 @@ pub(super) async fn run(
     end: watch::Receiver<Option<u64>>,
 ) {
     let mut watcher = Watcher { number, stream: 0, last: 0, recorder };
+    let mut ends_by = None;
     while end.borrow().is_none_or(|end| watcher.last < end) {
+        if let Some(last) = *end.borrow()
+            && Instant::now() > *ends_by.get_or_insert_with(|| Instant::now() + END_PATIENCE)
+        {
+            let seen = watcher.last;
+            watcher.recorder.strange(format!("watcher {number} was not told of state {last}, only up to {seen}"));
+            return;
+        }
         let member = choices.below(apis.len() as u64);
         let api = &apis[usize::try_from(member).expect("a small number")];
         let subject = SUBJECT.to_owned();

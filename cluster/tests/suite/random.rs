@@ -206,7 +206,8 @@ impl Asked {
                     })
                     .collect(),
             ),
-            27..31 => Body::Place(cluster::schedule(state)),
+            27..29 => Body::Place(cluster::schedule(state)),
+            29..31 => Body::RecordReport(self.serving(state)),
             _ => Body::InitCluster {
                 cluster: format!("c{}", self.which).try_into().unwrap(),
                 level: self.level(),
@@ -248,6 +249,21 @@ impl Asked {
             _ => assigned,
         };
         Report { node: node.clone(), accepted, graphs: graphs.collect() }
+    }
+
+    /// Of a node that serves all that it should.
+    fn serving(&self, state: &State) -> Report {
+        let node = name(&format!("n{}", self.which));
+        let assignment = cluster::view::assignment(state, &node);
+        let accepted = assignment.as_ref().map(|assignment| assignment.generation).unwrap_or_default();
+        let graphs = assignment.into_iter().flat_map(|assignment| assignment.graphs).map(|graph| GraphReport {
+            key: graph.key,
+            uid: graph.uid,
+            serving: Some(graph.generation),
+            desired: graph.generation,
+            progress: Progress::Serving,
+        });
+        Report { node, accepted, graphs: graphs.collect() }
     }
 
     fn tag(&self) -> Option<RequestTag> {
@@ -365,17 +381,18 @@ proptest! {
 fn most_commands_meet_something() {
     use proptest::strategy::ValueTree as _;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
-    let (mut revisions, mut graphs, mut observed, mut policies) = (0, 0, 0, 0);
-    for _ in 0..50 {
-        let all = vec(asked(), 120..121).new_tree(&mut runner).unwrap().current();
+    let (mut revisions, mut graphs, mut observed, mut policies, mut moved) = (0, 0, 0, 0, 0);
+    for _ in 0..100 {
+        let all = vec(asked(), 240..241).new_tree(&mut runner).unwrap().current();
         let (state, _) = run(&all).unwrap();
         revisions += state.revision.0;
         graphs += state.graphs.len();
         observed += state.graphs.values().filter(|graph| !graph.observed.is_empty()).count();
         policies += state.policies.len();
+        moved += state.events.iter().filter(|event| event.reason == "moved").count();
     }
     assert!(
-        revisions > 1_000 && graphs > 50 && observed > 5 && policies > 10,
-        "{revisions} {graphs} {observed} {policies}"
+        revisions > 1_000 && graphs > 50 && observed > 5 && policies > 10 && moved > 5,
+        "{revisions} {graphs} {observed} {policies} {moved}"
     );
 }

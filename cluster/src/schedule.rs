@@ -11,7 +11,6 @@
 
 mod rebalance;
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::linked::{LinkedGraph, Origin};
@@ -193,10 +192,6 @@ impl<'a> Load<'a> {
         Self { by_node, in_order }
     }
 
-    fn on(&self, node: &NodeName) -> usize {
-        self.by_node.get(node).copied().unwrap_or(0)
-    }
-
     fn add(&mut self, node: &NodeName) {
         self.change(node, |count| count + 1);
     }
@@ -277,16 +272,20 @@ fn home(
         let has_part = !free.members.is_empty() || bound.is_empty() || met(node) > 0;
         refusal(linked, free, node).is_none() && has_part
     };
-    let best = if bound.is_empty() {
-        // All are as good, so that the first one in order is the best.
-        let mut in_order = load.in_order.iter().filter_map(|(_, name)| state.nodes.get_key_value(*name));
-        in_order.find(|(_, node)| takes(node))
-    } else {
-        let taking = state.nodes.iter().filter(|(_, node)| takes(node));
-        taking.min_by_key(|(name, node)| (Reverse(met(node)), load.on(name), *name))
-    };
+    // By load: of those that meet as much the first is the best, and where one meets all, no other is better.
+    let mut best: Option<(usize, &NodeName)> = None;
+    for (_, name) in &load.in_order {
+        let Some(node) = state.nodes.get(*name).filter(|node| takes(node)) else { continue };
+        let met = met(node);
+        if best.is_none_or(|(most, _)| met > most) {
+            best = Some((met, name));
+        }
+        if met == bound.len() {
+            break;
+        }
+    }
     match (best, bound.first()) {
-        (Some((name, _)), _) => Ok(name.clone()),
+        (Some((_, name)), _) => Ok(name.clone()),
         (None, Some(cell)) if free.members.is_empty() => Err(refusals(state, linked, cell)),
         (None, _) => Err(refusals(state, linked, free)),
     }
@@ -314,9 +313,11 @@ fn node_of(
     if let Some(now) = now.filter(|now| meets(now) && !lost.has(now)) {
         return Ok(now.clone());
     }
-    let fits = state.nodes.iter().filter(|(_, node)| refusal(linked, cell, node).is_none());
-    let best = fits.min_by_key(|(name, _)| (*name != home, load.on(name), *name));
-    best.map(|(name, _)| name.clone()).ok_or_else(|| refusals(state, linked, cell))
+    let fits =
+        |name: &&NodeName| state.nodes.get(*name).is_some_and(|node| refusal(linked, cell, node).is_none());
+    let by_load = load.in_order.iter().map(|(_, name)| *name);
+    let best = std::iter::once(home).chain(by_load).find(fits);
+    best.cloned().ok_or_else(|| refusals(state, linked, cell))
 }
 
 /// Why a cell cannot go where it is required: a capability has its data where it is, and does not take them along.

@@ -21,11 +21,12 @@ pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// How often something that was not delivered is sent, at most; its deadline ends it earlier.
-const TRIES_MAX: u32 = 10;
+const TRIES_MAX: u32 = 20;
 /// The first wait before it is sent again.
 const RETRY_LEAST: Duration = Duration::from_millis(20);
-/// The longest. All tries together outlast the restart of an agent.
-const RETRY_MOST: Duration = Duration::from_millis(500);
+/// The longest: what was moved to another node meanwhile is found within it. All tries together outlast the restart of an
+/// agent.
+const RETRY_MOST: Duration = Duration::from_millis(200);
 /// Connections of one kind to one agent: HTTP/2 shares one window among all that a connection carries, and one task
 /// drives it.
 const CONNECTIONS_PER_NODE: usize = 2;

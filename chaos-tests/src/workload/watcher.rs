@@ -49,7 +49,9 @@ pub(super) async fn run(
             && Instant::now() > *ends_by.get_or_insert_with(|| Instant::now() + END_PATIENCE)
         {
             let seen = watcher.last;
-            watcher.recorder.strange(format!("watcher {number} was not told of state {last}, only up to {seen}"));
+            watcher
+                .recorder
+                .strange(format!("watcher {number} was not told of state {last}, only up to {seen}"));
             return;
         }
         let member = choices.below(apis.len() as u64);

@@ -80,7 +80,7 @@ impl Asked {
             _ => format!("uid-{}", state.revision).try_into().unwrap(),
         };
         let member = MemberId(u64::from(self.which));
-        match self.what % 32 {
+        match self.what % 48 {
             0..4 => Body::Deploy(Box::new(Deploy {
                 uid,
                 manifest: format!("graph: {}", self.other),
@@ -174,7 +174,7 @@ impl Asked {
             20 => Body::RemoveMember { member },
             21 => Body::ForgetArtifacts(vec![artifact(self.other).digest]),
             22 => Body::RaiseFeatureLevel { level: self.level() },
-            23 => Body::AdmitNode {
+            23 | 44..46 => Body::AdmitNode {
                 node: name(&format!("n{}", self.which)),
                 admission: match self.other {
                     0..3 => Admission::Open,
@@ -206,13 +206,16 @@ impl Asked {
                     })
                     .collect(),
             ),
-            27..29 => Body::Place(cluster::schedule(state)),
-            29..31 => Body::RecordReport(self.serving(state)),
-            _ => Body::InitCluster {
-                cluster: format!("c{}", self.which).try_into().unwrap(),
-                level: self.level(),
-            },
+            // Most of what happens to a cluster.
+            27..34 => Body::Place(cluster::schedule(state)),
+            34..44 => Body::RecordReport(self.serving(state)),
+            _ => self.init(),
         }
+    }
+
+    fn init(&self) -> Body {
+        let cluster = format!("c{}", self.which).try_into().unwrap();
+        Body::InitCluster { cluster, level: self.level() }
     }
 
     fn level(&self) -> u32 {
@@ -277,9 +280,11 @@ fn run(all: &[Asked]) -> Result<(State, Vec<Command>), proptest::test_runner::Te
     let mut state = State::default();
     let mut log = Vec::new();
     let mut now_ms = 0;
-    for asked in all {
+    for (number, asked) in all.iter().enumerate() {
         now_ms += asked.after_ms;
-        let command = Command { now_ms, request: asked.tag(), body: asked.body(&state) };
+        // As every log begins.
+        let body = if number == 0 { asked.init() } else { asked.body(&state) };
+        let command = Command { now_ms, request: asked.tag(), body };
         let before = state.clone();
         let known = command.request.as_ref().filter(|tag| is_known(&before, tag, now_ms));
         let outcome = state.apply(&command);

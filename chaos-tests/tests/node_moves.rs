@@ -9,6 +9,7 @@ use chaos_tests::traffic::{Client, Load};
 use chaos_tests::wait::{SOON, holds, until};
 use proto::weft::node::v1::Admission;
 
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const HELLO: &str = "hello from weft\n";
 /// Longer than it takes to move a graph and to let go of where it was.
 const SLEEP_MS: u64 = 6_000;
@@ -44,12 +45,11 @@ async fn a_drain_loses_no_request() {
     let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
     api.deploy_and_wait(&Bundle::graph("hello")).await;
     let drained = home(&api, "default/hello").await.unwrap();
-    for node in ["n1", "n2", "n3"] {
+    for node in NODES {
         answers_at(&cluster, node).await;
     }
-    let load: Vec<Load> = ["n1", "n2", "n3"]
-        .map(|node| Load::start(cluster.ingress_address_of(node), "hello.localhost", "/", 2))
-        .into();
+    let load: Vec<Load> =
+        NODES.map(|node| Load::start(cluster.ingress_address_of(node), "hello.localhost", "/", 2)).into();
     ctl.done(&["node", "drain", &drained]).await;
     is_empty(&api, &drained).await;
     assert_ne!(home(&api, "default/hello").await.unwrap(), drained);
@@ -243,4 +243,59 @@ async fn where_most_nodes_are_lost_at_one_time_nothing_is_moved_until_some_are_b
     }
     happened(&api, "cluster", "moves_resumed").await;
     api.serving("default/hello", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_all_nodes_are_lost_and_come_back_all_is_as_it_was() {
+    let mut cluster = Cluster::start_nodes(3).await;
+    let api = cluster.api();
+    api.deploy_and_wait(&Bundle::graph("hello")).await;
+    let before = api.status("default/hello").await.unwrap();
+    for node in NODES {
+        cluster.agent_named(node).pause();
+    }
+    happened(&api, "cluster", "moves_stopped").await;
+    for node in NODES {
+        cluster.agent_named(node).resume();
+    }
+    for node in NODES {
+        cluster.node_is(node, "ready").await;
+    }
+    api.serving("default/hello", 0).await;
+    let after = api.status("default/hello").await.unwrap();
+    assert_eq!((after.placement, after.generation), (before.placement, before.generation));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaders_that_change_again_and_again_move_nothing() {
+    let mut cluster = Cluster::start_members(3, 3, &[]).await;
+    let api = cluster.api();
+    api.deploy_and_wait(&Bundle::graph("hello")).await;
+    let before = api.status("default/hello").await.unwrap();
+    let found = |cluster: &mut Cluster, node: &str| {
+        cluster.agent_named(node).last_log().matches("connected to the control plane").count()
+    };
+    for _ in 0..6 {
+        let counts = NODES.map(|node| found(&mut cluster, node));
+        let next = cluster.leader().await % 3 + 1;
+        until("another one leads", SOON, async || {
+            let leader = cluster.leader().await;
+            let moved = cluster.api_of(leader).transfer_to(next as u64).await;
+            moved.map(drop).map_err(|status| shown(&status))
+        })
+        .await;
+        for (node, count) in NODES.into_iter().zip(counts) {
+            until("the agent finds who leads", SOON, async || {
+                let now = found(&mut cluster, node);
+                holds(now > count, now)
+            })
+            .await;
+        }
+    }
+    for node in NODES {
+        let events = cluster.api_of(cluster.leader().await).events(&format!("node/{node}")).await.unwrap();
+        assert!(events.iter().all(|event| event.reason != "down"), "{events:?}");
+    }
+    let after = api.status("default/hello").await.unwrap();
+    assert_eq!((after.placement, after.generation), (before.placement, before.generation));
 }

@@ -50,7 +50,7 @@ pub struct Config {
     #[arg(long, env = "WEFT_ELECTION_TIMEOUT", value_name = "DURATION", default_value = "400ms", value_parser = election_timeout)]
     pub election_timeout: Duration,
     /// How long an agent may be silent before its node counts as down and what is there is moved, in milliseconds.
-    #[arg(long, env = "WEFT_NODE_TIMEOUT_MS", default_value_t = 1_500, value_parser = clap::value_parser!(u64).range(500..=600_000))]
+    #[arg(long, env = "WEFT_NODE_TIMEOUT_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
     pub node_timeout_ms: u64,
     /// How long the certificates of nodes and members live; each is renewed at half its life.
     #[arg(long, env = "WEFT_CERTIFICATE_LIFETIME", value_name = "DURATION", default_value = "24h", value_parser = certificate_lifetime)]

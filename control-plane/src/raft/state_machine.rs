@@ -131,6 +131,26 @@ impl StateMachine {
 impl SnapshotStore {
     async fn keep(&self, meta: SnapshotMeta, bytes: SnapshotBytes) -> io::Result<()> {
         let mut current = self.current.lock().await;
+        self.write(&mut current, meta, bytes).await
+    }
+
+    /// Keeps one that was built here, unless a newer one has come from the leader meanwhile: the log behind that may be
+    /// gone already. The one that is kept then.
+    async fn keep_built(&self, meta: SnapshotMeta, bytes: SnapshotBytes) -> io::Result<Snapshot> {
+        let mut current = self.current.lock().await;
+        if let Some((newer, bytes)) = current.as_ref().filter(|(kept, _)| kept.last_log_id > meta.last_log_id) {
+            return Ok(Snapshot { meta: newer.clone(), snapshot: bytes.clone() });
+        }
+        self.write(&mut current, meta.clone(), bytes.clone()).await?;
+        Ok(Snapshot { meta, snapshot: bytes })
+    }
+
+    async fn write(
+        &self,
+        current: &mut Option<(SnapshotMeta, SnapshotBytes)>,
+        meta: SnapshotMeta,
+        bytes: SnapshotBytes,
+    ) -> io::Result<()> {
         self.disk.write_and_wait(vec![Write::Snapshot(bytes.clone())]).await?;
         self.size.store(bytes.len(), Ordering::Relaxed);
         *current = Some((meta, bytes));
@@ -213,8 +233,6 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
         let bytes = super::spawn_blocking(move || codec::encode_snapshot(&meta, &state))
             .await
             .map_err(io::Error::other)??;
-        let bytes = Arc::new(bytes);
-        self.store.keep(self.meta.clone(), bytes.clone()).await?;
-        Ok(Snapshot { meta: self.meta.clone(), snapshot: bytes })
+        self.store.keep_built(self.meta.clone(), Arc::new(bytes)).await
     }
 }

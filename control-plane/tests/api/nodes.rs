@@ -157,7 +157,7 @@ async fn a_graph_goes_to_a_node_and_serves() {
     let hello = Up::Hello(description("n1", &n1.uid));
     let (mut agent, welcome) = Agent::connect(&n1, hello, "n1").await.unwrap();
     assert!(!welcome.cluster.is_empty());
-    assert_eq!(welcome.heartbeat_interval_ms, 500);
+    assert_eq!(welcome.heartbeat_interval_ms, 333);
     let empty = agent.assignment().await;
     assert_eq!((empty.cluster, empty.node.as_str(), empty.graphs.len()), (welcome.cluster, "n1", 0));
 

@@ -18,7 +18,7 @@ const LATE_ONE_IN: u64 = 200;
 const LINES_SHOWN: usize = 400;
 
 /// Seeds that have found something once.
-const FOUND_ONCE: [u64; 0] = [];
+const FOUND_ONCE: [u64; 1] = [209];
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

@@ -99,8 +99,7 @@ pub fn explain(state: &State, record: &GraphRecord) -> Vec<String> {
         Err(why) => why,
         Ok(placement) => {
             let linked = &record.linked;
-            let all = linked.components.keys().chain(linked.capabilities.keys()).collect();
-            let whole = Cell { members: all, require: Requirements::new() };
+            let whole = Cell::whole(linked);
             let line = |(name, node): (&NodeName, &NodeRecord)| match refusal(linked, &whole, node)
                 .filter(|_| !placement.is_on(name))
             {
@@ -216,6 +215,17 @@ impl<'a> Load<'a> {
 struct Cell<'a> {
     members: BTreeSet<&'a ComponentName>,
     require: Requirements,
+}
+
+impl<'a> Cell<'a> {
+    /// All of a graph, as if nothing were required of it.
+    fn whole(linked: &'a LinkedGraph) -> Self {
+        Self { members: members(linked).collect(), require: Requirements::new() }
+    }
+}
+
+fn members(linked: &LinkedGraph) -> impl Iterator<Item = &ComponentName> {
+    linked.components.keys().chain(linked.capabilities.keys())
 }
 
 /// Where everything of a graph goes, or why it cannot go anywhere.
@@ -346,10 +356,9 @@ fn lacked(require: &Requirements, node: &NodeRecord) -> Option<String> {
 
 /// The cells of a graph; refuses one whose members require different values of one label.
 fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
-    let members: Vec<&ComponentName> = linked.components.keys().chain(linked.capabilities.keys()).collect();
     // Each member's cell, by the least member of it.
     let mut cell_of: BTreeMap<&ComponentName, &ComponentName> =
-        members.iter().map(|name| (*name, *name)).collect();
+        members(linked).map(|name| (name, name)).collect();
     for link in &linked.links {
         let Some(to) = link.to.member() else { continue };
         let follows = linked.components.get(to).is_some_and(|c| matches!(c.origin, Origin::Policy(_)))

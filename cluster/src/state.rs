@@ -102,6 +102,11 @@ pub struct State {
 }
 
 impl State {
+    /// Whether a node is known and heard of.
+    pub fn is_ready(&self, node: &NodeName) -> bool {
+        self.nodes.get(node).is_some_and(|record| record.state == NodeState::Ready)
+    }
+
     /// The graph other than `asking` that answers at the host and path of `route`.
     pub fn route_owner(&self, route: &HttpRoute, asking: &GraphKey) -> Option<&GraphKey> {
         let takes = |other: &HttpRoute| other.host == route.host && other.path == route.path;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::GraphKey;
 use model::name::{ComponentName, NodeName};
-use model::node::NodeState;
 use model::placement::Placement;
 use model::report::Progress;
 use model::routing::{PlacedRoute, RouteMap};
@@ -91,9 +90,9 @@ fn answering_node<'a>(
     placement: &'a Placement,
     component: &ComponentName,
 ) -> &'a NodeName {
-    let is_ready = |name: &&NodeName| state.nodes.get(*name).is_some_and(|node| node.state == NodeState::Ready);
     let leaving = graph.leaving.as_ref().filter(|leaving| leaving.answered_ms.is_none());
-    let before = leaving.map(|leaving| leaving.placement.node_of(component)).filter(is_ready);
+    let before =
+        leaving.map(|leaving| leaving.placement.node_of(component)).filter(|name| state.is_ready(name));
     before.unwrap_or_else(|| placement.node_of(component))
 }
 
@@ -152,8 +151,7 @@ fn severity(state: &GraphState) -> u8 {
 
 /// How far one node is with its part.
 fn part_state(state: &State, record: &GraphRecord, name: &NodeName, placement: &Placement) -> GraphState {
-    let ready = state.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready);
-    if !ready {
+    if !state.is_ready(name) {
         let stays = schedule::stays(state, record, name).map(|why| format!(". It is not moved: {why}"));
         let stays = stays.unwrap_or_default();
         let why = format!("node {name} is not heard of; what it runs may still serve{stays}");

@@ -6,7 +6,7 @@ use model::node::NodeState;
 
 use super::graph::subject as graph_subject;
 use super::moves::touch;
-use super::node::{note_cut_off, subject, tell_peers, zones_cut_off};
+use super::node::{subject, tell_peers};
 use crate::command::{CreateToken, Enrol, RemoveNode};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{
@@ -48,7 +48,6 @@ pub(super) fn enrol(state: &mut State, enrol: &Enrol) -> Result<Outcome, Refusal
         room_for_revoked(state)?;
     }
     forget(state);
-    let cut_off = zones_cut_off(state);
     state.advance();
     let used = TokenUse { key: enrol.key.clone(), uid: enrol.uid.clone() };
     let used = TokenRecord { used: Some(used), ..token };
@@ -66,7 +65,6 @@ pub(super) fn enrol(state: &mut State, enrol: &Enrol) -> Result<Outcome, Refusal
         tell_peers(state, &enrol.node);
     }
     state.event(subject(&enrol.node), "enrolled", format!("with the identity {}", enrol.uid));
-    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 
@@ -76,7 +74,6 @@ pub(super) fn revoke(state: &mut State, node: &NodeName, until_ms: u64) -> Resul
     }
     room_for_revoked(state)?;
     forget(state);
-    let cut_off = zones_cut_off(state);
     state.advance();
     if let Some(before) = state.enrolled.remove(node) {
         disown(state, node, before.uid, until_ms);
@@ -87,7 +84,6 @@ pub(super) fn revoke(state: &mut State, node: &NodeName, until_ms: u64) -> Resul
     }
     let message = "its identity was revoked: it joins again only by a new token".to_owned();
     state.event(subject(node), "revoked", message);
-    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 
@@ -113,7 +109,6 @@ pub(super) fn remove(state: &mut State, remove: &RemoveNode) -> Result<Outcome, 
     }
     room_for_revoked(state)?;
     forget(state);
-    let cut_off = zones_cut_off(state);
     let at = state.advance();
     for key in on_it {
         let Some(record) = state.graphs.get_mut(&key) else { continue };
@@ -135,7 +130,6 @@ pub(super) fn remove(state: &mut State, remove: &RemoveNode) -> Result<Outcome, 
         disown(state, node, before.uid, *until_ms);
     }
     state.event(subject(node), "removed", "it joins again only by a new token".to_owned());
-    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 

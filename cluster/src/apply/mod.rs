@@ -43,6 +43,25 @@ impl State {
     }
 
     fn change(&mut self, body: &Body) -> Result<Outcome, Refusal> {
+        // Only these can cut a zone off: to look costs as much as there are nodes.
+        let may_cut_off = matches!(
+            body,
+            Body::Enrol(_)
+                | Body::RevokeNode { .. }
+                | Body::RegisterNode(_)
+                | Body::SetNodeState { .. }
+                | Body::LabelNode(_)
+                | Body::RemoveNode(_)
+        );
+        let cut_off = may_cut_off.then(|| node::zones_cut_off(self));
+        let outcome = self.dispatch(body)?;
+        if let Some(before) = cut_off {
+            node::note_cut_off(self, &before);
+        }
+        Ok(outcome)
+    }
+
+    fn dispatch(&mut self, body: &Body) -> Result<Outcome, Refusal> {
         match body {
             Body::InitCluster { cluster, level } => {
                 if self.cluster.is_some() {

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use model::id::GraphKey;
 use model::name::NodeName;
-use model::node::NodeState;
 use model::placement::Placement;
 
 use super::graph::subject;
@@ -41,17 +41,17 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         state.graphs.insert(place.key.clone(), record);
         touch(state, &left);
         touch(state, &came);
-        let (reason, message) = placed(before.as_ref(), &place.placement);
-        state.event(subject(&place.key), reason, message);
+        let message = placed(before.as_ref(), &place.placement);
+        state.event(subject(&place.key), "placed", message);
     }
     Ok(state.done())
 }
 
-fn placed(before: Option<&Placement>, now: &Placement) -> (&'static str, String) {
+fn placed(before: Option<&Placement>, now: &Placement) -> String {
     let on = if now.nodes().len() == 1 { "on node" } else { "on nodes" };
     match before {
-        None => ("placed", format!("{on} {now}")),
-        Some(before) => ("placed", format!("{on} {now}, and no more as before: {before}")),
+        None => format!("{on} {now}"),
+        Some(before) => format!("{on} {now}, and no more as before: {before}"),
     }
 }
 
@@ -62,9 +62,7 @@ fn leaving(state: &State, record: &GraphRecord, to: &Placement) -> Option<Leavin
         return None;
     }
     let is_of_use = |leaving: &Leaving| {
-        let stays = |name: &NodeName| {
-            !to.is_on(name) && state.nodes.get(name).is_some_and(|node| node.state == NodeState::Ready)
-        };
+        let stays = |name: &NodeName| !to.is_on(name) && state.is_ready(name);
         leaving.answered_ms.is_none() && leaving.placement.nodes().into_iter().any(stays)
     };
     // Where it was going, it does not answer yet.
@@ -87,7 +85,7 @@ fn leaving(state: &State, record: &GraphRecord, to: &Placement) -> Option<Leavin
 }
 
 /// Notes that a graph that is moved answers where it went, if it does.
-pub(super) fn settle(state: &mut State, key: &model::id::GraphKey) {
+pub(super) fn settle(state: &mut State, key: &GraphKey) {
     let now_ms = state.now_ms;
     let Some(record) = state.graphs.get_mut(key) else { return };
     let answers =

@@ -42,7 +42,6 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
         return Err(Refusal::Exhausted { what: "nodes".to_owned(), bound: NODES_MAX as u64 });
     }
     let known = known.cloned();
-    let cut_off = zones_cut_off(state);
     let moved = known.as_ref().is_some_and(|record| record.description.api_address != description.api_address);
     let at = state.advance();
     let now_ms = state.now_ms;
@@ -69,7 +68,6 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
         tell_peers(state, name);
     }
     state.event(subject(name), "ready", format!("agent {} connected", description.version));
-    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 
@@ -95,13 +93,11 @@ pub(super) fn set_state(
         return Ok(state.done());
     }
     let mut record = record.clone();
-    let cut_off = zones_cut_off(state);
     state.advance();
     record.state = to;
     record.changed_at_ms = state.now_ms;
     state.nodes.insert(name.clone(), record);
     state.event(subject(name), &to.to_string(), why.to_owned());
-    note_cut_off(state, &cut_off);
     Ok(state.done())
 }
 
@@ -223,7 +219,6 @@ pub(super) fn label(state: &mut State, label: &LabelNode) -> Result<Outcome, Ref
         return Err(Refusal::Exhausted { what: format!("labels of node {name}"), bound: LABELS_MAX as u64 });
     }
     let mut record = record.clone();
-    let cut_off = zones_cut_off(state);
     state.advance();
     record.labels = labels;
     state.nodes.insert(name.clone(), record);
@@ -231,6 +226,5 @@ pub(super) fn label(state: &mut State, label: &LabelNode) -> Result<Outcome, Ref
     let set = label.set.iter().map(|(name, value)| format!("{name}={value}"));
     let changes: Vec<String> = set.chain(label.unset.iter().map(|name| format!("{name}-"))).collect();
     state.event(subject(name), "labelled", changes.join(", "));
-    note_cut_off(state, &cut_off);
     Ok(state.done())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::id::GraphKey;
 use model::name::NodeName;
-use model::placement::{Placement, Requirements};
+use model::placement::Placement;
 
 use super::{Cell, Load, refusal};
 use crate::command::Place;
@@ -62,9 +62,7 @@ fn next(
             }
             let node = state.nodes.get(*to)?;
             let fits = |(_, record): &(&GraphKey, &GraphRecord)| {
-                let linked = &record.linked;
-                let members = linked.components.keys().chain(linked.capabilities.keys()).collect();
-                refusal(linked, &Cell { members, require: Requirements::new() }, node).is_none()
+                refusal(&record.linked, &Cell::whole(&record.linked), node).is_none()
             };
             let Some(at) = graphs.iter().position(fits) else { continue };
             let (key, record) = graphs.remove(at);

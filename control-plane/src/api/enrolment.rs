@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status};
 use trust::authority::{IssueError, SKEW, request_key};
 use trust::{JoinToken, Role, gate};
 
-use super::mutation::{known, propose, tag};
+use super::mutation::{once, propose, tag};
 use super::{Context, refusal};
 use crate::credentials::{Credentials, CredentialsError};
 
@@ -98,14 +98,9 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         let node: NodeName = parse("node", &request.node)?;
         let digest = checked_digest(&request.digest)?;
         checked_lifetime(request.lifetime_ms)?;
-        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        if known(&state, &tag)?.is_none() {
-            let expires_ms = self.context.raft.now_ms().saturating_add(request.lifetime_ms);
-            let body =
-                Body::CreateToken(CreateToken { digest: digest.clone(), node: node.clone(), expires_ms });
-            let created = propose(&self.context, Some(tag), body).await?;
-            created.map_err(|refused| refusal::outcome(&refused))?;
-        }
+        let expires_ms = self.context.raft.now_ms().saturating_add(request.lifetime_ms);
+        let body = Body::CreateToken(CreateToken { digest: digest.clone(), node, expires_ms });
+        once(&self.context, tag, body).await?;
         let state = self.context.raft.state();
         // A repeated request is told what the first one came to.
         let expires_ms = state.tokens.get(&digest).map_or(0, |token| token.expires_ms);
@@ -166,12 +161,8 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         let id = std::mem::take(&mut request.request_id);
         let tag = tag(&id, &request)?;
         let node: NodeName = parse("node", &request.node)?;
-        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        if known(&state, &tag)?.is_none() {
-            let body = Body::RevokeNode { node, until_ms: revoked_until_ms(&self.context) };
-            let revoked = propose(&self.context, Some(tag), body).await?;
-            revoked.map_err(|refused| refusal::outcome(&refused))?;
-        }
+        let body = Body::RevokeNode { node, until_ms: revoked_until_ms(&self.context) };
+        once(&self.context, tag, body).await?;
         Ok(Response::new(wire::RevokeResponse {}))
     }
 }

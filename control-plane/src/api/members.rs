@@ -13,7 +13,7 @@ use tonic::{Code, Request, Response, Status};
 use trust::JoinToken;
 
 use super::enrolment::{checked_digest, checked_lifetime};
-use super::mutation::{known, propose, tag};
+use super::mutation::{known, once, propose, tag};
 use super::{Context, not_leader, refusal};
 use crate::config::member_address;
 use crate::raft::{Membership, TransferError};
@@ -101,13 +101,9 @@ impl wire::members_server::Members for Members {
         let tag = tag(&id, &request)?;
         let digest = checked_digest(&request.digest)?;
         checked_lifetime(request.lifetime_ms)?;
-        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        if known(&state, &tag)?.is_none() {
-            let expires_ms = self.context.raft.now_ms().saturating_add(request.lifetime_ms);
-            let body = Body::CreateMemberToken { digest: digest.clone(), expires_ms };
-            let created = propose(&self.context, Some(tag), body).await?;
-            created.map_err(|refused| refusal::outcome(&refused))?;
-        }
+        let expires_ms = self.context.raft.now_ms().saturating_add(request.lifetime_ms);
+        let body = Body::CreateMemberToken { digest: digest.clone(), expires_ms };
+        once(&self.context, tag, body).await?;
         let state = self.context.raft.state();
         // A repeated request is told what the first one came to.
         let expires_ms = state.member_tokens.get(&digest).map_or(0, |token| token.expires_ms);
@@ -176,11 +172,7 @@ impl wire::members_server::Members for Members {
         let id = std::mem::take(&mut request.request_id);
         let tag = tag(&id, &request)?;
         let member = MemberId(request.member);
-        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        if known(&state, &tag)?.is_none() {
-            let removed = propose(&self.context, Some(tag), Body::RemoveMember { member }).await?;
-            removed.map_err(|refused| refusal::outcome(&refused))?;
-        }
+        once(&self.context, tag, Body::RemoveMember { member }).await?;
         let is_gone = |membership: &Membership| !membership.members.contains_key(&member.0);
         self.in_force(is_gone, format!("that member {member} goes")).await?;
         Ok(Response::new(wire::RemoveResponse {}))

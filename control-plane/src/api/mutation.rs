@@ -49,6 +49,15 @@ pub(super) async fn propose(
     })
 }
 
+/// Makes a change that was asked for under a tag, unless it was made before.
+pub(super) async fn once(context: &Context, tag: RequestTag, body: Body) -> Result<(), Status> {
+    let state = context.raft.read().await.map_err(|error| refusal::read(&error))?;
+    if known(&state, &tag)?.is_none() {
+        propose(context, Some(tag), body).await?.map_err(|refused| refusal::outcome(&refused))?;
+    }
+    Ok(())
+}
+
 /// Runs work that reads files away from the async workers.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cluster::command::{Body, LabelNode, RemoveNode, RequestTag};
+use cluster::command::{Body, LabelNode, RemoveNode};
 use cluster::state::{GraphRecord, NodeRecord};
 use cluster::{State, view};
 use model::id::{Generation, GraphKey};
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use trust::{Role, gate};
 
-use super::mutation::{known, propose, tag};
+use super::mutation::{once, propose, tag};
 use super::{Answers, Context, enrolment, not_leader, refusal, stopping, transport_errors};
 
 /// The largest report: ten thousand graphs of which each has failed with a long reason.
@@ -167,7 +167,7 @@ impl wire::nodes_server::Nodes for Nodes {
                 deadline_ms: self.context.raft.now_ms() + checked_drain(request.drain_ms)?,
             },
         };
-        self.change(tag, Body::AdmitNode { node, admission }).await?;
+        once(&self.context, tag, Body::AdmitNode { node, admission }).await?;
         Ok(Response::new(wire::AdmitResponse {}))
     }
 
@@ -194,7 +194,7 @@ impl wire::nodes_server::Nodes for Nodes {
             let why = format!("a node has at most {LABELS_MAX} labels");
             return Err(DecodeError::malformed("set", why).into());
         }
-        self.change(tag, Body::LabelNode(LabelNode { node, set, unset })).await?;
+        once(&self.context, tag, Body::LabelNode(LabelNode { node, set, unset })).await?;
         Ok(Response::new(wire::LabelResponse {}))
     }
 
@@ -208,7 +208,7 @@ impl wire::nodes_server::Nodes for Nodes {
         let node: NodeName = parse("node", &request.node)?;
         let until_ms = enrolment::revoked_until_ms(&self.context);
         let remove = RemoveNode { node, until_ms, loses_data: request.loses_data };
-        self.change(tag, Body::RemoveNode(remove)).await?;
+        once(&self.context, tag, Body::RemoveNode(remove)).await?;
         Ok(Response::new(wire::RemoveResponse {}))
     }
 
@@ -229,21 +229,9 @@ impl wire::nodes_server::Nodes for Nodes {
         });
         let moves = moves.collect();
         if !request.is_trial && !places.is_empty() {
-            self.change(tag, Body::Place(places)).await?;
+            once(&self.context, tag, Body::Place(places)).await?;
         }
         Ok(Response::new(wire::RebalanceResponse { moves }))
-    }
-}
-
-impl Nodes {
-    /// Makes a change that an operator asked for, once.
-    async fn change(&self, tag: RequestTag, body: Body) -> Result<(), Status> {
-        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        if known(&state, &tag)?.is_none() {
-            let changed = propose(&self.context, Some(tag), body).await?;
-            changed.map_err(|refused| refusal::outcome(&refused))?;
-        }
-        Ok(())
     }
 }
 

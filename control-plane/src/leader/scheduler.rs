@@ -7,7 +7,8 @@ use cluster::command::{Body, Leave};
 use cluster::state::Leaving;
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey};
-use model::node::{Admission, NodeState};
+use model::name::NodeName;
+use model::node::Admission;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::Handle;
@@ -80,12 +81,10 @@ pub(super) async fn let_go(raft: Handle, stop: CancellationToken) {
 /// Whether what answers where a graph was is not waited for any more: its nodes are lost, or the deadline of a drain is
 /// over.
 fn is_late(state: &State, leaving: &Leaving, now_ms: u64) -> bool {
-    leaving.placement.nodes().into_iter().any(|name| match state.nodes.get(name) {
+    let nodes = leaving.placement.nodes();
+    let is_over = |name: &&NodeName| match state.nodes.get(*name) {
         None => true,
         Some(node) => matches!(node.admission, Admission::Draining { deadline_ms } if deadline_ms <= now_ms),
-    }) || leaving
-        .placement
-        .nodes()
-        .into_iter()
-        .all(|name| state.nodes.get(name).is_none_or(|node| node.state == NodeState::Down))
+    };
+    nodes.iter().any(is_over) || !nodes.iter().any(|name| state.is_ready(name))
 }

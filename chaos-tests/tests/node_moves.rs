@@ -218,31 +218,45 @@ async fn labels_that_an_operator_gives_decide_like_those_of_the_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_most_nodes_are_lost_at_one_time_nothing_is_moved_until_some_are_back() {
+async fn where_most_nodes_are_lost_at_one_time_nothing_is_moved_and_those_that_come_back_have_what_they_had() {
     let mut cluster = Cluster::start_nodes(5).await;
     let api = cluster.api();
-    api.deploy_and_wait(&Bundle::graph("hello")).await;
-    let home_was = home(&api, "default/hello").await.unwrap();
-    // The one that has it is the last to be found out.
-    let mut lost: Vec<String> =
-        (1..=5).map(|number| format!("n{number}")).filter(|name| *name != home_was).take(2).collect();
-    for node in &lost {
+    // One on each node, of which three are lost.
+    let graphs: Vec<String> = (1..=5).map(|number| format!("hello-{number}")).collect();
+    for name in &graphs {
+        let bundle = Bundle::graph("hello").with("graph: hello", &format!("graph: {name}"));
+        api.deploy_and_wait(&bundle.with("hello.localhost", &format!("{name}.localhost"))).await;
+    }
+    let placed = async || {
+        let mut placed = Vec::new();
+        for name in &graphs {
+            let status = api.status(&format!("default/{name}")).await.unwrap();
+            placed.push((status.placement, status.generation));
+        }
+        placed
+    };
+    let before = placed().await;
+    let lost = ["n1", "n3", "n5"];
+    for node in lost {
         cluster.agent_named(node).pause();
     }
-    for node in &lost {
-        cluster.node_is(node, "down").await;
-    }
-    cluster.agent_named(&home_was).pause();
-    lost.push(home_was.clone());
     happened(&api, "cluster", "moves_stopped").await;
-    assert_eq!(home(&api, "default/hello").await.unwrap(), home_was);
-    let why = format!("{:?}", api.status("default/hello").await.unwrap().state);
+    assert_eq!(placed().await, before, "they are lost together, however each was heard of last");
+    let on_one = home(&api, "default/hello-1").await.unwrap();
+    assert_eq!(on_one, "n1");
+    let why = format!("{:?}", api.status("default/hello-1").await.unwrap().state);
     assert!(why.contains("3 of 5 nodes of its zone are down"), "{why}");
-    for node in &lost {
+    // They come back one after the other.
+    for node in lost {
         cluster.agent_named(node).resume();
+        cluster.node_is(node, "ready").await;
+        assert_eq!(placed().await, before, "what is on the others is waited for");
     }
     happened(&api, "cluster", "moves_resumed").await;
-    api.serving("default/hello", 0).await;
+    for name in &graphs {
+        api.serving(&format!("default/{name}"), 0).await;
+    }
+    assert_eq!(placed().await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -251,24 +265,15 @@ async fn where_all_nodes_are_lost_and_come_back_all_is_as_it_was() {
     let api = cluster.api();
     api.deploy_and_wait(&Bundle::graph("hello")).await;
     let before = api.status("default/hello").await.unwrap();
-    let home = home(&api, "default/hello").await.unwrap();
-    // The one that has it is the last to be found out.
-    let others = || NODES.into_iter().filter(|node| *node != home);
-    for node in others() {
+    for node in NODES {
         cluster.agent_named(node).pause();
     }
-    for node in others() {
-        cluster.node_is(node, "down").await;
-    }
-    cluster.agent_named(&home).pause();
     happened(&api, "cluster", "moves_stopped").await;
-    // And the first to be back: what is on the last ones is moved once most are.
-    cluster.agent_named(&home).resume();
-    cluster.node_is(&home, "ready").await;
-    for node in others() {
+    let home = home(&api, "default/hello").await.unwrap();
+    let others = NODES.into_iter().filter(|node| *node != home);
+    // The one that has it is the last to be back.
+    for node in others.chain([home.as_str()]) {
         cluster.agent_named(node).resume();
-    }
-    for node in NODES {
         cluster.node_is(node, "ready").await;
     }
     api.serving("default/hello", 0).await;

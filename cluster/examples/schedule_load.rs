@@ -1,6 +1,6 @@
 //! The scheduler by itself, for `cargo xtask bench schedule`: prints how long it takes from nothing, for one more graph and
-//! for a node that is lost, as JSON. `schedule_load GRAPHS NODES`; each graph has five components, of which one in five
-//! graphs requires a label for one.
+//! for a node that is lost, as JSON. `schedule_load GRAPHS NODES [REPLICAS]`; each graph has five components, each on one
+//! node or on so many, of which one in five graphs requires a label for one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a measurement")]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures time")]
 
@@ -22,6 +22,7 @@ const EVENTS: usize = 50;
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
     let (graphs, nodes) = (numbers.next().expect("graphs"), numbers.next().expect("nodes"));
+    let replicas = u32::try_from(numbers.next().unwrap_or(1)).expect("few replicas");
     let mut state = State::default();
     let apply = |state: &mut State, body: Body| {
         let outcome = state.apply(&Command { now_ms: 1, request: None, body });
@@ -34,31 +35,31 @@ fn main() {
         apply(&mut state, Body::RegisterNode(node(number)));
     }
     for number in 0..graphs {
-        let deploy = deploy(&state, number);
+        let deploy = deploy(&state, number, replicas);
         apply(&mut state, deploy);
     }
     let started = Instant::now();
-    let places = schedule::schedule(&state);
+    let places = schedule::schedule(&state, state.now_ms);
     let from_nothing = started.elapsed();
     assert_eq!(places.len(), graphs, "everything is placed");
     apply(&mut state, Body::Place(places));
     let started = Instant::now();
-    assert_eq!(schedule::schedule(&state), []);
+    assert_eq!(schedule::schedule(&state, state.now_ms), []);
     let nothing = started.elapsed();
 
     let (mut deploys, mut losses) = (Vec::new(), Vec::new());
     for number in 0..EVENTS {
-        let deploy = deploy(&state, graphs + number);
+        let deploy = deploy(&state, graphs + number, replicas);
         apply(&mut state, deploy);
         let started = Instant::now();
-        let places = schedule::schedule(&state);
+        let places = schedule::schedule(&state, state.now_ms);
         deploys.push(started.elapsed());
         apply(&mut state, Body::Place(places));
         let lost: NodeName = node_name(number * nodes / EVENTS);
         let set = |state| Body::SetNodeState { node: lost.clone(), state, why: String::new() };
         apply(&mut state, set(NodeState::Down));
         let started = Instant::now();
-        let places = schedule::schedule(&state);
+        let places = schedule::schedule(&state, state.now_ms);
         losses.push(started.elapsed());
         assert!(!places.is_empty() || graphs < nodes, "what was there is moved");
         if !places.is_empty() {
@@ -101,7 +102,7 @@ fn node(number: usize) -> NodeDescription {
     }
 }
 
-fn deploy(state: &State, number: usize) -> Body {
+fn deploy(state: &State, number: usize, replicas: u32) -> Body {
     let component = LinkedComponent {
         origin: Origin::Graph,
         artifact: artifact(),
@@ -110,6 +111,9 @@ fn deploy(state: &State, number: usize) -> Body {
     };
     let components = (0..COMPONENTS).map(|at| (format!("c{at}").parse().unwrap(), component.clone()));
     let mut linked = LinkedGraph { components: components.collect(), ..LinkedGraph::default() };
+    if replicas > 1 {
+        linked.replicas = linked.components.keys().map(|name| (name.clone(), replicas)).collect();
+    }
     if number.is_multiple_of(5) {
         linked.require.insert("c4".parse().unwrap(), [("disk".to_owned(), "ssd".to_owned())].into());
     }
@@ -121,6 +125,7 @@ fn deploy(state: &State, number: usize) -> Body {
         capabilities: BTreeMap::new(),
         links: Vec::new(),
         require: BTreeMap::new(),
+        replicas: BTreeMap::new(),
     };
     Body::Deploy(Box::new(Deploy {
         key: format!("default/g{number}").parse().unwrap(),

@@ -1,7 +1,10 @@
 //! The invariants of the state, as a list of those that are broken.
 
+use std::collections::BTreeSet;
+
 use model::graph::Artifact;
 use model::id::GraphKey;
+use model::name::{ComponentName, NodeName};
 use model::policy::Action;
 
 use crate::state::{
@@ -70,6 +73,15 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
     for node in &record.nodes() {
         broken
             .unless(state.nodes.contains_key(node), || format!("{key} is on node {node}, which is not known"));
+    }
+    let leaving = record.leaving.iter().map(|leaving| &leaving.placement);
+    for placement in record.placement.iter().chain(leaving) {
+        let is_sound = |(member, nodes): (&ComponentName, &BTreeSet<NodeName>)| {
+            !nodes.is_empty() && !nodes.contains(placement.first_node_of(member))
+        };
+        broken.unless(placement.more.iter().all(is_sound), || {
+            format!("{key} is twice on one node, or on no other: {:?}", placement.more)
+        });
     }
     broken.unless(record.leaving.is_none() || record.placement.is_some(), || {
         format!("{key} is moved and has nowhere to go")

@@ -120,6 +120,8 @@ pub enum Body {
         /// Why, for people.
         why: String,
     },
+    /// Says that nodes have been lost, all at one time: whether a zone is cut off is seen from all of them.
+    LoseNodes(Vec<LostNode>),
     /// Says whether a node gets work.
     AdmitNode {
         /// The node.
@@ -259,6 +261,15 @@ pub struct Leave {
     pub uid: Uid,
     /// The generation that answers there; refused if it is another one by now.
     pub generation: Generation,
+}
+
+/// A node that is not heard of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostNode {
+    /// The node.
+    pub node: NodeName,
+    /// Why it counts as lost, for people.
+    pub why: String,
 }
 
 /// Labels of a node.

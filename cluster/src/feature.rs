@@ -10,13 +10,16 @@ use crate::state::State;
 ///
 /// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
-pub const FEATURE_LEVEL: u32 = 3;
+/// 4: components run on several nodes; nodes are lost together.
+pub const FEATURE_LEVEL: u32 = 4;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
 pub const FORGETS_ARTIFACTS: u32 = 2;
 /// From this level on graphs are moved.
 pub const MOVES: u32 = 3;
+/// From this level on components run on several nodes, and nodes are lost together.
+pub const REPLICAS: u32 = 4;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -27,10 +30,12 @@ pub(crate) const fn first() -> u32 {
 
 impl Body {
     /// The level that every member must know to apply it.
-    pub const fn level(&self) -> u32 {
+    pub fn level(&self) -> u32 {
         match self {
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
+            Self::LoseNodes(_) => REPLICAS,
+            Self::Deploy(deploy) if !deploy.linked.replicas.is_empty() => REPLICAS,
             Self::InitCluster { level, .. } | Self::RaiseFeatureLevel { level } => *level,
             _ => FIRST_LEVEL,
         }

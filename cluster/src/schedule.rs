@@ -1,6 +1,7 @@
 //! Which part of a graph goes on which node: reads the state, returns placements, changes nothing.
 //!
-//! A graph goes whole to one node, its home, but for the members that require labels the home does not have.
+//! A graph goes whole to one node, its home, but for the members that require labels the home does not have, and for those
+//! that run on several nodes: these have others besides, in as many zones as there are.
 //! *Cells* are the members that must be together: both ends of a link that cannot be carried, and a policy's component
 //! without requirements with its caller. Filter: the node is ready, has the labels, offers the capabilities and could
 //! hold one instance. Score of a home: the cells with requirements that it meets, then fewest graphs, then name.
@@ -13,10 +14,10 @@ mod rebalance;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::linked::{LinkedGraph, Origin};
+use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, NodeState};
-use model::placement::{Placement, Requirements};
+use model::placement::{Placement, Requirements, ZONE_LABEL};
 
 use crate::command::Place;
 use crate::feature::MOVES;
@@ -24,10 +25,13 @@ use crate::state::{GraphRecord, NodeRecord, State};
 
 pub use rebalance::{REBALANCE_MAX, rebalance};
 
-/// The label that says where a node is: nodes of one zone are lost together.
-pub const ZONE_LABEL: &str = "zone";
 /// Nodes of a zone that are lost before it counts as cut off.
 pub const CUT_OFF_LEAST: usize = 3;
+/// How long nothing is moved off nodes that are still down when half of their zone is back, in milliseconds: those of a
+/// network that was cut come back one after the other, each after its agent's pause between two tries.
+pub const MOVES_RESUME_MS: u64 = 30_000;
+/// Nodes that are named, each with its reason, where a component is on fewer nodes than it should be.
+const REFUSALS_SHOWN: usize = 5;
 
 /// The zones of which more than half of the nodes are down, and how many of how many; nodes without a zone are one.
 pub fn cut_off(state: &State) -> BTreeMap<&str, (usize, usize)> {
@@ -48,13 +52,24 @@ pub(crate) fn zone_of(node: &NodeRecord) -> &str {
 /// What no graph stays on, for as long as one state is looked at.
 struct Lost<'a> {
     state: &'a State,
+    now_ms: u64,
     cut_off: BTreeMap<&'a str, (usize, usize)>,
     moves: bool,
 }
 
 impl<'a> Lost<'a> {
+    fn at(state: &'a State, now_ms: u64) -> Self {
+        Self { state, now_ms, cut_off: cut_off(state), moves: state.level() >= MOVES }
+    }
+
+    /// As it was when the state last changed.
     fn of(state: &'a State) -> Self {
-        Self { state, cut_off: cut_off(state), moves: state.level() >= MOVES }
+        Self::at(state, state.now_ms)
+    }
+
+    /// Until when nothing is moved off a node that is down, if it is waited for.
+    fn stays_until_ms(&self, node: &NodeRecord) -> Option<u64> {
+        node.stays_until_ms.filter(|until_ms| *until_ms > self.now_ms)
     }
 
     /// Whether what is on a node is to be moved off it.
@@ -62,15 +77,17 @@ impl<'a> Lost<'a> {
         self.moves
             && self.state.nodes.get(name).is_none_or(|node| match (node.admission, node.state) {
                 (Admission::Draining { .. }, _) => true,
-                (_, NodeState::Down) => !self.cut_off.contains_key(zone_of(node)),
+                (_, NodeState::Down) => {
+                    !self.cut_off.contains_key(zone_of(node)) && self.stays_until_ms(node).is_none()
+                }
                 (_, NodeState::Ready) => false,
             })
     }
 }
 
-/// The placements that are wanted and possible now.
-pub fn schedule(state: &State) -> Vec<Place> {
-    let (mut load, lost) = (Load::of(state), Lost::of(state));
+/// The placements that are wanted and possible at a time, milliseconds since 1970.
+pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
+    let (mut load, lost) = (Load::of(state), Lost::at(state, now_ms));
     let mut places = Vec::new();
     for (key, record) in &state.graphs {
         if settled(&lost, &record.linked, Some(record)).is_some() {
@@ -129,6 +146,12 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
     let node = state.nodes.get(name)?;
     let lost = Lost::of(state);
     if !lost.has(name) {
+        if lost.stays_until_ms(node).is_some() {
+            let seconds = MOVES_RESUME_MS / 1_000;
+            return Some(format!(
+                "its zone was cut off until a moment ago: it is waited for {seconds} s, as the others came back"
+            ));
+        }
         let (down, all) = lost.cut_off.get(zone_of(node)).filter(|_| node.state == NodeState::Down)?;
         return Some(format!(
             "{down} of {all} nodes of its zone are down, which is more than half: nothing is moved off them, because they \
@@ -138,7 +161,56 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
     if let Some((capability, at)) = record.data.iter().find(|(_, at)| lost.has(at)) {
         return Some(format!("{capability} has its data on {at} and does not move"));
     }
-    place(&lost, &record.linked, Some(record), &Load::of(state)).err().map(|why| why.join("; "))
+    let linked = &record.linked;
+    match place(&lost, linked, Some(record), &Load::of(state)) {
+        Err(why) => Some(why.join("; ")),
+        Ok(placement) if placement.is_on(name) => {
+            let others = missing_of(state, linked, &placement, |node| node == name);
+            Some(others.unwrap_or_else(|| "no other node takes it".to_owned()))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// Which components are on fewer nodes than they should be, and why; none where all are.
+pub fn missing(state: &State, linked: &LinkedGraph, placement: &Placement) -> Option<String> {
+    missing_of(state, linked, placement, |_| false)
+}
+
+fn missing_of(
+    state: &State,
+    linked: &LinkedGraph,
+    placement: &Placement,
+    is_lost: impl Fn(&NodeName) -> bool,
+) -> Option<String> {
+    if linked.replicas.is_empty() {
+        return None;
+    }
+    let mut lines = Vec::new();
+    for cell in cells(linked).ok()? {
+        let Some(first) = cell.members.iter().next() else { continue };
+        let has: BTreeSet<&NodeName> = placement.nodes_of(first).filter(|node| !is_lost(node)).collect();
+        if has.len() >= cell.replicas() {
+            continue;
+        }
+        let mut why: Vec<String> = state
+            .nodes
+            .iter()
+            .filter(|(name, _)| !has.contains(*name))
+            .filter_map(|(name, node)| Some(format!("{name} no: {}", refusal(linked, &cell, node)?)))
+            .collect();
+        let more = why.len().saturating_sub(REFUSALS_SHOWN);
+        why.truncate(REFUSALS_SHOWN);
+        if more > 0 {
+            why.push(format!("and {more} more"));
+        }
+        if state.nodes.len() <= has.len() {
+            why.push("there are no other nodes".to_owned());
+        }
+        let (names, count) = (names(&cell), has.len());
+        lines.push(format!("{names} on {count} of {} nodes: {}", cell.replicas(), why.join("; ")));
+    }
+    (!lines.is_empty()).then(|| lines.join(". "))
 }
 
 /// Where a graph is that is whole on one node and requires nothing: it stays, and need not be looked at further. Most
@@ -149,7 +221,8 @@ fn settled<'a>(
     record: Option<&'a GraphRecord>,
 ) -> Option<&'a Placement> {
     let placement = record?.placement.as_ref()?;
-    let is_whole = linked.require.is_empty() && placement.away.is_empty();
+    let is_single = linked.replicas.is_empty() && placement.more.is_empty();
+    let is_whole = is_single && linked.require.is_empty() && placement.away.is_empty();
     (is_whole && !lost.has(&placement.home)).then_some(placement)
 }
 
@@ -178,6 +251,8 @@ pub fn unmet(state: &State, linked: &LinkedGraph, record: Option<&GraphRecord>) 
 struct Load<'a> {
     by_node: BTreeMap<&'a NodeName, usize>,
     in_order: BTreeSet<(usize, &'a NodeName)>,
+    /// The zones of the nodes that get work.
+    zones: BTreeSet<&'a str>,
 }
 
 impl<'a> Load<'a> {
@@ -188,7 +263,12 @@ impl<'a> Load<'a> {
             by_node.entry(node).and_modify(|count| *count += 1);
         }
         let in_order = by_node.iter().map(|(name, count)| (*count, *name)).collect();
-        Self { by_node, in_order }
+        let open = state.nodes.values().filter(|node| node.refuses().is_none());
+        Self { by_node, in_order, zones: open.map(zone_of).collect() }
+    }
+
+    fn on(&self, node: &NodeName) -> usize {
+        self.by_node.get(node).copied().unwrap_or_default()
     }
 
     fn add(&mut self, node: &NodeName) {
@@ -210,22 +290,24 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Members that must be on one node, and what they require of it together.
-#[derive(Debug, Default)]
+/// Members that must be on one node, what they require of it together, and on how many nodes all of them should be.
+#[derive(Debug, Clone, Default)]
 struct Cell<'a> {
     members: BTreeSet<&'a ComponentName>,
     require: Requirements,
+    /// Beyond the first.
+    more: usize,
 }
 
 impl<'a> Cell<'a> {
     /// All of a graph, as if nothing were required of it.
     fn whole(linked: &'a LinkedGraph) -> Self {
-        Self { members: members(linked).collect(), require: Requirements::new() }
+        Self { members: linked.members().collect(), ..Self::default() }
     }
-}
 
-fn members(linked: &LinkedGraph) -> impl Iterator<Item = &ComponentName> {
-    linked.components.keys().chain(linked.capabilities.keys())
+    const fn replicas(&self) -> usize {
+        self.more + 1
+    }
 }
 
 /// Where everything of a graph goes, or why it cannot go anywhere.
@@ -241,10 +323,10 @@ fn place(
     }
     let cells = cells(linked)?;
     let is_bound = |cell: &Cell<'_>| !cell.require.is_empty() || data_of(record, cell).is_some();
-    let (bound, free): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
+    let (bound, loose): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
     let free = Cell {
-        members: free.into_iter().flat_map(|cell| cell.members).collect(),
-        require: Requirements::new(),
+        members: loose.iter().flat_map(|cell| cell.members.iter().copied()).collect(),
+        ..Cell::default()
     };
     let now = record.and_then(|record| record.placement.as_ref());
     // Without its data it is of no use elsewhere.
@@ -253,19 +335,106 @@ fn place(
     }
     let home = match now.filter(|now| !lost.has(&now.home)) {
         Some(placement) => placement.home.clone(),
-        None => home(state, linked, &free, &bound, load)?,
+        None => match now.and_then(|now| heir(lost, linked, &free, now, load)) {
+            Some(node) => node.clone(),
+            None => home(state, linked, &free, &bound, load)?,
+        },
     };
-    let mut away = BTreeMap::new();
     if let Some(why) = bound.iter().find_map(|cell| stuck(state, record, cell)) {
         return Err(vec![why]);
     }
+    let mut placement = Placement::whole(home.clone());
     for cell in &bound {
         let node = node_of(lost, linked, record, cell, &home, load)?;
         if node != home {
-            away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
+            placement.away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
         }
     }
-    Ok(Placement { home, away })
+    for cell in bound.iter().chain(&loose).filter(|cell| cell.more > 0) {
+        let Some(member) = cell.members.iter().next() else { continue };
+        let first = placement.first_node_of(member).clone();
+        let others = others(lost, linked, now, cell, &first, load);
+        if !others.is_empty() {
+            placement.more.extend(cell.members.iter().map(|member| ((*member).clone(), others.clone())));
+        }
+    }
+    // Which of its nodes is the first of a member makes no difference to it.
+    let is_same = |now: &&Placement| {
+        let nodes =
+            |placement: &Placement, member| placement.nodes_of(member).cloned().collect::<BTreeSet<_>>();
+        linked.members().all(|member| nodes(now, member) == nodes(&placement, member))
+    };
+    Ok(now.filter(is_same).cloned().unwrap_or(placement))
+}
+
+/// One of the nodes that run a component of a graph whose home is lost, if it takes all of the rest.
+fn heir<'a>(
+    lost: &Lost<'_>,
+    linked: &LinkedGraph,
+    free: &Cell<'_>,
+    now: &'a Placement,
+    load: &Load<'_>,
+) -> Option<&'a NodeName> {
+    let has_part = now.more.iter().filter(|(member, _)| free.members.contains(member));
+    let takes = |name: &&NodeName| {
+        !lost.has(name) && lost.state.nodes.get(*name).is_some_and(|node| refusal(linked, free, node).is_none())
+    };
+    let nodes: BTreeSet<&NodeName> = has_part.flat_map(|(_, nodes)| nodes).filter(takes).collect();
+    nodes.into_iter().min_by_key(|name| (load.on(name), *name))
+}
+
+/// The nodes of a cell besides its first: those that it has, as far as they fit and it needs as many, and others that
+/// fit, in zones with few of them. Where there are too few, it keeps those that are down: they may come back.
+fn others(
+    lost: &Lost<'_>,
+    linked: &LinkedGraph,
+    now: Option<&Placement>,
+    cell: &Cell<'_>,
+    first: &NodeName,
+    load: &Load<'_>,
+) -> BTreeSet<NodeName> {
+    let nodes = &lost.state.nodes;
+    let meets = |name: &NodeName| {
+        let node = nodes.get(name);
+        node.is_some_and(|node| node.meets(&cell.require) && offers(linked, cell, node).is_none())
+    };
+    let has = now.zip(cell.members.iter().next()).into_iter().flat_map(|(now, member)| now.nodes_of(member));
+    let (mut kept, left): (Vec<&NodeName>, Vec<&NodeName>) =
+        has.filter(|name| *name != first && meets(name)).partition(|name| !lost.has(name));
+    kept.sort_by_key(|name| (load.on(name), *name));
+    kept.truncate(cell.more);
+    let mut chosen: BTreeSet<&NodeName> = kept.into_iter().collect();
+    let mut by_zone: BTreeMap<&str, usize> = load.zones.iter().map(|zone| (*zone, 0)).collect();
+    for node in chosen.iter().copied().chain([first]).filter_map(|name| nodes.get(name)) {
+        *by_zone.entry(zone_of(node)).or_default() += 1;
+    }
+    while chosen.len() < cell.more {
+        let fewest = load.zones.iter().map(|zone| by_zone.get(zone).copied().unwrap_or_default()).min();
+        let mut best: Option<(usize, &NodeName, &str)> = None;
+        for (_, name) in &load.in_order {
+            let Some(node) = nodes.get(*name) else { continue };
+            let zone = zone_of(node);
+            let count = by_zone.get(zone).copied().unwrap_or_default();
+            let is_better = best.is_none_or(|(least, ..)| count < least);
+            if !is_better || *name == first || chosen.contains(*name) || refusal(linked, cell, node).is_some() {
+                continue;
+            }
+            best = Some((count, name, zone));
+            // By load: of those in zones with as few the first is the best.
+            if Some(count) == fewest {
+                break;
+            }
+        }
+        let Some((_, name, zone)) = best else { break };
+        chosen.insert(name);
+        *by_zone.entry(zone).or_default() += 1;
+    }
+    let is_down = |name: &&&NodeName| {
+        nodes.get(**name).is_some_and(|node| node.state == NodeState::Down && node.admission == Admission::Open)
+    };
+    let missing = cell.more.saturating_sub(chosen.len());
+    chosen.extend(left.iter().filter(is_down).take(missing));
+    chosen.into_iter().cloned().collect()
 }
 
 /// The best home: one that takes what is free, and meets most of what is bound.
@@ -319,7 +488,7 @@ fn node_of(
         return Ok(node.clone());
     }
     let first = cell.members.iter().next();
-    let now = first.and_then(|member| Some(record?.placement.as_ref()?.node_of(member)));
+    let now = first.and_then(|member| Some(record?.placement.as_ref()?.first_node_of(member)));
     if let Some(now) = now.filter(|now| meets(now) && !lost.has(now)) {
         return Ok(now.clone());
     }
@@ -358,14 +527,9 @@ fn lacked(require: &Requirements, node: &NodeRecord) -> Option<String> {
 fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
     // Each member's cell, by the least member of it.
     let mut cell_of: BTreeMap<&ComponentName, &ComponentName> =
-        members(linked).map(|name| (name, name)).collect();
-    for link in &linked.links {
+        linked.members().map(|name| (name, name)).collect();
+    for link in linked.links.iter().filter(|link| linked.joins(link)) {
         let Some(to) = link.to.member() else { continue };
-        let follows = linked.components.get(to).is_some_and(|c| matches!(c.origin, Origin::Policy(_)))
-            && !linked.require.contains_key(to);
-        if !link.is_local() && !follows {
-            continue;
-        }
         let (Some(a), Some(b)) = (cell_of.get(&link.from).copied(), cell_of.get(to).copied()) else { continue };
         let (low, high) = (a.min(b), a.max(b));
         cell_of.values_mut().filter(|cell| **cell == high).for_each(|cell| *cell = low);
@@ -374,6 +538,8 @@ fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
     for (member, cell) in cell_of {
         let cell = cells.entry(cell).or_default();
         cell.members.insert(member);
+        let replicas = linked.replicas.get(member).copied().unwrap_or(1);
+        cell.more = cell.more.max(usize::try_from(replicas).unwrap_or(usize::MAX).saturating_sub(1));
         for (label, value) in linked.require.get(member).into_iter().flatten() {
             let known = cell.require.insert(label.clone(), value.clone());
             if let Some(known) = known.filter(|known| known != value) {

@@ -274,6 +274,10 @@ pub struct NodeRecord {
     /// Labels that an operator has given it; they count before those that its agent says.
     #[serde(default)]
     pub labels: Labels,
+    /// Until when nothing is moved off it though it is down, milliseconds since 1970: its zone was cut off until shortly
+    /// before, and it may come back as the others did.
+    #[serde(default)]
+    pub stays_until_ms: Option<u64>,
 }
 
 impl NodeRecord {

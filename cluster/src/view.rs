@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use model::assignment::{AssignedGraph, Assignment, Peer};
-use model::id::GraphKey;
+use model::id::{Generation, GraphKey};
 use model::name::{ComponentName, NodeName};
+use model::node::NodeDescription;
 use model::placement::Placement;
 use model::report::Progress;
 use model::routing::{PlacedRoute, RouteMap};
@@ -56,12 +57,14 @@ fn assigned(key: &GraphKey, graph: &GraphRecord, node: &NodeName) -> Option<Assi
 
 /// How the others reach a node.
 fn peer(state: &State, name: NodeName) -> Option<(NodeName, Peer)> {
-    let description = &state.nodes.get(&name)?.description;
-    let peer = Peer { address: description.api_address.clone(), uid: description.uid.clone() };
+    let record = state.nodes.get(&name)?;
+    let NodeDescription { api_address, uid, .. } = &record.description;
+    let zone = schedule::zone_of(record).to_owned();
+    let peer = Peer { address: api_address.clone(), uid: uid.clone(), zone };
     Some((name, peer))
 }
 
-/// Which node answers which route; `None` for a cluster without an identity. A graph that is moved answers where it was
+/// Which nodes answer which route; `None` for a cluster without an identity. A graph that is moved answers where it was
 /// until it answers where it is going.
 pub fn route_map(state: &State) -> Option<RouteMap> {
     let placed = state.graphs.iter().filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref()?)));
@@ -70,11 +73,11 @@ pub fn route_map(state: &State) -> Option<RouteMap> {
             graph.linked.ingress.iter().map(|route| PlacedRoute {
                 graph: key.clone(),
                 route: route.clone(),
-                node: answering_node(state, graph, placement, &route.to).clone(),
+                nodes: answering_nodes(state, graph, placement, &route.to).into_iter().cloned().collect(),
             })
         })
         .collect();
-    let answering: BTreeSet<NodeName> = routes.iter().map(|placed| placed.node.clone()).collect();
+    let answering: BTreeSet<NodeName> = routes.iter().flat_map(|placed| placed.nodes.clone()).collect();
     Some(RouteMap {
         cluster: state.cluster.clone()?,
         at: state.revision,
@@ -83,17 +86,26 @@ pub fn route_map(state: &State) -> Option<RouteMap> {
     })
 }
 
-/// The node that answers the requests of a component.
-fn answering_node<'a>(
+/// The nodes that answer the requests of a component: those where it is placed and serves, and those that a graph is moved
+/// from, until it answers where it goes. Where there is none of these, those where it is placed and that are heard of, or
+/// else all where it is placed.
+fn answering_nodes<'a>(
     state: &State,
     graph: &'a GraphRecord,
     placement: &'a Placement,
-    component: &ComponentName,
-) -> &'a NodeName {
+    component: &'a ComponentName,
+) -> BTreeSet<&'a NodeName> {
+    let serves = |name: &&NodeName| graph.observed.get(*name).is_some_and(|seen| seen.serving.is_some());
+    let is_ready = |name: &&NodeName| state.is_ready(name);
     let leaving = graph.leaving.as_ref().filter(|leaving| leaving.answered_ms.is_none());
-    let before =
-        leaving.map(|leaving| leaving.placement.node_of(component)).filter(|name| state.is_ready(name));
-    before.unwrap_or_else(|| placement.node_of(component))
+    let before = leaving.into_iter().flat_map(|leaving| leaving.placement.nodes_of(component));
+    let placed = placement.nodes_of(component);
+    let answering: BTreeSet<&NodeName> = placed.clone().filter(serves).chain(before).filter(is_ready).collect();
+    if !answering.is_empty() {
+        return answering;
+    }
+    let ready: BTreeSet<&NodeName> = placed.clone().filter(is_ready).collect();
+    if ready.is_empty() { placed.collect() } else { ready }
 }
 
 /// Where one graph stands.
@@ -110,9 +122,9 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
         })
         .collect();
     let first = record.linked.ingress.first().map(|route| &route.to);
-    let node = record.placement.as_ref().map(|placement| match first {
-        Some(root) => answering_node(state, record, placement, root),
-        None => &placement.home,
+    let node = record.placement.as_ref().and_then(|placement| match first {
+        Some(root) => answering_nodes(state, record, placement, root).into_iter().next(),
+        None => Some(&placement.home),
     });
     let node = node.and_then(|name| state.nodes.get(name));
     Some(GraphStatus {
@@ -136,7 +148,16 @@ fn graph_state(state: &State, record: &GraphRecord) -> GraphState {
     };
     // It is as far as the node that is furthest behind; a failure is certain, what is not heard of is not.
     let parts = placement.nodes().into_iter().map(|name| part_state(state, record, name, placement));
-    parts.max_by_key(severity).unwrap_or(GraphState::Serving)
+    let missing = schedule::missing(state, &record.linked, placement)
+        .map(|phase| GraphState::Starting { phase, serving: answering(record, placement) });
+    parts.chain(missing).max_by_key(severity).unwrap_or(GraphState::Serving)
+}
+
+/// The generation that answers.
+fn answering(record: &GraphRecord, placement: &Placement) -> Option<Generation> {
+    let at_home = record.observed.get(&placement.home).and_then(|seen| seen.serving);
+    let elsewhere = || record.observed.values().filter_map(|seen| seen.serving).max();
+    at_home.or_else(elsewhere).or_else(|| record.leaving.as_ref().map(|leaving| leaving.generation))
 }
 
 fn severity(state: &GraphState) -> u8 {
@@ -152,13 +173,21 @@ fn severity(state: &GraphState) -> u8 {
 /// How far one node is with its part.
 fn part_state(state: &State, record: &GraphRecord, name: &NodeName, placement: &Placement) -> GraphState {
     if !state.is_ready(name) {
+        let is_ready_elsewhere = |member: &ComponentName| {
+            let mut others = placement.nodes_of(member).filter(|other| *other != name);
+            others.any(|other| state.is_ready(other))
+        };
+        let mut had = record.linked.members().filter(|member| placement.runs_on(member, name));
+        if had.all(is_ready_elsewhere) {
+            let phase = format!("node {name} is not heard of; what it has runs on others too");
+            return GraphState::Starting { phase, serving: answering(record, placement) };
+        }
         let stays = schedule::stays(state, record, name).map(|why| format!(". It is not moved: {why}"));
         let stays = stays.unwrap_or_default();
         let why = format!("node {name} is not heard of; what it runs may still serve{stays}");
         return GraphState::Unknown { why };
     }
-    let before = record.leaving.as_ref().map(|leaving| leaving.generation);
-    let serving = record.observed.get(&placement.home).and_then(|seen| seen.serving).or(before);
+    let serving = answering(record, placement);
     let phase = |word: String| match placement.nodes().len() {
         1 => word,
         _ => format!("node {name}: {word}"),

@@ -106,5 +106,6 @@ pub(crate) fn customers() -> LinkedGraph {
         ],
         policies: vec![pii],
         require: BTreeMap::new(),
+        replicas: BTreeMap::new(),
     }
 }

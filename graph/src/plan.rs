@@ -60,6 +60,7 @@ fn components(graph: &LinkedGraph) -> Objects {
             ("exports", format!("{:?}", component.exports)),
             ("settings", format!("{:?}", component.settings)),
             ("placement", format!("{:?}", graph.require.get(name))),
+            ("scale", format!("{:?}", graph.replicas.get(name))),
         ];
         Object { shown: format!("{}{origin}", component.artifact.digest.short()), hidden }
     };

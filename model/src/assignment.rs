@@ -39,6 +39,9 @@ pub struct Peer {
     pub address: String,
     /// Its identity.
     pub uid: Uid,
+    /// Where it is: its label `zone`, nothing if it has none.
+    #[serde(default)]
+    pub zone: String,
 }
 
 /// One graph that a node should run.
@@ -61,6 +64,6 @@ pub struct AssignedGraph {
 impl AssignedGraph {
     /// Every artifact that `node` needs for its part.
     pub fn artifacts_on<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = Artifact> {
-        self.linked.artifacts_of(move |member| self.placement.node_of(member) == node)
+        self.linked.artifacts_of(move |member| self.placement.runs_on(member, node))
     }
 }

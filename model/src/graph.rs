@@ -51,6 +51,9 @@ pub struct GraphSpec {
     /// What components and capabilities ask of their node; those that ask for nothing are left out.
     #[serde(default)]
     pub require: BTreeMap<ComponentName, Requirements>,
+    /// On how many nodes components should run; those that should run on one are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replicas: BTreeMap<ComponentName, u32>,
 }
 
 /// Whether links may be inferred.

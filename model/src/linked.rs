@@ -30,6 +30,9 @@ pub struct LinkedGraph {
     /// What members ask of their node; those that ask for nothing are left out.
     #[serde(default)]
     pub require: BTreeMap<ComponentName, Requirements>,
+    /// On how many nodes components should run; those that should run on one are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replicas: BTreeMap<ComponentName, u32>,
 }
 
 /// A component of a linked graph.
@@ -175,9 +178,25 @@ impl fmt::Display for Verdict {
 }
 
 impl LinkedGraph {
+    /// The components and the capabilities.
+    pub fn members(&self) -> impl Iterator<Item = &ComponentName> {
+        self.components.keys().chain(self.capabilities.keys())
+    }
+
     /// The links of one component, in their order.
     pub fn links_of<'a>(&'a self, component: &'a ComponentName) -> impl Iterator<Item = &'a Link> {
         self.links.iter().filter(move |link| link.from == *component)
+    }
+
+    /// Whether the ends of a link must be on one node: because it is local, or because a policy's component that asks
+    /// for nothing is where its caller is.
+    pub fn joins(&self, link: &Link) -> bool {
+        let follows = |to: &ComponentName| {
+            let component = self.components.get(to);
+            component.is_some_and(|component| matches!(component.origin, Origin::Policy(_)))
+                && !self.require.contains_key(to)
+        };
+        link.to.member().is_some_and(|to| link.is_local() || follows(to))
     }
 
     /// Every artifact that is needed to run this graph.

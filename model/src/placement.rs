@@ -12,6 +12,12 @@ use crate::name::{ComponentName, NodeName};
 /// The label that every node has by itself: its name.
 pub const NODE_LABEL: &str = "node";
 
+/// The label that says where a node is: nodes of one zone are lost together, and are near each other.
+pub const ZONE_LABEL: &str = "zone";
+
+/// The most nodes that one member runs on.
+pub const REPLICAS_MAX: u32 = 100;
+
 /// Labels that a node must have, with these values.
 pub type Requirements = BTreeMap<String, String>;
 
@@ -40,13 +46,16 @@ pub struct LinkTerms {
     pub idempotent: bool,
 }
 
-/// A node for each member, components and capabilities alike.
+/// The nodes of each member, components and capabilities alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The node of all members that are not named in `away`.
+    /// The first node of all members that are not named in `away`.
     pub home: NodeName,
-    /// The members on other nodes than `home`.
+    /// The members whose first node is another than `home`.
     pub away: BTreeMap<ComponentName, NodeName>,
+    /// The members that run on more than one node, and their other nodes: never their first, never none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub more: BTreeMap<ComponentName, BTreeSet<NodeName>>,
 }
 
 impl fmt::Display for Placement {
@@ -59,26 +68,86 @@ impl fmt::Display for Placement {
 impl Placement {
     /// Everything on one node.
     pub const fn whole(home: NodeName) -> Self {
-        Self { home, away: BTreeMap::new() }
+        Self { home, away: BTreeMap::new(), more: BTreeMap::new() }
     }
 
-    /// Where a member runs.
-    pub fn node_of(&self, member: &ComponentName) -> &NodeName {
+    /// The first node of a member; the only one of a capability.
+    pub fn first_node_of(&self, member: &ComponentName) -> &NodeName {
         self.away.get(member).unwrap_or(&self.home)
+    }
+
+    /// Where a member runs, its first node first.
+    pub fn nodes_of(&self, member: &ComponentName) -> impl Iterator<Item = &NodeName> + Clone {
+        std::iter::once(self.first_node_of(member)).chain(self.more.get(member).into_iter().flatten())
+    }
+
+    /// Whether a member runs on a node.
+    pub fn runs_on(&self, member: &ComponentName, node: &NodeName) -> bool {
+        self.nodes_of(member).any(|other| other == node)
     }
 
     /// The nodes that have a part.
     pub fn nodes(&self) -> BTreeSet<&NodeName> {
-        self.away.values().chain([&self.home]).collect()
+        self.away.values().chain([&self.home]).chain(self.more.values().flatten()).collect()
+    }
+
+    /// Whether it is on more than one node.
+    pub fn is_parted(&self) -> bool {
+        !self.away.is_empty() || !self.more.is_empty()
+    }
+
+    /// The nodes of a member as people read them: `n1, n2`.
+    pub fn shown(&self, member: &ComponentName) -> String {
+        self.nodes_of(member).map(NodeName::as_str).collect::<Vec<_>>().join(", ")
     }
 
     /// Whether this node has a part.
     pub fn is_on(&self, node: &NodeName) -> bool {
-        self.home == *node || self.away.values().any(|other| other == node)
+        self.home == *node
+            || self.away.values().any(|other| other == node)
+            || self.more.values().any(|others| others.contains(node))
     }
 
-    /// Whether the ends of a link are on two nodes.
+    /// Whether its caller is on some node where the other end of a link is not.
     pub fn is_remote(&self, link: &Link) -> bool {
-        link.to.member().is_some_and(|to| self.node_of(&link.from) != self.node_of(to))
+        link.to.member().is_some_and(|to| self.nodes_of(&link.from).any(|node| !self.runs_on(to, node)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::linked::{LinkOrigin, Target};
+
+    fn link(from: &str, to: &str) -> Link {
+        let interface: crate::interface::InterfaceName = "a:b/c@1.0.0".parse().unwrap();
+        Link {
+            from: from.parse().unwrap(),
+            interface: interface.clone(),
+            to: Target::Component { name: to.parse().unwrap(), export: interface },
+            wiring: LinkOrigin::Explicit,
+            functions: Vec::new(),
+            terms: LinkTerms::default(),
+        }
+    }
+
+    #[test]
+    fn a_link_is_remote_where_a_node_has_its_caller_alone() {
+        let node = |name: &str| name.parse::<NodeName>().unwrap();
+        let member = |name: &str| name.parse::<ComponentName>().unwrap();
+        let mut placed = Placement::whole(node("n1"));
+        placed.more.insert(member("app"), [node("n2"), node("n3")].into());
+        placed.more.insert(member("search"), [node("n2")].into());
+        assert_eq!(placed.to_string(), "n1, n2, n3");
+        assert!(placed.nodes_of(&member("app")).map(NodeName::as_str).eq(["n1", "n2", "n3"]));
+        assert!(placed.nodes_of(&member("db")).map(NodeName::as_str).eq(["n1"]));
+        assert!(placed.is_on(&node("n3")) && !placed.is_on(&node("n4")));
+        assert!(
+            placed.runs_on(&member("search"), &node("n2")) && !placed.runs_on(&member("search"), &node("n3"))
+        );
+        assert!(placed.is_remote(&link("app", "search")), "n3 has no search of its own");
+        assert!(!placed.is_remote(&link("search", "app")));
+        assert!(placed.is_remote(&link("search", "db")) && !placed.is_remote(&link("db", "search")));
     }
 }

@@ -1,4 +1,4 @@
-//! Where requests of the ingress go: every route of a cluster, and the node that answers it.
+//! Where requests of the ingress go: every route of a cluster, and the nodes that answer it.
 
 use std::collections::BTreeMap;
 
@@ -27,8 +27,8 @@ pub struct PlacedRoute {
     pub graph: GraphKey,
     /// The route.
     pub route: HttpRoute,
-    /// The node of the component behind it.
-    pub node: NodeName,
+    /// The nodes of the component behind it that answer, sorted; never none.
+    pub nodes: Vec<NodeName>,
 }
 
 impl RouteMap {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::assignment::AssignedGraph;
 use model::id::Uid;
-use model::name::{ComponentName, NodeName};
+use model::name::ComponentName;
 use model::node::{Capacity, Labels, NodeDescription};
 use model::report::{Failure, Progress};
 use model::routing::RouteMap;
@@ -29,7 +29,7 @@ use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits, R
 use crate::http_road::HttpRoad;
 use crate::ingress::{Answers, Ingress, IngressLimits, RouteTableHandle};
 use crate::logs::LogBook;
-use crate::roads::{Road, Roads};
+use crate::roads::{Roads, ToldRoads};
 use crate::runner::{Call, InvokeError, PrepareError, Runner, Running};
 use crate::told::{Assigned, Told};
 use crate::traces::{self, Traces};
@@ -100,12 +100,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let assigned = Assigned::default();
     let traces = Traces::open(config.traces.as_ref(), &config.name)?;
     let route_map = Told::<RouteMap>::default();
-    let (known, told, known_to) = (assigned.clone(), route_map.clone(), keyring.clone());
-    let roads: Arc<Roads> = Arc::new(move |node: &NodeName| {
-        let shares = known.now().and_then(|assigned| assigned.peers.get(node).cloned());
-        let peer = shares.or_else(|| told.now()?.nodes.get(node).cloned())?;
-        let connector = trust::connector(known_to.clone(), Expect::Node(peer.uid));
-        Some(Road { address: peer.address, connector })
+    let roads: Arc<dyn Roads> = Arc::new(ToldRoads {
+        assigned: assigned.clone(),
+        routes: route_map.clone(),
+        keyring: keyring.clone(),
+        labels: config.labels.clone(),
     });
     let routes = RouteTableHandle::new(config.name.clone(), assigned.clone(), route_map.clone());
     let http_road = Arc::new(HttpRoad::new(roads.clone()));
@@ -281,7 +280,7 @@ impl Runner for Wasm {
 impl Wasm {
     /// A member never runs where its graph does not want it, not even until it is placed anew.
     fn meets_requirements(&self, graph: &AssignedGraph) -> Result<(), PrepareError> {
-        let is_here = |member: &ComponentName| *graph.placement.node_of(member) == self.description.name;
+        let is_here = |member: &ComponentName| graph.placement.runs_on(member, &self.description.name);
         let mut required = graph.linked.require.iter();
         let assigned = self.assigned.now();
         let none = Labels::new();

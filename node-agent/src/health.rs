@@ -3,7 +3,8 @@
 //! Both are told what became of what was asked, and ask nobody themselves. They know no clock: the time comes with each
 //! question.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::backoff::Backoff;
@@ -17,7 +18,12 @@ const OPEN_MOST: Duration = Duration::from_secs(2);
 
 /// Keeps callers from waiting for what has failed time and again: after some failures in a row they are refused at
 /// once, until one of them may try; if that goes well, all may.
-pub(crate) struct Breaker(Mutex<Circuit>);
+///
+/// It counts those who ask, by which who asks next can choose between several nodes.
+pub(crate) struct Breaker {
+    circuit: Mutex<Circuit>,
+    asking: AtomicUsize,
+}
 
 struct Circuit {
     failures: u32,
@@ -37,7 +43,7 @@ pub(crate) struct Admission<'a> {
 }
 
 /// The circuit is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, thiserror::Error)]
 #[error("it failed {FAILURES_MAX} times in a row or more, and is not asked for the next {} ms", .left.as_millis())]
 pub(crate) struct Open {
     /// For so long, if no other has better luck; nothing while another tries.
@@ -49,29 +55,50 @@ pub(crate) struct Open {
 impl Default for Breaker {
     fn default() -> Self {
         let backoff = Backoff::new(OPEN_LEAST, OPEN_MOST);
-        Self(Mutex::new(Circuit { failures: 0, backoff, open_until: None, opened: None, is_tried: false }))
+        let circuit = Circuit { failures: 0, backoff, open_until: None, opened: None, is_tried: false };
+        Self { circuit: Mutex::new(circuit), asking: AtomicUsize::new(0) }
     }
 }
 
 impl Breaker {
     /// Lets a caller ask, or says for how long nobody may.
     pub(crate) fn admit(&self, now: Instant) -> Result<Admission<'_>, Open> {
-        let mut circuit = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(until) = circuit.open_until else { return Ok(Admission { breaker: self, is_trial: false }) };
+        let mut circuit = self.circuit();
+        let Some(until) = circuit.open_until else { return Ok(Admission::new(self, false)) };
         let left = until.saturating_duration_since(now);
         if circuit.is_tried || !left.is_zero() {
             let age = circuit.opened.map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened));
             return Err(Open { left, age });
         }
         circuit.is_tried = true;
-        Ok(Admission { breaker: self, is_trial: true })
+        Ok(Admission::new(self, true))
+    }
+
+    /// Whether nobody may ask now.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        let circuit = self.circuit();
+        circuit.open_until.is_some_and(|until| circuit.is_tried || until > now)
+    }
+
+    /// How many ask and have no answer yet.
+    pub(crate) fn asking(&self) -> usize {
+        self.asking.load(Ordering::Relaxed)
+    }
+
+    fn circuit(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Admission<'_> {
+impl<'a> Admission<'a> {
+    fn new(breaker: &'a Breaker, is_trial: bool) -> Self {
+        breaker.asking.fetch_add(1, Ordering::Relaxed);
+        Self { breaker, is_trial }
+    }
+
     /// It was answered, whatever the answer was; says whether that closes the circuit.
     pub(crate) fn answered(self) -> bool {
-        let mut circuit = self.breaker.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut circuit = self.breaker.circuit();
         circuit.failures = 0;
         circuit.backoff.reset();
         circuit.opened = None;
@@ -80,7 +107,7 @@ impl Admission<'_> {
 
     /// It was not; says for how long that opens the circuit.
     pub(crate) fn failed(self, now: Instant) -> Option<Duration> {
-        let mut circuit = self.breaker.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut circuit = self.breaker.circuit();
         circuit.failures = circuit.failures.saturating_add(1);
         // Those who asked before it was open say nothing new.
         let is_late = circuit.open_until.is_some() && !self.is_trial;
@@ -96,8 +123,9 @@ impl Admission<'_> {
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
+        self.breaker.asking.fetch_sub(1, Ordering::Relaxed);
         if self.is_trial {
-            self.breaker.0.lock().unwrap_or_else(PoisonError::into_inner).is_tried = false;
+            self.breaker.circuit().is_tried = false;
         }
     }
 }
@@ -179,6 +207,17 @@ mod tests {
         drop(breaker.admit(later).unwrap());
         assert!(breaker.admit(later).unwrap().answered());
         assert!(breaker.admit(later).is_ok());
+    }
+
+    #[test]
+    fn those_who_ask_are_counted_until_they_know() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        let [first, second, third] = [(); 3].map(|()| breaker.admit(now).unwrap());
+        assert_eq!(breaker.asking(), 3);
+        first.answered();
+        second.failed(now);
+        drop(third);
+        assert_eq!(breaker.asking(), 0);
     }
 
     #[test]

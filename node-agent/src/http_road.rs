@@ -21,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use model::name::NodeName;
 use tower::Service as _;
 
+use crate::choice::{Candidate, choose};
 use crate::health::{Admission, Breaker, Open};
 use crate::roads::{
     CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
@@ -41,7 +42,7 @@ pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>
 
 /// Carries requests to other agents.
 pub struct HttpRoad {
-    roads: Arc<Roads>,
+    roads: Arc<dyn Roads>,
     lines: Pool<Line, String>,
     /// One for each node that was ever asked.
     breakers: Mutex<HashMap<NodeName, Arc<Breaker>>>,
@@ -79,19 +80,22 @@ enum Unsent {
 
 impl HttpRoad {
     /// No connections yet.
-    pub fn new(roads: Arc<Roads>) -> Self {
+    pub fn new(roads: Arc<dyn Roads>) -> Self {
         Self { roads, lines: Pool::default(), breakers: Mutex::default() }
     }
 
-    /// Has `node` answer a request that names its host, or the one that `whither` says by then: what it is for may be moved
-    /// while nobody is reached.
+    /// Has one of `nodes` answer a request that names its host, or one of those that `whither` says by then: what it is for
+    /// may be moved while nobody is reached. Says which was asked last.
     pub(crate) async fn send(
         &self,
-        node: &NodeName,
+        nodes: &Arc<[NodeName]>,
         request: Request<RequestBody>,
-        whither: impl Fn() -> Option<NodeName>,
-    ) -> Result<Response<Incoming>, CarryError> {
-        let request = prepared(request).map_err(CarryError::Request)?;
+        whither: impl Fn() -> Option<Arc<[NodeName]>>,
+    ) -> (Option<NodeName>, Result<Response<Incoming>, CarryError>) {
+        let request = match prepared(request) {
+            Ok(request) => request,
+            Err(why) => return (None, Err(CarryError::Request(why))),
+        };
         let is_broken = Arc::new(AtomicBool::new(false));
         let (head, body) = request.into_parts();
         let broken = is_broken.clone();
@@ -100,40 +104,69 @@ impl HttpRoad {
             error
         });
         let mut request = Request::from_parts(head, body.boxed_unsync());
-        let mut node = node.clone();
+        let mut nodes = nodes.clone();
+        // Those that were not reached since the last wait, and whether all of them have been lost for long.
+        let (mut asked, mut are_lost): (Vec<NodeName>, bool) = (Vec::new(), true);
         let mut tries = Tries::until(Instant::now() + REACH_TIMEOUT);
+        let mut last = CarryError::Unreached("no node has it now".to_owned());
         loop {
-            let why = match self.deliver(&node, request, &is_broken).await {
-                Ok(outcome) => return outcome,
-                Err((why, back)) => {
-                    request = back;
-                    why
+            if let Some((node, breaker)) = self.choose(&nodes, &asked) {
+                match self.deliver(&node, &breaker, request, &is_broken).await {
+                    Ok(outcome) => return (Some(node), outcome),
+                    Err((why, back)) => {
+                        request = back;
+                        are_lost &= matches!(&why, Unsent::Open(open) if open.age > REACH_TIMEOUT);
+                        last = CarryError::Unreached(format!("node {node}: {why}"));
+                        asked.push(node);
+                    }
                 }
-            };
-            let now = whither().filter(|now| *now != node);
-            // Who has been lost for longer is not waited for, unless somebody else answers by now.
-            let is_lost = matches!(&why, Unsent::Open(open) if open.age > REACH_TIMEOUT);
-            let is_waited_for = !is_lost || now.is_some();
-            if !is_waited_for || !tries.again().await {
-                return Err(CarryError::Unreached(why.to_string()));
+                // Another may answer at once.
+                if nodes.iter().any(|node| !asked.contains(node)) {
+                    continue;
+                }
             }
-            if let Some(now) = whither() {
-                node = now;
+            let is_new = |now: &Arc<[NodeName]>| now.iter().any(|node| !asked.contains(node));
+            let is_waited_for = !are_lost || whither().as_ref().is_some_and(is_new);
+            // Who has been lost for longer is not waited for, unless somebody else answers by now.
+            if !is_waited_for || !tries.again().await {
+                return (asked.pop(), Err(last));
+            }
+            nodes = whither().unwrap_or(nodes);
+            asked.clear();
+            are_lost = true;
+        }
+    }
+
+    /// One of `nodes` that is not among `asked`, and how it goes with it: one that may be asked, if there is any.
+    fn choose(&self, nodes: &[NodeName], asked: &[NodeName]) -> Option<(NodeName, Arc<Breaker>)> {
+        let left = nodes.iter().filter(|node| !asked.contains(node));
+        let mut known: Vec<(&NodeName, Arc<Breaker>)> = {
+            let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
+            left.map(|node| (node, breakers.entry(node.clone()).or_default().clone())).collect()
+        };
+        if known.len() > 1 {
+            let now = Instant::now();
+            if known.iter().any(|(_, breaker)| !breaker.is_open(now)) {
+                known.retain(|(_, breaker)| !breaker.is_open(now));
             }
         }
+        let is_alone = known.len() == 1;
+        let candidates = known.into_iter().map(|(node, breaker)| Candidate {
+            is_near: !is_alone && self.roads.is_near(node),
+            asking: breaker.asking(),
+            who: (node.clone(), breaker),
+        });
+        choose(candidates)
     }
 
     /// Sends it once; it comes back where it is certain that it was not delivered.
     async fn deliver(
         &self,
         node: &NodeName,
+        breaker: &Breaker,
         request: Request<RequestBody>,
         is_broken: &AtomicBool,
     ) -> Result<Result<Response<Incoming>, CarryError>, (Unsent, Request<RequestBody>)> {
-        let breaker = {
-            let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-            breakers.entry(node.clone()).or_default().clone()
-        };
         let admission = match breaker.admit(Instant::now()) {
             Ok(admission) => admission,
             Err(open) => return Err((Unsent::Open(open), request)),
@@ -178,7 +211,7 @@ impl HttpRoad {
 
     async fn dial(&self, node: &NodeName) -> Result<Line, String> {
         let Road { address, connector } =
-            (self.roads)(node).ok_or_else(|| "its address is not known".to_owned())?;
+            self.roads.to(node).ok_or_else(|| "its address is not known".to_owned())?;
         let uri: Uri = format!("http://{address}").parse().map_err(|error| format!("{address}: {error}"))?;
         let greet = async {
             let connection =

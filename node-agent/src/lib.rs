@@ -12,6 +12,7 @@ pub mod artifacts;
 pub mod audit;
 pub mod backoff;
 mod checked_file;
+mod choice;
 pub mod config;
 pub mod control;
 pub mod control_plane;

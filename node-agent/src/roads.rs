@@ -7,10 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use model::assignment::Peer;
 use model::name::NodeName;
-use trust::Connector;
+use model::node::Labels;
+use model::placement::ZONE_LABEL;
+use model::routing::RouteMap;
+use trust::{Connector, Expect, Keyring};
 
 use crate::backoff::Backoff;
+use crate::told::{Assigned, Told};
 
 /// How long dialling may take.
 pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,8 +44,53 @@ pub struct Road {
     pub connector: Connector,
 }
 
-/// The ways to other agents; none to a node that this one has no business with.
-pub type Roads = dyn Fn(&NodeName) -> Option<Road> + Send + Sync;
+/// The ways to other agents.
+pub trait Roads: Send + Sync {
+    /// The way to a node; none to one that this node has no business with.
+    fn to(&self, node: &NodeName) -> Option<Road>;
+
+    /// Whether a node is in the zone of this one: of several that answer, it is asked before others.
+    fn is_near(&self, _: &NodeName) -> bool {
+        false
+    }
+}
+
+impl<F: Fn(&NodeName) -> Option<Road> + Send + Sync> Roads for F {
+    fn to(&self, node: &NodeName) -> Option<Road> {
+        self(node)
+    }
+}
+
+/// The ways that the control plane has told of: to nodes that have a part of the same graphs, or routes.
+pub(crate) struct ToldRoads {
+    pub(crate) assigned: Assigned,
+    pub(crate) routes: Told<RouteMap>,
+    pub(crate) keyring: Keyring,
+    /// The labels that this node has of its own.
+    pub(crate) labels: Labels,
+}
+
+impl ToldRoads {
+    fn peer(&self, node: &NodeName) -> Option<Peer> {
+        let shares = self.assigned.now().and_then(|assigned| assigned.peers.get(node).cloned());
+        shares.or_else(|| self.routes.now()?.nodes.get(node).cloned())
+    }
+}
+
+impl Roads for ToldRoads {
+    fn to(&self, node: &NodeName) -> Option<Road> {
+        let peer = self.peer(node)?;
+        let connector = trust::connector(self.keyring.clone(), Expect::Node(peer.uid));
+        Some(Road { address: peer.address, connector })
+    }
+
+    fn is_near(&self, node: &NodeName) -> bool {
+        let assigned = self.assigned.now();
+        let given = assigned.as_ref().and_then(|assigned| assigned.labels.get(ZONE_LABEL));
+        let zone = given.or_else(|| self.labels.get(ZONE_LABEL));
+        zone.is_some_and(|zone| self.peer(node).is_some_and(|peer| peer.zone == *zone))
+    }
+}
 
 /// The tries of one thing that is sent until it is delivered.
 pub(crate) struct Tries {

@@ -173,19 +173,30 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
         vec(link(), 0..4),
         vec(version(), 0..3),
         btree_map(component(), btree_map(some_text(), text(), 0..3), 0..3),
+        btree_map(component(), any::<u32>(), 0..3),
     );
-    parts.prop_map(|(ingress, components, capabilities, links, policies, require)| LinkedGraph {
+    parts.prop_map(|(ingress, components, capabilities, links, policies, require, replicas)| LinkedGraph {
         ingress,
         components,
         capabilities,
         links,
         policies,
         require,
+        replicas,
     })
 }
 
 fn placement() -> impl Strategy<Value = Placement> {
-    (node_name(), btree_map(component(), node_name(), 0..3)).prop_map(|(home, away)| Placement { home, away })
+    let more = btree_map(component(), btree_set(node_name(), 1..3), 0..3);
+    (node_name(), btree_map(component(), node_name(), 0..3), more).prop_map(|(home, away, more)| Placement {
+        home,
+        away,
+        more,
+    })
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    (text(), uid(), text()).prop_map(|(address, uid, zone)| Peer { address, uid, zone })
 }
 
 fn assignment() -> impl Strategy<Value = Assignment> {
@@ -199,8 +210,7 @@ fn assignment() -> impl Strategy<Value = Assignment> {
             placement,
         },
     );
-    let peer = (text(), uid()).prop_map(|(address, uid)| Peer { address, uid });
-    let peers = btree_map(node_name(), peer, 0..3);
+    let peers = btree_map(node_name(), peer(), 0..3);
     let labels = btree_map(text(), text(), 0..3);
     let all = (some_text(), node_name(), any::<u64>(), vec(graph, 0..3), peers, btree_set(uid(), 0..3), labels);
     all.prop_map(|(cluster, node, generation, graphs, peers, revoked, labels)| Assignment {
@@ -215,12 +225,13 @@ fn assignment() -> impl Strategy<Value = Assignment> {
 }
 
 fn routes() -> impl Strategy<Value = RouteMap> {
-    let placed = (key(), linked(), node_name()).prop_map(|(graph, linked, node)| {
+    let placed = (key(), linked(), vec(node_name(), 1..3)).prop_map(|(graph, linked, nodes)| {
         let routes = linked.ingress.into_iter();
-        routes.map(|route| PlacedRoute { graph: graph.clone(), route, node: node.clone() }).collect::<Vec<_>>()
+        routes
+            .map(|route| PlacedRoute { graph: graph.clone(), route, nodes: nodes.clone() })
+            .collect::<Vec<_>>()
     });
-    let peer = (text(), uid()).prop_map(|(address, uid)| Peer { address, uid });
-    (some_text(), any::<u64>(), placed, btree_map(node_name(), peer, 0..3)).prop_map(
+    (some_text(), any::<u64>(), placed, btree_map(node_name(), peer(), 0..3)).prop_map(
         |(cluster, at, routes, nodes)| RouteMap {
             cluster: ClusterId::new(cluster).unwrap(),
             at: StateRevision(at),

@@ -50,13 +50,16 @@ impl State {
                 | Body::RevokeNode { .. }
                 | Body::RegisterNode(_)
                 | Body::SetNodeState { .. }
+                | Body::LoseNodes(_)
                 | Body::LabelNode(_)
                 | Body::RemoveNode(_)
         );
         let cut_off = may_cut_off.then(|| node::zones_cut_off(self));
         let outcome = self.dispatch(body)?;
         if let Some(before) = cut_off {
-            node::note_cut_off(self, &before);
+            // Where an operator took out what is gone, nothing is waited for.
+            let came_back = matches!(body, Body::RegisterNode(_) | Body::SetNodeState { .. });
+            node::note_cut_off(self, &before, came_back);
         }
         Ok(outcome)
     }
@@ -105,6 +108,7 @@ impl State {
             Body::RemoveMember { member } => member::remove(self, *member),
             Body::RegisterNode(description) => node::register(self, description),
             Body::SetNodeState { node, state, why } => node::set_state(self, node, *state, why),
+            Body::LoseNodes(lost) => Ok(node::lose(self, lost)),
             Body::AdmitNode { node, admission } => node::admit(self, node, *admission),
             Body::LabelNode(label) => node::label(self, label),
             Body::RemoveNode(remove) => enrolment::remove(self, remove),

@@ -8,10 +8,11 @@ use std::collections::BTreeSet;
 use model::id::GraphKey;
 use model::name::NodeName;
 use model::placement::Placement;
+use model::report::GraphReport;
 
 use super::graph::subject;
 use crate::command::{Leave, Place};
-use crate::feature::MOVES;
+use crate::feature::{MOVES, REPLICAS};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{GraphRecord, Leaving, State};
 
@@ -28,11 +29,14 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         let left = record.nodes();
         record.leaving = leaving(state, &record, &place.placement).map(Box::new);
         let before = record.placement.replace(place.placement.clone());
-        record.observed = imbl::OrdMap::new();
+        record.observed = match &before {
+            Some(before) if state.level() >= REPLICAS => still_answering(&record, before, &place.placement),
+            _ => imbl::OrdMap::new(),
+        };
         // Where a capability was first placed, it was made.
         let kept = std::mem::take(&mut record.data);
-        let node_of = |name| kept.get(name).unwrap_or_else(|| place.placement.node_of(name)).clone();
-        record.data = record.linked.capabilities.keys().map(|name| (name.clone(), node_of(name))).collect();
+        let first = |name| kept.get(name).unwrap_or_else(|| place.placement.first_node_of(name)).clone();
+        record.data = record.linked.capabilities.keys().map(|name| (name.clone(), first(name))).collect();
         if before.is_some() {
             // Other links are remote than before: the nodes link their parts again.
             record.generation = at.into();
@@ -45,6 +49,20 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         state.event(subject(&place.key), "placed", message);
     }
     Ok(state.done())
+}
+
+/// What is observed on the nodes that had all that they have now: they go on answering until they have linked it again.
+fn still_answering(
+    record: &GraphRecord,
+    before: &Placement,
+    now: &Placement,
+) -> imbl::OrdMap<NodeName, GraphReport> {
+    let gets_more = |node: &NodeName| {
+        let mut members = record.linked.members();
+        members.any(|member| now.runs_on(member, node) && !before.runs_on(member, node))
+    };
+    let stays = |(node, _): &(&NodeName, &GraphReport)| now.is_on(node) && !gets_more(node);
+    record.observed.iter().filter(stays).map(|(node, seen)| (node.clone(), seen.clone())).collect()
 }
 
 fn placed(before: Option<&Placement>, now: &Placement) -> String {

@@ -8,10 +8,10 @@ use model::node::{Admission, LABELS_MAX, Labels, NodeDescription, NodeState};
 use model::report::{GraphReport, Progress, Report};
 
 use super::{graph, moves};
-use crate::command::LabelNode;
-use crate::feature::MOVES;
+use crate::command::{LabelNode, LostNode};
+use crate::feature::{MOVES, REPLICAS};
 use crate::outcome::{Outcome, Refusal};
-use crate::schedule;
+use crate::schedule::{self, MOVES_RESUME_MS};
 use crate::state::{GraphRecord, NODES_MAX, NodeRecord, State};
 
 pub(super) fn subject(name: &NodeName) -> String {
@@ -50,6 +50,7 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
             description: description.clone(),
             state: NodeState::Ready,
             changed_at_ms: now_ms,
+            stays_until_ms: None,
             ..record
         },
         None => NodeRecord {
@@ -61,6 +62,7 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
             assigned_at: at.into(),
             admission: Admission::Open,
             labels: Labels::new(),
+            stays_until_ms: None,
         },
     };
     state.nodes.insert(name.clone(), record);
@@ -101,6 +103,22 @@ pub(super) fn set_state(
     Ok(state.done())
 }
 
+/// All of these that were ready are down.
+pub(super) fn lose(state: &mut State, lost: &[LostNode]) -> Outcome {
+    let fresh: Vec<&LostNode> = lost.iter().filter(|lost| state.is_ready(&lost.node)).collect();
+    if fresh.is_empty() {
+        return state.done();
+    }
+    state.advance();
+    for LostNode { node, why } in fresh {
+        let now_ms = state.now_ms;
+        let Some(record) = state.nodes.get_mut(node) else { continue };
+        (record.state, record.changed_at_ms) = (NodeState::Down, now_ms);
+        state.event(subject(node), &NodeState::Down.to_string(), why.clone());
+    }
+    state.done()
+}
+
 /// The zones off which nothing is moved now.
 pub(super) fn zones_cut_off(state: &State) -> BTreeSet<String> {
     if state.level() < MOVES {
@@ -109,8 +127,9 @@ pub(super) fn zones_cut_off(state: &State) -> BTreeSet<String> {
     schedule::cut_off(state).into_keys().map(str::to_owned).collect()
 }
 
-/// Tells of the zones that were cut off since `before`, and of those that are no longer.
-pub(super) fn note_cut_off(state: &mut State, before: &BTreeSet<String>) {
+/// Tells of the zones that were cut off since `before`, and of those that are no longer, whether because their nodes came
+/// back or because they were taken out.
+pub(super) fn note_cut_off(state: &mut State, before: &BTreeSet<String>, came_back: bool) {
     let now = zones_cut_off(state);
     let shown = |zone: &String| {
         if zone.is_empty() { "nodes without a zone".to_owned() } else { format!("zone {zone}") }
@@ -123,7 +142,27 @@ pub(super) fn note_cut_off(state: &mut State, before: &BTreeSet<String>) {
         state.event("cluster".to_owned(), "moves_stopped", message);
     }
     for zone in before.difference(&now) {
-        state.event("cluster".to_owned(), "moves_resumed", format!("{}: half or more are ready", shown(zone)));
+        let is_held = came_back && state.level() >= REPLICAS;
+        let waits = if is_held { hold(state, zone) } else { String::new() };
+        let message = format!("{}: half or more are ready{waits}", shown(zone));
+        state.event("cluster".to_owned(), "moves_resumed", message);
+    }
+}
+
+/// Nothing is moved for a while off those of a zone that are down: they may come back as the others did. Says so.
+fn hold(state: &mut State, zone: &str) -> String {
+    let until_ms = state.now_ms.saturating_add(MOVES_RESUME_MS);
+    let is_down = |node: &NodeRecord| node.state == NodeState::Down && schedule::zone_of(node) == zone;
+    let down: Vec<NodeName> =
+        state.nodes.iter().filter(|(_, node)| is_down(node)).map(|(name, _)| name.clone()).collect();
+    for name in &down {
+        if let Some(node) = state.nodes.get_mut(name) {
+            node.stays_until_ms = Some(until_ms);
+        }
+    }
+    match down.len() {
+        0 => String::new(),
+        held => format!("; {held} are not, and are waited for {} s", MOVES_RESUME_MS / 1_000),
     }
 }
 
@@ -220,9 +259,14 @@ pub(super) fn label(state: &mut State, label: &LabelNode) -> Result<Outcome, Ref
     }
     let mut record = record.clone();
     state.advance();
+    let before = schedule::zone_of(&record).to_owned();
     record.labels = labels;
+    let is_elsewhere = schedule::zone_of(&record) != before;
     state.nodes.insert(name.clone(), record);
     state.touch_node(name);
+    if is_elsewhere && state.level() >= REPLICAS {
+        tell_peers(state, name);
+    }
     let set = label.set.iter().map(|(name, value)| format!("{name}={value}"));
     let changes: Vec<String> = set.chain(label.unset.iter().map(|name| format!("{name}-"))).collect();
     state.event(subject(name), "labelled", changes.join(", "));

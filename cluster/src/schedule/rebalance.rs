@@ -15,7 +15,7 @@ use crate::state::{GraphRecord, State};
 pub const REBALANCE_MAX: usize = 500;
 
 /// The moves after which no two nodes that get work differ by more than one graph, or as many of them as are made at one
-/// time. Graphs that require labels, have data or do not serve as they should stay where they are.
+/// time. Graphs that require labels, run on several nodes, have data or do not serve as they should stay where they are.
 pub fn rebalance(state: &State) -> Vec<Place> {
     if state.level() < MOVES {
         return Vec::new();
@@ -44,7 +44,8 @@ fn may_move(record: &GraphRecord) -> bool {
     let Some(placement) = &record.placement else { return false };
     let serves =
         record.observed.get(&placement.home).is_some_and(|seen| seen.serving == Some(record.generation));
-    let is_free = linked.require.is_empty() && placement.away.is_empty() && record.data.is_empty();
+    let is_single = linked.replicas.is_empty() && placement.more.is_empty() && placement.away.is_empty();
+    let is_free = is_single && linked.require.is_empty() && record.data.is_empty();
     is_free && serves && record.leaving.is_none()
 }
 

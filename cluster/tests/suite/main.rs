@@ -11,6 +11,7 @@ mod nodes;
 mod policies;
 mod random;
 mod recovery;
+mod replicas;
 mod requests;
 mod schedule;
 mod support;

@@ -90,7 +90,7 @@ fn the_stale_parts_of_a_placement_are_left_out() {
     let mut cluster = Cluster::new();
     cluster.deployed("sales/crm", linked(1));
     cluster.deployed("sales/other", linked(1));
-    let places = cluster::schedule(&cluster.state);
+    let places = cluster::schedule(&cluster.state, cluster.state.now_ms);
     assert_eq!(places.len(), 2);
     cluster.deployed("sales/crm", linked(2));
     cluster.done(Body::Place(places.clone()));
@@ -99,7 +99,7 @@ fn the_stale_parts_of_a_placement_are_left_out() {
     // Another graph of that name, a node that is down, a graph that is gone: nothing is left.
     cluster.delete("sales/crm");
     cluster.deployed("sales/crm", linked(1));
-    let fresh = cluster::schedule(&cluster.state);
+    let fresh = cluster::schedule(&cluster.state, cluster.state.now_ms);
     cluster.done(set(fresh[0].placement.home.as_str(), NodeState::Down));
     assert!(matches!(cluster.refused(Body::Place(fresh)), Refusal::Stale { .. }));
     assert!(matches!(cluster.refused(Body::Place(places)), Refusal::Stale { .. }));

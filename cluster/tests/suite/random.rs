@@ -2,7 +2,7 @@
 
 use cluster::command::{
     Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember, LabelNode, Leave,
-    Place, PutPolicy, Relink, RemoveNode, RequestTag,
+    LostNode, Place, PutPolicy, Relink, RemoveNode, RequestTag,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
@@ -58,7 +58,11 @@ impl Asked {
 
     fn linked(&self) -> LinkedGraph {
         match self.other {
-            0..4 => linked(self.other),
+            0..3 => linked(self.other),
+            3 => {
+                let replicas = [("app".parse().unwrap(), 2 + u32::from(self.which))].into();
+                model::linked::LinkedGraph { replicas, ..linked_at(3, "it.example.com") }
+            }
             4 => linked_with_database(1, Some(2)),
             5 => linked_at(1, "crm.example.com"),
             6 => linked_at(2, "hr.example.com"),
@@ -129,7 +133,7 @@ impl Asked {
                 why: String::new(),
             },
             11 => {
-                let mut places = cluster::schedule(state);
+                let mut places = cluster::schedule(state, state.now_ms);
                 places.extend(record.map(|record| Place {
                     key: key.clone(),
                     uid,
@@ -207,8 +211,13 @@ impl Asked {
                     .collect(),
             ),
             // Most of what happens to a cluster.
-            27..34 => Body::Place(cluster::schedule(state)),
-            34..44 => Body::RecordReport(self.serving(state)),
+            27..34 => Body::Place(cluster::schedule(state, state.now_ms + 10_000 * u64::from(self.other))),
+            34 => Body::LoseNodes(
+                [self.which, self.other]
+                    .map(|number| LostNode { node: name(&format!("n{number}")), why: String::new() })
+                    .into(),
+            ),
+            35..44 => Body::RecordReport(self.serving(state)),
             _ => self.init(),
         }
     }
@@ -359,8 +368,8 @@ proptest! {
     #[test]
     fn a_planned_state_plans_to_nothing(all in vec(asked(), 1..80)) {
         let (mut state, _) = run(&all)?;
-        let places = cluster::schedule(&state);
-        prop_assert_eq!(&places, &cluster::schedule(&state), "twice the same");
+        let places = cluster::schedule(&state, state.now_ms);
+        prop_assert_eq!(&places, &cluster::schedule(&state, state.now_ms), "twice the same");
         for place in &places {
             let record = &state.graphs[&place.key];
             prop_assert!(record.placement.as_ref() != Some(&place.placement));
@@ -373,7 +382,7 @@ proptest! {
             let outcome = state.apply(&Command { now_ms: state.now_ms, request: None, body });
             prop_assert!(!matches!(outcome, cluster::Outcome::Refused(_)), "{outcome:?}");
         }
-        prop_assert_eq!(cluster::schedule(&state), vec![]);
+        prop_assert_eq!(cluster::schedule(&state, state.now_ms), vec![]);
         for record in state.graphs.values().filter(|record| record.placement.is_none()) {
             let why = cluster::schedule::explain(&state, record);
             prop_assert!(why.iter().all(|line| !line.contains("fits")), "{why:?}");

@@ -140,7 +140,7 @@ impl Cluster {
 
     /// Places what the scheduler wants.
     pub(crate) fn schedule(&mut self) -> usize {
-        let places = cluster::schedule(&self.state);
+        let places = cluster::schedule(&self.state, self.state.now_ms);
         let count = places.len();
         if count > 0 {
             self.done(Body::Place(places));
@@ -206,6 +206,7 @@ pub(crate) fn spec() -> GraphSpec {
         capabilities: BTreeMap::new(),
         links: Vec::new(),
         require: BTreeMap::new(),
+        replicas: BTreeMap::new(),
     }
 }
 

@@ -58,9 +58,9 @@ fn the_routes_of_placed_graphs_lead_to_their_nodes() {
     let node = cluster.state.graphs[&key("sales/crm")].placement.clone().unwrap().home;
     let map = routes(&cluster);
     let route = routed.ingress[0].clone();
-    assert_eq!(map.routes, [PlacedRoute { graph: key("sales/crm"), route, node: node.clone() }]);
+    assert_eq!(map.routes, [PlacedRoute { graph: key("sales/crm"), route, nodes: vec![node.clone()] }]);
     let described = cluster.state.nodes[&node].description.clone();
-    let peer = Peer { address: described.api_address, uid: described.uid };
+    let peer = Peer { address: described.api_address, uid: described.uid, zone: String::new() };
     assert_eq!(map.nodes, [(node, peer)].into());
 }
 

@@ -72,6 +72,8 @@ impl Graphs {
             let mut plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
             plan.placement = cluster::schedule::preview(&state, &checked.linked.graph, record).ok();
             plan.warnings.extend(plan.placement.iter().flat_map(|placement| apart(&plan.linked, placement)));
+            let missing = |placement| cluster::schedule::missing(&state, &plan.linked, placement);
+            plan.warnings.extend(plan.placement.as_ref().and_then(missing));
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
         };
@@ -110,11 +112,11 @@ fn apart(linked: &LinkedGraph, placement: &Placement) -> Vec<String> {
     let ends_its_caller = |link: &&Link| link.terms.on_loss.is_none() && !link.interface.is_http_handler();
     let remote = linked.links.iter().filter(|link| placement.is_remote(link)).filter(ends_its_caller);
     let warning = |link: &Link| {
-        let there = link.to.member().map_or(&placement.home, |to| placement.node_of(to));
+        let there = link.to.member().map_or_else(String::new, |to| placement.shown(to));
         format!(
             "{} on {} calls {} on {there}: a call that is lost on the way ends the instance of {}; `on-loss` maps it to an error",
             link.from,
-            placement.node_of(&link.from),
+            placement.shown(&link.from),
             link.to,
             link.from
         )

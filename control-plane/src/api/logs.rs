@@ -7,7 +7,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use model::id::GraphKey;
 use model::name::{ComponentName, NodeName};
-use model::node::NodeDescription;
+use model::node::{NodeDescription, NodeState};
 use proto::convert::parse;
 use proto::status::refuse;
 use proto::weft::log::v1 as wire;
@@ -44,10 +44,13 @@ fn nodes_of<'a>(
 ) -> Result<Vec<&'a NodeDescription>, Status> {
     let record = state.graphs.get(key).ok_or_else(|| graphs::not_found(state, key))?;
     let names = record.placement.iter().flat_map(|placement| match member {
-        Some(member) => vec![placement.node_of(member)],
+        Some(member) => placement.nodes_of(member).collect::<Vec<_>>(),
         None => placement.nodes().into_iter().collect(),
     });
-    let nodes: Vec<_> = names.filter_map(|name| state.nodes.get(name)).map(|node| &node.description).collect();
+    let mut nodes: Vec<_> = names.filter_map(|name| state.nodes.get(name)).collect();
+    // Of several, one that is heard of is asked first.
+    nodes.sort_by_key(|node| node.state != NodeState::Ready);
+    let nodes: Vec<_> = nodes.into_iter().map(|node| &node.description).collect();
     if nodes.is_empty() {
         let message = format!("{key} is on no node yet: see `ctl why {key}`");
         return Err(refuse(Code::FailedPrecondition, "not_placed", message));

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster::Command;
-use cluster::command::Body;
+use cluster::command::{Body, LostNode};
+use cluster::feature::REPLICAS;
 use model::name::NodeName;
 use model::node::NodeState;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,10 @@ use crate::raft::Handle;
 /// How long agents may take to leave a leader that is gone and to find the new one: five seconds until they miss its
 /// signs of life, and some for their tries.
 const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
+/// How often an agent speaks within the time after which it is lost.
+const INTERVALS: u32 = 3;
+/// Nodes that one command says are lost: far below the bound of a command's size.
+const LOST_MAX: usize = 500;
 /// How often deadlines are looked at.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
@@ -33,7 +38,7 @@ impl Liveness {
 
     /// How often an agent must speak: three times within the timeout.
     pub fn heartbeat_interval(&self) -> Duration {
-        self.timeout / 3
+        self.timeout / INTERVALS
     }
 
     /// Notes that an agent was heard.
@@ -73,22 +78,80 @@ impl Liveness {
 
     async fn look(&self, raft: &Handle, start: Instant, term: u64) {
         let state = raft.state();
-        for (name, node) in &state.nodes {
-            let silent = self.silent_for(name, start);
-            if node.state != NodeState::Ready || silent < self.timeout {
-                continue;
-            }
+        let ready = state.nodes.iter().filter(|(_, node)| node.state == NodeState::Ready);
+        let silent = ready.map(|(name, _)| (name, self.silent_for(name, start)));
+        let lost: Vec<LostNode> = lost(silent, self.timeout)
+            .into_iter()
+            .map(|(name, silent)| LostNode {
+                node: name.clone(),
+                why: format!("its agent was not heard of for {} ms", silent.as_millis()),
+            })
+            .collect();
+        // Those of one command are lost at one time: whether a zone is cut off is seen before anything is moved.
+        let bodies: Vec<Body> = if state.level() < REPLICAS {
+            let alone = |LostNode { node, why }| Body::SetNodeState { node, state: NodeState::Down, why };
+            lost.into_iter().map(alone).collect()
+        } else {
+            lost.chunks(LOST_MAX).map(|part| Body::LoseNodes(part.to_vec())).collect()
+        };
+        for body in bodies {
             // Whoever leads meanwhile has heard of others.
             if !raft.is_leader() || raft.term() != term {
                 return;
             }
-            let why = format!("its agent was not heard of for {} ms", silent.as_millis());
-            let body = Body::SetNodeState { node: name.clone(), state: NodeState::Down, why };
             if let Err(error) =
                 raft.propose_as_leader(Command { now_ms: raft.now_ms(), request: None, body }).await
             {
-                tracing::warn!(%error, node = %name, "a lost node was not recorded yet");
+                tracing::warn!(%error, "lost nodes were not recorded yet");
             }
         }
+    }
+}
+
+/// The nodes that are lost, of all that should be heard of, each with how long it has been silent.
+///
+/// Nodes that stop together have been heard of last within one interval of each other. So as long as another one is late,
+/// nobody is lost yet; but not for longer than it takes until that is sure.
+fn lost<'a>(
+    silent: impl Iterator<Item = (&'a NodeName, Duration)>,
+    timeout: Duration,
+) -> Vec<(&'a NodeName, Duration)> {
+    let (mut lost, mut is_another_late) = (Vec::new(), false);
+    for (name, silent) in silent {
+        if silent >= timeout {
+            lost.push((name, silent));
+        } else {
+            is_another_late |= silent >= timeout / 2;
+        }
+    }
+    let longest = lost.iter().map(|(_, silent)| *silent).max();
+    let is_sure = longest.is_some_and(|longest| longest >= timeout + timeout / INTERVALS + CHECK_EVERY);
+    if is_another_late && !is_sure {
+        lost.clear();
+    }
+    lost
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_stop_together_are_lost_together() {
+        let name = |name: &str| name.parse::<NodeName>().unwrap();
+        let (first, second, third) = (name("n1"), name("n2"), name("n3"));
+        let lost = |a, b, c| {
+            let silent = [(&first, a), (&second, b), (&third, c)];
+            let silent = silent.map(|(name, silent)| (name, Duration::from_millis(silent)));
+            let lost = lost(silent.into_iter(), Duration::from_millis(900));
+            lost.into_iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>()
+        };
+        assert!(lost(899, 10, 0).is_empty());
+        assert_eq!(lost(900, 310, 0), ["n1"], "the others are not late");
+        assert!(lost(900, 640, 0).is_empty(), "n2 may have stopped with it");
+        assert_eq!(lost(1_150, 910, 20), ["n1", "n2"]);
+        assert_eq!(lost(1_290, 440, 20), ["n1"], "n2 was heard of again");
+        assert_eq!(lost(1_300, 640, 20), ["n1"], "n2 has not stopped with it");
     }
 }

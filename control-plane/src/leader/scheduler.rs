@@ -1,20 +1,23 @@
 //! Places what has no place, moves what must, and lets go of where graphs were.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster::command::{Body, Leave};
+use cluster::command::{Body, Leave, Place};
 use cluster::state::Leaving;
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey};
 use model::name::NodeName;
 use model::node::Admission;
+use model::placement::Placement;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::Handle;
 
 /// Placements in one command: far below the bound of a command's size.
 const PLACES_MAX: usize = 500;
+/// Nodes that the placements of one command name, unless one alone names more.
+const NODES_NAMED_MAX: usize = 1_000;
 /// How long a graph that was moved goes on where it was, after it answers where it went: every ingress is told within a
 /// tenth of a second where that is, and what it has sent before is answered.
 const ROUTES_SETTLE: Duration = Duration::from_secs(2);
@@ -23,14 +26,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// One pass: plans, and proposes the plan. What became stale meanwhile is planned again at the next pass.
 pub(super) async fn pass(raft: &Handle, state: &State) {
-    let places = cluster::schedule(state);
-    for part in places.chunks(PLACES_MAX) {
-        let command = Command { now_ms: raft.now_ms(), request: None, body: Body::Place(part.to_vec()) };
+    let places = cluster::schedule(state, raft.now_ms());
+    for part in parts(places) {
+        let command = Command { now_ms: raft.now_ms(), request: None, body: Body::Place(part) };
         if let Err(error) = raft.propose_as_leader(command).await {
             tracing::warn!(%error, "placements were not committed");
             return;
         }
     }
+}
+
+/// As many placements at one time as a command has room for.
+fn parts(places: Vec<Place>) -> Vec<Vec<Place>> {
+    let mut parts: Vec<Vec<Place>> = Vec::new();
+    let mut left = 0;
+    for place in places {
+        let Placement { away, more, .. } = &place.placement;
+        let named = 1 + away.len() + more.values().map(BTreeSet::len).sum::<usize>();
+        match parts.last_mut().filter(|part| part.len() < PLACES_MAX && named <= left) {
+            Some(part) => part.push(place),
+            None => {
+                left = NODES_NAMED_MAX;
+                parts.push(vec![place]);
+            }
+        }
+        left = left.saturating_sub(named);
+    }
+    parts
 }
 
 /// Lets go of where graphs were, whenever this member leads, until `stop`.
@@ -87,4 +109,34 @@ fn is_late(state: &State, leaving: &Leaving, now_ms: u64) -> bool {
         Some(node) => matches!(node.admission, Admission::Draining { deadline_ms } if deadline_ms <= now_ms),
     };
     nodes.iter().any(is_over) || !nodes.iter().any(|name| state.is_ready(name))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use model::id::Uid;
+
+    use super::*;
+
+    fn place(more: usize) -> Place {
+        let mut placement = Placement::whole("n0".parse().unwrap());
+        let nodes: BTreeSet<NodeName> =
+            (1..=more).map(|number| format!("n{number}").parse().unwrap()).collect();
+        placement.more.extend((more > 0).then(|| ("app".parse().unwrap(), nodes)));
+        Place {
+            key: "default/g".parse().unwrap(),
+            uid: Uid::new("u").unwrap(),
+            generation: Generation(1),
+            placement,
+        }
+    }
+
+    #[test]
+    fn a_command_has_few_placements_and_few_nodes() {
+        let sizes = |places| parts(places).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new()), Vec::<usize>::new());
+        assert_eq!(sizes(vec![place(0); 1_100]), [500, 500, 100]);
+        assert_eq!(sizes(vec![place(99); 21]), [10, 10, 1]);
+        assert_eq!(sizes(vec![place(0), place(5_000), place(0)]), [1, 1, 1], "what is large goes alone");
+    }
 }

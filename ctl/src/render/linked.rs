@@ -21,10 +21,10 @@ pub fn tree(key: &GraphKey, graph: &LinkedGraph, placed: Option<&Placement>, is_
     let mut branches: Vec<Branch> =
         graph.ingress.iter().map(|route| leaf(format!("{} -> {}", entry(route), route.to))).collect();
     let own = graph.components.iter().filter(|(_, component)| component.origin == Origin::Graph);
-    let parted = placed.filter(|placed| !placed.away.is_empty());
+    let parted = placed.filter(|placed| placed.is_parted());
     branches.extend(own.map(|(name, component)| component_branch(graph, name, component, parted, is_wide)));
     branches.extend(graph.capabilities.iter().map(|(name, c)| {
-        let on = parted.map(|placed| format!("  on {}", placed.node_of(name))).unwrap_or_default();
+        let on = parted.map(|placed| format!("  on {}", placed.shown(name))).unwrap_or_default();
         leaf(format!("{name}  ({}){on}", c.type_name()))
     }));
     let mut text = format!("{key}\n");
@@ -60,23 +60,20 @@ fn component_branch(
         let names: Vec<String> = built_in.into_iter().collect();
         below.push(Branch { line: format!("node: {}", names.join(", ")), below: Vec::new() });
     }
-    let on = parted.map(|placed| format!("  on {}", placed.node_of(name))).unwrap_or_default();
+    let on = parted.map(|placed| format!("  on {}", placed.shown(name))).unwrap_or_default();
     Branch { line: format!("{name}  {}{on}", component.artifact.digest.short()), below }
 }
 
-/// How far a link goes, by way of the policies on it: `fused`, or `remote: n1 -> n2 -> n3`.
+/// How far a link goes, by way of the policies on it: `fused`, or `remote: n1 -> n2+n3 -> n4` where its members are on these.
 pub fn distance(graph: &LinkedGraph, link: &Link, placed: &Placement) -> String {
-    let ends = graph::plan::chain(graph, link).into_iter().filter_map(|link| match &link.to {
-        Target::Component { name, .. } | Target::Capability { name } => Some(placed.node_of(name)),
-        Target::Host => None,
-    });
-    let mut nodes = vec![placed.node_of(&link.from)];
-    nodes.extend(ends);
-    if nodes.iter().all(|node| *node == nodes[0]) {
+    let chain = graph::plan::chain(graph, link);
+    let ends = chain.iter().filter_map(|link| link.to.member());
+    if !chain.iter().any(|link| placed.is_remote(link)) {
         return "fused".to_owned();
     }
-    let nodes: Vec<&str> = nodes.into_iter().map(NodeName::as_str).collect();
-    format!("remote: {}", nodes.join(" -> "))
+    let nodes = |member| placed.nodes_of(member).map(NodeName::as_str).collect::<Vec<_>>().join("+");
+    let steps: Vec<String> = std::iter::once(&link.from).chain(ends).map(nodes).collect();
+    format!("remote: {}", steps.join(" -> "))
 }
 
 fn draw(branches: &[Branch], indent: &str, text: &mut String) {

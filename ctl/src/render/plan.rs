@@ -53,7 +53,7 @@ pub fn summary(changes: &[Change]) -> String {
 ///
 /// Where the graph goes to several nodes, each link's place is shown.
 pub fn links(graph: &LinkedGraph, placed: Option<&Placement>, is_wide: bool) -> Table {
-    let parted = placed.filter(|placed| !placed.away.is_empty());
+    let parted = placed.filter(|placed| placed.is_parted());
     let mut header = vec!["LINK", "INTERFACE", "WIRING"];
     header.extend(parted.map(|_| "PLACE"));
     header.push("REACH");

@@ -65,6 +65,8 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
     linked
         .require
         .retain(|name, _| linked.components.contains_key(name) || linked.capabilities.contains_key(name));
+    linked.replicas = spec.replicas.clone();
+    linked.replicas.retain(|name, _| linked.components.contains_key(name));
     linked
 }
 

@@ -36,6 +36,7 @@ pub(super) fn check(linked: &LinkedGraph, types: &Types, findings: &mut Vec<Find
     for link in &linked.links {
         findings.extend(parted(linked, link));
     }
+    findings.extend(linked.replicas.iter().filter_map(|(name, replicas)| held(linked, name, *replicas)));
     for (name, component) in &linked.components {
         if let Some(found) = types.get(&component.artifact.digest) {
             shared_resources(&links, found, name, findings);
@@ -124,6 +125,31 @@ fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
     );
     let finding = Finding::new("local_only", Place::Component(link.from.clone()), message);
     Some(finding.help("let both require the same node, or change the function's types"))
+}
+
+/// What should run on several nodes must not have to be where data are: those are on one.
+fn held(linked: &LinkedGraph, name: &ComponentName, replicas: u32) -> Option<Finding> {
+    let mut together = BTreeSet::from([name]);
+    let mut ahead = vec![name];
+    while let Some(member) = ahead.pop() {
+        for link in linked.links.iter().filter(|link| linked.joins(link)) {
+            let Some(to) = link.to.member() else { continue };
+            let other = match member {
+                from if link.from == *from => to,
+                end if to == end => &link.from,
+                _ => continue,
+            };
+            if together.insert(other) {
+                ahead.push(other);
+            }
+        }
+    }
+    let capability = together.into_iter().find(|member| linked.capabilities.contains_key(*member))?;
+    let message = format!(
+        "{name} should run on {replicas} nodes and must be on one node with {capability}, which keeps its data on one"
+    );
+    let finding = Finding::new("local_only", Place::Component(name.clone()), message);
+    Some(finding.help("leave `scale.replicas` out, or let the link between them go to another node"))
 }
 
 /// An instance that begins with more memory than it may have could never be made.

@@ -7,11 +7,11 @@ use model::graph::{COMPONENTS_MAX, CapabilitySpec, ComponentSpec, GraphSpec, LIN
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
-use model::placement::{LinkTerms, Locality, Requirements};
+use model::placement::{LinkTerms, Locality, REPLICAS_MAX, Requirements};
 use model::route::{Host, HttpRoute, PathPrefix};
 
 use super::shape::{
-    CapabilityEntry, ComponentEntry, GraphFile, HttpEntry, IngressEntry, LinkEntry, PlacementEntry,
+    CapabilityEntry, ComponentEntry, GraphFile, HttpEntry, IngressEntry, LinkEntry, PlacementEntry, ScaleEntry,
 };
 use super::value::place;
 use super::{Manifest, Source, SourceKind, unresolved};
@@ -29,7 +29,7 @@ const REQUIRE: &str = "use `placement.require` with the labels of a node";
 const LINKS: &str =
     "a link goes to another node where `placement.require` says so, and a lost one traps its caller";
 
-const NO_SCALE: &str = "instances are made per request; there is nothing to scale yet";
+const BY_REQUEST: &str = "a node makes an instance for each request; `scale.replicas` says on how many nodes";
 const SCHEDULER: &str = "call the component from a scheduler over HTTP";
 
 pub(super) const REFUSED: &[Refused] = &[
@@ -41,16 +41,19 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.secrets", ""),
     not_yet("components.*.env", "use `config` or `variables`"),
     not_yet("components.*.build", "build the component before you deploy"),
-    not_yet("components.*.scale", NO_SCALE),
-    not_yet("components.*.replicas", NO_SCALE),
-    not_yet("components.*.placement.spread", REQUIRE),
+    not_yet("components.*.scale.min", BY_REQUEST),
+    not_yet("components.*.scale.max", BY_REQUEST),
+    not_yet("components.*.scale.target-concurrency", BY_REQUEST),
+    not_yet("components.*.scale.idle-to-zero", BY_REQUEST),
+    renamed("components.*.replicas", "scale.replicas"),
+    not_yet("components.*.placement.spread", "replicas are in as many zones as there are, by the label `zone`"),
     not_yet("components.*.placement.prefer", REQUIRE),
     not_yet("components.*.placement.avoid", REQUIRE),
     not_yet("components.*.placement.near", REQUIRE),
     not_yet("components.*.placement.apart", REQUIRE),
     not_yet("components.*.placement.with", REQUIRE),
     not_yet("components.*.health", "a graph is ready when a first instance of it was made"),
-    not_yet("components.*.limits.instances-per-node", NO_SCALE),
+    not_yet("components.*.limits.instances-per-node", BY_REQUEST),
     renamed("components.*.outbound", "egress"),
     not_yet("capabilities.*.volume", "a database is kept by namespace, graph and capability"),
     not_yet("capabilities.*.placement.prefer", REQUIRE),
@@ -78,7 +81,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
     if !fits(&mut findings, &file) {
         return Err(findings.into_diagnostics());
     }
-    let mut reading = Reading { sources: Vec::new(), places: BTreeMap::new(), require: BTreeMap::new() };
+    let mut reading = Reading::default();
     findings.format_version(&file.version);
     reading.places.extend(place(&file.graph).map(|at| ("graph".to_owned(), at)));
     let graph = findings.read::<GraphName>("name", "graph", &file.graph);
@@ -122,6 +125,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
                 capabilities,
                 links,
                 require: reading.require,
+                replicas: reading.replicas,
             },
             sources: reading.sources,
             places: reading.places,
@@ -149,13 +153,34 @@ fn fits(findings: &mut Findings, file: &GraphFile) -> bool {
     fits
 }
 
+#[derive(Default)]
 struct Reading {
     sources: Vec<Source>,
     places: BTreeMap<String, Range<usize>>,
     require: BTreeMap<ComponentName, Requirements>,
+    replicas: BTreeMap<ComponentName, u32>,
 }
 
 impl Reading {
+    fn scale(
+        &mut self,
+        findings: &mut Findings,
+        field: &str,
+        entry: &ScaleEntry,
+        owner: Option<&ComponentName>,
+    ) {
+        let Some(written) = &entry.replicas else { return };
+        let replicas = written.value;
+        if !(1..=REPLICAS_MAX).contains(&replicas) && !written.is_stand_in {
+            let message = format!("a component runs on 1 to {REPLICAS_MAX} nodes, not {replicas}");
+            let diagnostic = Diagnostic::error("out_of_range", format!("{field}.scale.replicas"), message);
+            findings.push(diagnostic.at(place(written), "here"));
+        }
+        if let Some(owner) = owner.filter(|_| replicas > 1) {
+            self.replicas.insert(owner.clone(), replicas);
+        }
+    }
+
     fn placement(
         &mut self,
         findings: &mut Findings,
@@ -278,6 +303,7 @@ impl Reading {
         let labels = findings.labels(&format!("{field}.labels"), entry.labels);
         let (config, variables) = (entry.config, entry.variables);
         let settings = findings.settings(&field, config, variables, &entry.egress, &entry.limits, named);
+        self.scale(findings, &field, &entry.scale, owner.as_ref());
         self.placement(findings, &field, entry.placement, owner.as_ref());
         let (owner, path, kind) = (owner?, path?, SourceKind::Component);
         self.sources.push(Source { path, kind, field: source_field, span, owner: owner.clone(), digest });

@@ -83,9 +83,22 @@ pub struct ComponentEntry {
     /// How much it may use.
     #[serde(default)]
     pub limits: LimitsEntry,
+    /// On how many nodes it runs.
+    #[serde(default)]
+    pub scale: ScaleEntry,
     /// Where it may run.
     #[serde(default)]
     pub placement: PlacementEntry,
+}
+
+/// On how many nodes a component runs. Each node makes as many instances as there are requests.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ScaleEntry {
+    /// How many nodes: 1 to 100; 1 if left out. They are in as many zones as there are. A component that must be on one
+    /// node with others runs on as many as any of these asks for; what keeps data runs on one.
+    #[schemars(range(min = 1, max = 100))]
+    pub replicas: Option<Placed<u32>>,
 }
 
 /// Where a component or a capability may run.

@@ -144,6 +144,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
         capabilities: BTreeMap::new(),
         links: links.collect(),
         require: BTreeMap::new(),
+        replicas: BTreeMap::new(),
     };
     let policies = made.policies.iter().enumerate().map(|(number, policy)| in_force(number, policy));
     (spec, types, policies.collect())
@@ -336,6 +337,7 @@ fn the_largest_graph_is_linked_in_time() {
         capabilities: BTreeMap::new(),
         links: Vec::new(),
         require: BTreeMap::new(),
+        replicas: BTreeMap::new(),
     };
     let policy = |number: usize| {
         let about = if number < 8 { "acme:large/i7".to_owned() } else { format!("acme:other{number}/*") };

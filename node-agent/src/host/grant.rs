@@ -52,7 +52,7 @@ impl fmt::Display for Denial {
 
 /// Whether `caller`, a node, may have this session of the graph.
 pub(crate) fn check(plan: &Plan, open: &Open, caller: &NodeName) -> Result<(), Denial> {
-    if *plan.assigned.placement.node_of(&open.from) != *caller {
+    if !plan.assigned.placement.runs_on(&open.from, caller) {
         return Err(Denial::OtherConsumer { node: caller.clone() });
     }
     if open.functions.is_empty() {

@@ -79,7 +79,7 @@ pub(crate) fn offer(
         trace_state: None,
         functions: vec![function],
     };
-    let label = format!("{} -> {}, {HANDLE} of {}, on node {}", open.from, open.to, slot.interface, there.node);
+    let label = format!("{} -> {}, {HANDLE} of {}, {}", open.from, open.to, slot.interface, there.place());
     let link = Arc::new(HttpLink { open, there: there.clone(), road: road.clone(), label });
     type Arguments = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
     linker.instance(name)?.func_wrap_async(
@@ -102,7 +102,8 @@ impl HttpLink {
         let out = state.table.delete(out)?;
         let call = state.call.clone();
         let mut span = call.trace.calling(|| {
-            let There { to, node, .. } = &self.there;
+            let There { to, nodes, .. } = &self.there;
+            let node = nodes.first()?;
             let Open { from, functions, .. } = &self.open;
             let interface = &functions.first()?.interface;
             Some(Over { graph: call.log.graph(), from, to, node, interface, function: HANDLE })
@@ -124,8 +125,12 @@ impl HttpLink {
         };
         let frames = encode([Body::Open(Box::new(open)), Body::Call(asked)]);
         request.headers_mut().insert(LINK, http::HeaderValue::try_from(frames)?);
-        let sending = tokio::time::timeout(left, self.road.send(&self.there.node, request, || None)).await;
-        let outcome = match sending {
+        let sending = tokio::time::timeout(left, self.road.send(&self.there.nodes, request, || None)).await;
+        let sent = sending.map(|(node, sent)| {
+            node.iter().for_each(|node| span.node(node));
+            sent
+        });
+        let outcome = match sent {
             Err(_) => Err(LinkFailure::new(LinkReason::Deadline, "the provider did not answer in time")),
             Ok(Err(error)) => Err(unanswered(error)),
             Ok(Ok(mut response)) => match response.headers_mut().remove(LINK_FAILED) {

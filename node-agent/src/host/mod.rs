@@ -76,7 +76,7 @@ pub struct HostConfig {
     /// Where no guest's request may go, whatever its graph lists.
     pub egress: EgressLimits,
     /// The ways to the agents of other nodes.
-    pub roads: Arc<Roads>,
+    pub roads: Arc<dyn Roads>,
     /// Carries requests to them.
     pub http_road: Arc<HttpRoad>,
     /// Told of calls over links.

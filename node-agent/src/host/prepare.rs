@@ -254,7 +254,7 @@ fn roots(linked: &LinkedGraph, site: Site<'_>) -> Vec<ComponentName> {
         let reached = |name: &ComponentName| linked.links.iter().any(|link| link.to.member() == Some(name));
         roots = linked.components.keys().filter(|name| !reached(name)).cloned().collect();
     }
-    roots.retain(|root| site.elsewhere(root).is_none());
+    roots.retain(|root| site.is_here(root));
     roots.sort();
     roots.dedup();
     roots

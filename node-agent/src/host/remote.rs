@@ -40,26 +40,35 @@ impl Remotes {
     }
 
     /// All links of one instance to one provider share a session.
-    fn place(&mut self, consumer: usize, from: &ComponentName, to: &ComponentName, node: &NodeName) -> usize {
+    fn place(&mut self, consumer: usize, from: &ComponentName, there: &There) -> usize {
+        let There { to, nodes, .. } = there;
         let known = self.found.iter().position(|(by, remote)| *by == consumer && remote.to == *to);
         known.unwrap_or_else(|| {
             let remote =
-                Remote { from: from.clone(), to: to.clone(), node: node.clone(), functions: Vec::new() };
+                Remote { from: from.clone(), to: to.clone(), nodes: nodes.clone(), functions: Vec::new() };
             self.found.push((consumer, remote));
             self.found.len() - 1
         })
     }
 }
 
-/// A provider on another node, and what is asked of the link to it.
+/// A provider on other nodes, and what is asked of the link to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct There {
     /// The component or capability.
     pub(crate) to: ComponentName,
-    /// Where it runs.
-    pub(crate) node: NodeName,
+    /// Where it runs: any of these, never none.
+    pub(crate) nodes: Arc<[NodeName]>,
     /// What is asked of the link.
     pub(crate) terms: LinkTerms,
+}
+
+impl There {
+    /// For people: `on node n3`, `on node n2 or n3`.
+    pub(crate) fn place(&self) -> String {
+        let nodes: Vec<&str> = self.nodes.iter().map(NodeName::as_str).collect();
+        format!("on node {}", nodes.join(" or "))
+    }
 }
 
 /// One function of a provider on another node.
@@ -91,9 +100,9 @@ pub(crate) fn offer(
     there: &There,
     remotes: &mut Remotes,
 ) -> wasmtime::Result<()> {
-    let There { to, node, terms } = there;
+    let There { to, terms, .. } = there;
     let interface = LinkInterface::of(engine, instance, host);
-    let remote = remotes.place(slot.consumer, &slot.component, to, node);
+    let remote = remotes.place(slot.consumer, &slot.component, there);
     let mut linker = linker.instance(name)?;
     let mut kinds = Vec::new();
     for resource in &interface.resources {
@@ -113,7 +122,7 @@ pub(crate) fn offer(
             wasmtime::format_err!("{function} of {} cannot be called on another node: {why}", slot.interface)
         })?;
         let Some((_, known)) = remotes.found.get_mut(remote) else { continue };
-        let label = format!("{} -> {to}, {function} of {}, on node {node}", slot.component, slot.interface);
+        let label = format!("{} -> {to}, {function} of {}, {}", slot.component, slot.interface, there.place());
         let place = u32::try_from(known.functions.len())?;
         known.functions.push(Binding {
             interface: slot.interface.clone(),
@@ -192,7 +201,8 @@ fn failed(failure: LinkFailure, called: &Function, trace: &Trace) -> wasmtime::E
 
 /// What is called, for its span.
 fn over<'a>(graph: &'a GraphKey, remote: &'a Remote, place: u32) -> Option<Over<'a>> {
-    let Remote { from, to, node, functions } = remote;
+    let Remote { from, to, nodes, functions } = remote;
+    let node = nodes.first()?;
     let Binding { interface, function, .. } = functions.get(usize::try_from(place).ok()?)?;
     Some(Over { graph, from, to, node, interface, function })
 }
@@ -271,13 +281,20 @@ async fn exchange(
         Work { request: &request, deadline, trace: trace.carried(), trace_state: trace.state(), is_repeatable };
     let pipes = sessions.given(called.remote);
     let calling = sessions.call(called.remote, called.place, arguments, work);
-    let Some(pipes) = pipes else { return calling.await };
-    let answer = tokio::select! {
-        biased;
-        answer = calling => answer,
-        never = streams::poll(&pipes, table) => match never {},
+    let answer = match &pipes {
+        None => calling.await,
+        Some(pipes) => tokio::select! {
+            biased;
+            answer = calling => answer,
+            never = streams::poll(pipes, table) => match never {},
+        },
     };
-    streams::release(&pipes, table);
+    if let Some(node) = sessions.asked(called.remote) {
+        span.node(node);
+    }
+    if let Some(pipes) = pipes {
+        streams::release(&pipes, table);
+    }
     answer
 }
 
@@ -405,20 +422,22 @@ pub(crate) struct Site<'a> {
     pub(crate) node: &'a NodeName,
 }
 
-impl Site<'_> {
-    /// The node of a member, if it is another.
-    pub(crate) fn elsewhere(&self, member: &ComponentName) -> Option<&NodeName> {
-        Some(self.placement.node_of(member)).filter(|node| *node != self.node)
+impl<'a> Site<'a> {
+    /// Whether a member runs on this node.
+    pub(crate) fn is_here(&self, member: &ComponentName) -> bool {
+        self.placement.runs_on(member, self.node)
+    }
+
+    /// The nodes that a member runs on.
+    pub(crate) fn nodes_of(&self, member: &ComponentName) -> impl Iterator<Item = &'a NodeName> {
+        self.placement.nodes_of(member)
     }
 
     /// The members on this node that are called from another, in the order of their names.
     pub(crate) fn called_from_elsewhere(&self, linked: &LinkedGraph) -> Vec<ComponentName> {
         let remote = linked.links.iter().filter(|link| self.placement.is_remote(link));
-        let mut called: Vec<ComponentName> = remote
-            .filter_map(|link| link.to.member())
-            .filter(|member| self.elsewhere(member).is_none())
-            .cloned()
-            .collect();
+        let mut called: Vec<ComponentName> =
+            remote.filter_map(|link| link.to.member()).filter(|member| self.is_here(member)).cloned().collect();
         called.sort();
         called.dedup();
         called

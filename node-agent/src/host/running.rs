@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use model::assignment::AssignedGraph;
 use model::id::{Generation, GraphKey, Uid};
-use model::link::GraphVersion;
+use model::link::{GraphVersion, LinkFailure};
 use model::name::{ComponentName, NodeName};
 use model::report::Failure;
 use model::route::HttpRoute;
@@ -84,29 +84,44 @@ impl Running {
         self.plan.version()
     }
 
-    /// Fails unless all nodes that this one calls can be called at its generation, or says which cannot.
+    /// Fails unless all that this node calls elsewhere can be called at its generation, or says what cannot: on one node at
+    /// least, and on all others that are reached.
     pub(crate) async fn is_complete(&self) -> Result<(), Failure> {
-        let version = self.version();
-        let (placement, here) = (&self.plan.assigned.placement, &self.plan.node);
-        let remote = self.plan.linked().links.iter().filter(|link| placement.is_remote(link));
-        let called = remote.filter_map(|link| link.to.member()).map(|to| placement.node_of(to));
-        let nodes: BTreeSet<&NodeName> = called.filter(|node| *node != here).collect();
-        let version = &version;
-        let asked = nodes.into_iter().map(|node| async move {
-            let why = match self.host.parts.carrier.has_arrived(node, version).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => "it is not there yet".to_owned(),
-                Err(failure) => failure.message,
-            };
-            let message = format!("generation {} cannot be called on node {node}: {why}", version.generation);
-            Err(Failure { reason: "peer_not_ready".to_owned(), message })
-        });
-        futures::future::try_join_all(asked).await.map(drop)
+        let version = &self.version();
+        let site = self.plan.site();
+        let here = self.plan.linked().links.iter().filter(|link| site.is_here(&link.from));
+        let called: BTreeSet<&ComponentName> =
+            here.filter_map(|link| link.to.member()).filter(|to| !site.is_here(to)).collect();
+        let nodes: BTreeSet<&NodeName> = called.iter().flat_map(|member| site.nodes_of(member)).collect();
+        let asked = nodes
+            .into_iter()
+            .map(|node| async move { (node, self.host.parts.carrier.has_arrived(node, version).await) });
+        let answers: BTreeMap<&NodeName, Result<bool, LinkFailure>> =
+            futures::future::join_all(asked).await.into_iter().collect();
+        let failure = |node: &NodeName, why: &dyn std::fmt::Display| Failure {
+            reason: "peer_not_ready".to_owned(),
+            message: format!("generation {} cannot be called on node {node}: {why}", version.generation),
+        };
+        for member in called {
+            let mut unreached = None;
+            let mut is_there = false;
+            for node in site.nodes_of(member) {
+                match answers.get(node) {
+                    Some(Ok(true)) => is_there = true,
+                    Some(Err(why)) => unreached = Some(failure(node, why)),
+                    Some(Ok(false)) | None => return Err(failure(node, &"it is not there yet")),
+                }
+            }
+            if let Some(failure) = unreached.filter(|_| !is_there) {
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     /// The routes that lead to this node's part.
     pub fn routes(&self) -> impl Iterator<Item = &HttpRoute> {
-        self.plan.linked().ingress.iter().filter(|route| self.plan.site().elsewhere(&route.to).is_none())
+        self.plan.linked().ingress.iter().filter(|route| self.plan.site().is_here(&route.to))
     }
 
     /// Whether other nodes call members of it here.

@@ -39,7 +39,7 @@ pub(crate) enum Provider {
     },
     /// A capability of the graph.
     Capability(ComponentName),
-    /// A member on another node.
+    /// A member on other nodes.
     Remote(There),
     /// The node's host.
     Host,
@@ -88,10 +88,10 @@ impl<'a> Unfolding<'a> {
         let mut imports = Vec::new();
         for link in self.linked.links.iter().filter(|link| link.from == *name) {
             if let Some(to) = link.to.member()
-                && let Some(node) = self.site.elsewhere(to)
+                && !self.site.is_here(to)
             {
-                let (to, node, terms) = (to.clone(), node.clone(), link.terms.clone());
-                let provider = Provider::Remote(There { to, node, terms });
+                let nodes = self.site.nodes_of(to).cloned().collect();
+                let provider = Provider::Remote(There { to: to.clone(), nodes, terms: link.terms.clone() });
                 imports.push((link.interface.clone(), provider));
                 continue;
             }
@@ -124,6 +124,7 @@ mod tests {
     use model::digest::Digest;
     use model::graph::{Artifact, Settings};
     use model::linked::{Link, LinkOrigin, LinkedComponent, Origin};
+    use model::name::NodeName;
     use model::placement::Placement;
 
     use super::*;
@@ -170,7 +171,9 @@ mod tests {
             let providers = instance.imports.iter().map(|(_, provider)| match provider {
                 Provider::Instance { index, .. } => index.to_string(),
                 Provider::Capability(name) => name.to_string(),
-                Provider::Remote(There { to, node, .. }) => format!("{to}@{node}"),
+                Provider::Remote(There { to, nodes, .. }) => {
+                    format!("{to}@{}", nodes.iter().map(NodeName::as_str).collect::<Vec<_>>().join("+"))
+                }
                 Provider::Host => "host".to_owned(),
             });
             format!("{}({})", instance.component, providers.collect::<Vec<_>>().join(","))
@@ -193,6 +196,18 @@ mod tests {
         placement.away.insert("store".parse().unwrap(), "n2".parse().unwrap());
         let expected = ["proxy(store@n2)", "app(0,store@n2)"].map(str::to_owned);
         assert_eq!(placed(&links, "app", &placement).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_provider_that_is_here_as_well_is_not_called_elsewhere() {
+        let links = [("app", "search"), ("search", "store")];
+        let mut placement = Placement::whole("n2".parse().unwrap());
+        placement.more.insert("app".parse().unwrap(), ["n1".parse().unwrap(), "n3".parse().unwrap()].into());
+        placement.more.insert("store".parse().unwrap(), ["n3".parse().unwrap()].into());
+        assert_eq!(placed(&links, "app", &placement).unwrap(), ["app(search@n2)"]);
+        assert_eq!(placed(&links, "search", &placement).unwrap(), ["search(store@n2+n3)"]);
+        placement.more.insert("search".parse().unwrap(), ["n1".parse().unwrap()].into());
+        assert_eq!(placed(&links, "app", &placement).unwrap(), ["search(store@n2+n3)", "app(0)"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use model::id::Uid;
+use model::name::NodeName;
 use model::route::HttpRoute;
 
 use crate::host::{Body, Reach};
@@ -83,7 +84,7 @@ impl Answers {
         }
         let response = match found {
             Some((Target::Here(running), route)) => running.handle(&route, request, trace).await,
-            Some((Target::Placed(placed), _)) if asker == Asker::Node || placed.node == *self.routes.node() => {
+            Some((Target::Placed(placed), _)) if asker == Asker::Node || placed.nodes.is_empty() => {
                 not_yet(&placed)
             }
             Some((Target::Placed(placed), _)) => self.pass_on(&placed, request, &trace).await,
@@ -93,22 +94,27 @@ impl Answers {
         response.map(|body| body.within(span))
     }
 
-    /// Has the node answer on which the graph is.
+    /// Has one of the nodes answer on which the graph is.
     async fn pass_on(&self, placed: &Placed, mut request: Request<Incoming>, trace: &Trace) -> Response<Body> {
-        let mut span = trace.passing_on(&mut request, &placed.node);
+        let mut span = trace.passing_on(&mut request);
         let (host, path) = (host_of(&request).map(str::to_owned), request.uri().path().to_owned());
         let whither = || match self.routes.find(host.as_deref(), &path)?.0 {
-            Target::Here(running) => (*running.key() == placed.graph).then(|| self.routes.node().clone()),
-            Target::Placed(now) => (now.graph == placed.graph).then(|| now.node.clone()),
+            Target::Here(running) => {
+                (*running.key() == placed.graph).then(|| [self.routes.node().clone()].into())
+            }
+            Target::Placed(now) => (now.graph == placed.graph).then(|| now.nodes.clone()),
         };
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        match self.road.send(&placed.node, request, whither).await {
+        let (node, outcome) = self.road.send(&placed.nodes, request, whither).await;
+        span.passed_on(node.as_ref());
+        match outcome {
             Ok(response) => {
                 span.answered(&response);
                 response.map(|body| Body::carried(body, span))
             }
             Err(error) => {
-                tracing::debug!(graph = %placed.graph, node = %placed.node, %error, "a request was not answered{trace}");
+                let node = node.as_ref().map_or("none", NodeName::as_str);
+                tracing::debug!(graph = %placed.graph, %node, %error, "a request was not answered{trace}");
                 let answer = unanswered(placed, &error);
                 span.answered(&answer);
                 answer

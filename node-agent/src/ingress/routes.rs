@@ -47,7 +47,8 @@ pub(crate) enum Target {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
     pub(crate) graph: GraphKey,
-    pub(crate) node: NodeName,
+    /// Any of these; none where it comes to this node alone.
+    pub(crate) nodes: Arc<[NodeName]>,
 }
 
 impl RouteTableHandle {
@@ -105,7 +106,8 @@ impl Shared {
     }
 }
 
-/// All routes, and of equal ones the one that counts first. Where the graphs of this node are, its assignment knows best.
+/// All routes, and of equal ones the one that counts first. The routes of the cluster say who serves; the assignment of this
+/// node knows earlier of what is new.
 fn routes(
     here: &NodeName,
     running: &[Arc<Running>],
@@ -115,23 +117,22 @@ fn routes(
     let serving = running
         .iter()
         .flat_map(|running| running.routes().map(move |route| (route.clone(), Target::Here(running.clone()))));
-    let placed = |graph: &GraphKey, node: &NodeName| {
-        Target::Placed(Arc::new(Placed { graph: graph.clone(), node: node.clone() }))
-    };
-    let should = move |is_here: bool| {
-        assigned.into_iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
-            let routes =
-                graph.linked.ingress.iter().map(move |route| (route, graph.placement.node_of(&route.to)));
-            let wanted = routes.filter(move |(_, node)| (*node == here) == is_here);
-            wanted.map(move |(route, node)| (route.clone(), placed(&graph.key, node)))
-        })
+    let placed = move |graph: &GraphKey, nodes: Vec<&NodeName>| {
+        let nodes = nodes.into_iter().filter(|node| *node != here).cloned().collect();
+        Target::Placed(Arc::new(Placed { graph: graph.clone(), nodes }))
     };
     let cluster = cluster.into_iter().flat_map(|cluster| &cluster.routes);
     let cluster = cluster
-        .filter(move |known| known.node != *here)
-        .map(move |known| (known.route.clone(), placed(&known.graph, &known.node)));
+        .filter(move |known| known.nodes.iter().any(|node| node != here))
+        .map(move |known| (known.route.clone(), placed(&known.graph, known.nodes.iter().collect())));
+    let should = assigned.into_iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
+        let routes = graph.linked.ingress.iter();
+        routes.map(move |route| {
+            (route.clone(), placed(&graph.key, graph.placement.nodes_of(&route.to).collect()))
+        })
+    });
     // What comes here answers elsewhere until it serves.
-    serving.chain(should(false)).chain(cluster).chain(should(true))
+    serving.chain(cluster).chain(should)
 }
 
 /// Routes and what answers them.

@@ -34,7 +34,7 @@ pub(crate) const FRAMES_MAX_BYTES: usize = 32 << 20;
 const ARRIVED_TIMEOUT: Duration = Duration::from_secs(4);
 /// The streams of this agent.
 pub(crate) struct Carrier {
-    roads: Arc<Roads>,
+    roads: Arc<dyn Roads>,
     lines: Pool<Arc<Line>, LinkFailure>,
 }
 
@@ -63,8 +63,13 @@ struct Sessions {
 
 impl Carrier {
     /// No streams yet.
-    pub(crate) fn new(roads: Arc<Roads>) -> Self {
+    pub(crate) fn new(roads: Arc<dyn Roads>) -> Self {
         Self { roads, lines: Pool::default() }
+    }
+
+    /// Whether a node is asked before others that answer as well.
+    pub(crate) fn is_near(&self, node: &NodeName) -> bool {
+        self.roads.is_near(node)
     }
 
     /// A stream to `node`.
@@ -93,7 +98,7 @@ impl Carrier {
             LinkFailure::new(LinkReason::Unavailable, format!("node {node} cannot be reached: {message}"))
         };
         let Road { address, connector } =
-            (self.roads)(node).ok_or_else(|| unavailable("its address is not known".to_owned()))?;
+            self.roads.to(node).ok_or_else(|| unavailable("its address is not known".to_owned()))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| unavailable(error.to_string()))?
             .connect_timeout(DIAL_TIMEOUT)

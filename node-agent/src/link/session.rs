@@ -8,20 +8,21 @@ use model::link::{Binding, Body, Call, GraphVersion, LinkFailure, LinkReason, ME
 use model::name::{ComponentName, NodeName};
 use model::trace::{TraceContext, TraceState};
 
-use crate::health::{Admission, Breaker, Budget};
+use crate::choice::{Candidate, choose};
+use crate::health::{self, Admission, Breaker, Budget};
 use crate::link::carrier::{Carrier, Line};
 use crate::link::pipe::{Pipes, SessionPipes};
 use crate::roads::Tries;
 
-/// A provider on another node, as one instance of a consumer may call it.
+/// A provider on other nodes, as one instance of a consumer may call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remote {
     /// The consumer.
     pub(crate) from: ComponentName,
     /// The provider.
     pub(crate) to: ComponentName,
-    /// Where it runs.
-    pub(crate) node: NodeName,
+    /// Where it runs: a session is with any of these, never none.
+    pub(crate) nodes: Arc<[NodeName]>,
     /// The functions that may be called, by their place.
     pub(crate) functions: Vec<Binding>,
 }
@@ -35,9 +36,13 @@ pub(crate) struct Links {
 
 /// How it goes with one provider.
 struct Health {
-    breaker: Breaker,
+    /// For each of its nodes.
+    breakers: Vec<Breaker>,
     budget: Budget,
 }
+
+/// The node that is asked, by its place among those of the provider, and the right to.
+type Asked<'a> = (usize, Admission<'a>);
 
 /// What a call is done for, and by when.
 #[derive(Clone, Copy)]
@@ -54,6 +59,15 @@ pub(crate) struct Work<'a> {
     pub(crate) is_repeatable: bool,
 }
 
+/// A call that opens a session.
+struct FirstCall<'a> {
+    function: u32,
+    arguments: Vec<u8>,
+    /// Those that the session will have.
+    pipes: Option<&'a Arc<Pipes>>,
+    work: Work<'a>,
+}
+
 /// The sessions of one instance. Dropped with it, which ends them.
 pub(crate) struct Sessions {
     links: Arc<Links>,
@@ -65,6 +79,8 @@ pub(crate) struct Sessions {
 struct Calls {
     /// None before the first call, and after one that was lost: the next opens another.
     opened: Option<Opened>,
+    /// The node that was asked last, by its place.
+    asked: usize,
     /// Counts the sessions. A handle is of one of them.
     epoch: u64,
     /// The provider's handles, each with its session; what stands for one in the store is its place here.
@@ -79,6 +95,8 @@ struct Calls {
 struct Opened {
     line: Arc<Line>,
     id: u64,
+    /// Its node, by its place among those of the provider.
+    node: usize,
     /// Handles that were dropped since the last call.
     dropped: Vec<u64>,
 }
@@ -91,10 +109,10 @@ impl Drop for Opened {
 
 impl Opened {
     /// None where the pipes that are to be its are lost.
-    fn new(line: Arc<Line>, pipes: Option<&Arc<Pipes>>) -> Option<Self> {
+    fn new(line: Arc<Line>, node: usize, pipes: Option<&Arc<Pipes>>) -> Option<Self> {
         let id = line.session();
         let is_whole = pipes.is_none_or(|pipes| line.attach(id, pipes));
-        let opened = Self { line, id, dropped: Vec::new() };
+        let opened = Self { line, id, node, dropped: Vec::new() };
         is_whole.then_some(opened)
     }
 }
@@ -164,6 +182,12 @@ impl Sessions {
         Some(pipes)
     }
 
+    /// The node that was asked last, where there are several.
+    pub(crate) fn asked(&self, remote: usize) -> Option<&NodeName> {
+        let nodes = &self.remote(remote)?.nodes;
+        nodes.get(self.calls.get(remote)?.asked).filter(|_| nodes.len() > 1)
+    }
+
     /// The provider at this place.
     pub(crate) fn remote(&self, remote: usize) -> Option<&Remote> {
         self.links.remotes.get(remote).map(|(remote, _)| remote)
@@ -190,9 +214,13 @@ impl Sessions {
         let (Some(calls), Some((to, health))) = (self.calls.get_mut(remote), links.remotes.get(remote)) else {
             return Err(LinkFailure::new(LinkReason::Protocol, "the link is not known"));
         };
-        let admission = health.breaker.admit(Instant::now()).map_err(|open| {
+        let first = match &calls.opened {
+            Some(opened) => health.admit(opened.node),
+            None => links.choose(to, health, &[]),
+        };
+        let mut asked = Some(first.map_err(|open| {
             LinkFailure::new(LinkReason::Unavailable, format!("the circuit of the link is open: {open}"))
-        })?;
+        })?);
         health.budget.deposit();
         // Taken out, and another session's number: a call that fails or is given up half-way ends the session.
         let (opened, epoch) = (calls.opened.take(), calls.epoch);
@@ -216,14 +244,15 @@ impl Sessions {
                     }
                     // The instance is gone with its session. Only what bears that is done on another.
                     Err(failure) if work.is_repeatable && health.may_repeat(&failure, work) => {
+                        to.turn_away(&mut asked, &failure);
                         lost = Some(failure);
                         pipes = SessionPipes::default();
                     }
                     Err(failure) => return Err(failure),
                 }
             }
-            let first = links.first_call((to, health), pipes.get(), function, arguments, work, lost);
-            let (opened, answer) = first.await?;
+            let first = FirstCall { function, arguments, pipes: pipes.get(), work };
+            let (opened, answer) = links.first_call((to, health), &mut asked, first, lost).await?;
             pipes.settled().await;
             Ok((opened, epoch + 1, answer))
         };
@@ -231,7 +260,10 @@ impl Sessions {
             let message = "no answer came in time; whether the call was done is not known";
             Err(LinkFailure::new(LinkReason::Deadline, message))
         });
-        to.judge(admission, outcome.as_ref().err());
+        if let Some((node, _)) = asked {
+            calls.asked = node;
+        }
+        let outcome = to.judge(asked, outcome);
         let (opened, epoch, answer) = outcome?;
         (calls.opened, calls.epoch, calls.pipes) = (Some(opened), epoch, pipes);
         Ok(answer)
@@ -260,8 +292,15 @@ fn call(function: u32, arguments: Vec<u8>, work: Work<'_>) -> Body {
 }
 
 impl Health {
-    fn new() -> Self {
-        Self { breaker: Breaker::default(), budget: Budget::new(Instant::now()) }
+    fn new(nodes: usize) -> Self {
+        let breakers = (0..nodes).map(|_| Breaker::default()).collect();
+        Self { breakers, budget: Budget::new(Instant::now()) }
+    }
+
+    /// Lets a caller ask the node at a place.
+    fn admit(&self, node: usize) -> Result<Asked<'_>, health::Open> {
+        let Some(breaker) = self.breakers.get(node) else { return Err(health::Open::default()) };
+        Ok((node, breaker.admit(Instant::now())?))
     }
 
     /// Whether a call may be sent again after this failure, which another node gave or was lost with.
@@ -273,10 +312,12 @@ impl Health {
 }
 
 impl Remote {
-    /// Tells the circuit what became of a call.
-    fn judge(&self, admission: Admission<'_>, failure: Option<&LinkFailure>) {
-        let Self { from, to, node, .. } = self;
-        match failure.filter(|failure| failure.reason.is_loss()) {
+    /// Tells the circuit of a node what became of a call; where there are several, a failure says which it was.
+    fn judge<T>(&self, asked: Option<Asked<'_>>, outcome: Result<T, LinkFailure>) -> Result<T, LinkFailure> {
+        let Some((at, admission)) = asked else { return outcome };
+        let Self { from, to, nodes, .. } = self;
+        let node = nodes.get(at).map_or("", NodeName::as_str);
+        match outcome.as_ref().err().filter(|failure| failure.reason.is_loss()) {
             None => {
                 if admission.answered() {
                     tracing::info!(%from, %to, %node, "the circuit of a link is closed: it was answered again");
@@ -289,46 +330,106 @@ impl Remote {
                 }
             }
         }
+        outcome.map_err(|failure| match nodes.len() {
+            0 | 1 => failure,
+            _ => LinkFailure { message: format!("node {node}: {}", failure.message), ..failure },
+        })
+    }
+
+    /// A call that may be made again has failed: where there are several nodes, another is asked.
+    fn turn_away(&self, asked: &mut Option<Asked<'_>>, failure: &LinkFailure) {
+        if self.nodes.len() > 1 {
+            let _ = self.judge::<()>(asked.take(), Err(failure.clone()));
+        }
     }
 }
 
 impl Links {
     /// For a slice of a graph at `version` that calls these.
     pub(crate) fn new(version: GraphVersion, remotes: Vec<Remote>, carrier: Arc<Carrier>) -> Self {
-        let remotes = remotes.into_iter().map(|remote| (remote, Health::new())).collect();
-        Self { version, remotes, carrier }
+        let with_health = |remote: Remote| {
+            let health = Health::new(remote.nodes.len());
+            (remote, health)
+        };
+        Self { version, remotes: remotes.into_iter().map(with_health).collect(), carrier }
     }
 
-    /// Opens a session with a call, and tries again while that may be done. `lost` is how an earlier try ended that may
-    /// have been done.
-    async fn first_call(
+    /// One of a provider's nodes that may be asked and is not among `avoided`, or of all that may be asked if each is.
+    fn choose<'a>(
         &self,
-        (to, health): (&Remote, &Health),
-        pipes: Option<&Arc<Pipes>>,
-        function: u32,
-        arguments: Vec<u8>,
-        work: Work<'_>,
+        to: &Remote,
+        health: &'a Health,
+        avoided: &[usize],
+    ) -> Result<Asked<'a>, health::Open> {
+        if to.nodes.len() < 2 {
+            return health.admit(0);
+        }
+        let now = Instant::now();
+        let all = || health.breakers.iter().enumerate().filter(|(_, breaker)| !breaker.is_open(now));
+        let candidate = |(at, breaker): (usize, &Breaker)| Candidate {
+            who: at,
+            is_near: to.nodes.get(at).is_some_and(|node| self.carrier.is_near(node)),
+            asking: breaker.asking(),
+        };
+        let chosen = choose(all().filter(|(at, _)| !avoided.contains(at)).map(candidate));
+        // Where nobody may be asked, the first says for how long.
+        health.admit(chosen.or_else(|| choose(all().map(candidate))).unwrap_or_default())
+    }
+
+    /// Opens a session with a call, and tries again while that may be done, with another node at once. `lost` is how an
+    /// earlier try ended that may have been done.
+    async fn first_call<'a>(
+        &self,
+        (to, health): (&Remote, &'a Health),
+        asked: &mut Option<Asked<'a>>,
+        FirstCall { function, arguments, pipes, work }: FirstCall<'_>,
         mut lost: Option<LinkFailure>,
     ) -> Result<(Opened, Vec<u8>), LinkFailure> {
         let mut tries = Tries::until(work.deadline);
+        // Those that were asked in vain since the last wait.
+        let mut avoided = Vec::new();
         loop {
-            let failure = match self.carrier.line(&to.node).await {
-                Err(failure) => failure,
-                Ok(line) => {
-                    let Some(opened) = Opened::new(line, pipes) else {
-                        let message = "the streams that it was given are lost with an earlier try";
-                        return Err(lost.unwrap_or(LinkFailure::new(LinkReason::Lost, message)));
-                    };
-                    match self.open(opened, to, call(function, arguments.clone(), work), work).await {
-                        Ok(done) => return Ok(done),
-                        Err(failure) if health.may_repeat(&failure, work) => failure,
-                        Err(failure) => return Err(lost.unwrap_or(failure)),
+            let chosen = match asked.take() {
+                Some(asked) => Ok(asked),
+                None => self.choose(to, health, &avoided),
+            };
+            let failure = match chosen {
+                Err(open) => LinkFailure::new(
+                    LinkReason::Unavailable,
+                    format!("the circuit of the link is open: {open}"),
+                ),
+                Ok((at, admission)) => {
+                    *asked = Some((at, admission));
+                    let node =
+                        to.nodes.get(at).ok_or_else(|| LinkFailure::new(LinkReason::Protocol, "no node"))?;
+                    avoided.push(at);
+                    match self.carrier.line(node).await {
+                        Err(failure) => failure,
+                        Ok(line) => {
+                            let Some(opened) = Opened::new(line, at, pipes) else {
+                                let message = "the streams that it was given are lost with an earlier try";
+                                return Err(lost.unwrap_or(LinkFailure::new(LinkReason::Lost, message)));
+                            };
+                            let call = call(function, arguments.clone(), work);
+                            match self.open(opened, to, call, work).await {
+                                Ok(done) => return Ok(done),
+                                Err(failure) if health.may_repeat(&failure, work) => failure,
+                                Err(failure) => return Err(lost.unwrap_or(failure)),
+                            }
+                        }
                     }
                 }
             };
-            if !tries.again().await {
-                return Err(lost.unwrap_or(failure));
+            let now = Instant::now();
+            let mut others = health.breakers.iter().enumerate();
+            let is_another = others.any(|(at, breaker)| !avoided.contains(&at) && !breaker.is_open(now));
+            if !is_another {
+                if !tries.again().await {
+                    return Err(lost.unwrap_or(failure));
+                }
+                avoided.clear();
             }
+            to.turn_away(asked, &failure);
             if failure.reason == LinkReason::Lost {
                 lost = Some(failure);
             }
@@ -369,7 +470,7 @@ mod tests {
         let remote = Remote {
             from: "app".parse().unwrap(),
             to: "db".parse().unwrap(),
-            node: "n2".parse().unwrap(),
+            nodes: ["n2".parse().unwrap()].into(),
             functions: Vec::new(),
         };
         let version = GraphVersion {

@@ -72,6 +72,13 @@ impl CallSpan {
         self.count("weft.link.answer_bytes", bytes);
     }
 
+    /// The node that was asked, of several.
+    pub(crate) fn node(&mut self, node: &NodeName) {
+        if self.span.is_recording() {
+            self.span.set("weft.link.node", node.to_string());
+        }
+    }
+
     /// The session at the provider that the call is of.
     pub(crate) fn session(&mut self, number: u64) {
         self.count("weft.link.session", number);

@@ -54,11 +54,9 @@ impl Traces {
 
 impl Trace {
     /// Begins the passing on of a request to another node, which is told by the request's headers.
-    pub(crate) fn passing_on<B>(&self, request: &mut Request<B>, node: &NodeName) -> Span {
+    pub(crate) fn passing_on<B>(&self, request: &mut Request<B>) -> Span {
         let (Some(parent), true) = (self.carried(), self.traces.on.is_some()) else { return Span(None) };
-        let mut span = self.traces.begin(SpanKind::Client, Some(parent), self.state.as_ref());
-        span.name(format!("pass on to {node}"));
-        span.set("weft.node", node.to_string());
+        let span = self.traces.begin(SpanKind::Client, Some(parent), self.state.as_ref());
         if let Some(context) = span.context() {
             put(request.headers_mut(), TRACE_PARENT, &context.to_string());
         }
@@ -67,6 +65,17 @@ impl Trace {
 }
 
 impl Span {
+    /// It was sent to this node, if to any.
+    pub(crate) fn passed_on(&mut self, node: Option<&NodeName>) {
+        match node {
+            Some(node) if self.is_recording() => {
+                self.name(format!("pass on to {node}"));
+                self.set("weft.node", node.to_string());
+            }
+            _ => {}
+        }
+    }
+
     /// The head of the answer is there.
     pub(crate) fn answered<B>(&mut self, response: &Response<B>) {
         if !self.is_recording() {

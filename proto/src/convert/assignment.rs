@@ -53,7 +53,7 @@ pub(super) fn peers(
 
 impl From<Peer> for wire::Peer {
     fn from(peer: Peer) -> Self {
-        Self { address: peer.address, uid: peer.uid.into() }
+        Self { address: peer.address, uid: peer.uid.into(), zone: peer.zone }
     }
 }
 
@@ -61,7 +61,7 @@ impl TryFrom<wire::Peer> for Peer {
     type Error = DecodeError;
 
     fn try_from(peer: wire::Peer) -> Result<Self, DecodeError> {
-        Ok(Self { address: peer.address, uid: read("uid", peer.uid)? })
+        Ok(Self { address: peer.address, uid: read("uid", peer.uid)?, zone: peer.zone })
     }
 }
 

@@ -23,6 +23,7 @@ impl From<LinkedGraph> for wire::LinkedGraph {
             links: graph.links.into_iter().map(Into::into).collect(),
             policies: graph.policies.into_iter().map(Into::into).collect(),
             require: graph.require.into_iter().map(requirements).collect(),
+            replicas: graph.replicas.into_iter().map(|(member, count)| (member.into(), count)).collect(),
         }
     }
 }
@@ -50,6 +51,11 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                     Ok((read("require.member", require.member)?, require.labels.into_iter().collect()))
                 })
                 .collect::<Result<_, DecodeError>>()?,
+            replicas: graph
+                .replicas
+                .into_iter()
+                .map(|(member, count)| Ok((read("replicas", member)?, count)))
+                .collect::<Result<_, DecodeError>>()?,
         })
     }
 }
@@ -61,7 +67,11 @@ fn requirements((member, labels): (ComponentName, Requirements)) -> wire::Requir
 impl From<Placement> for wire::Placement {
     fn from(placement: Placement) -> Self {
         let away = placement.away.into_iter().map(|(member, node)| (member.into(), node.into()));
-        Self { home: placement.home.into(), away: away.collect() }
+        let more = placement.more.into_iter().map(|(member, nodes)| wire::MoreNodes {
+            member: member.into(),
+            nodes: nodes.into_iter().map(Into::into).collect(),
+        });
+        Self { home: placement.home.into(), away: away.collect(), more: more.collect() }
     }
 }
 
@@ -71,7 +81,15 @@ impl TryFrom<wire::Placement> for Placement {
     fn try_from(placement: wire::Placement) -> Result<Self, DecodeError> {
         let away = placement.away.into_iter();
         let away = away.map(|(member, node)| Ok((read("away", member)?, read("away", node)?)));
-        Ok(Self { home: read("home", placement.home)?, away: away.collect::<Result<_, DecodeError>>()? })
+        let more = placement.more.into_iter().map(|more| {
+            let nodes = more.nodes.into_iter().map(|node| read("more.nodes", node));
+            Ok((read("more.member", more.member)?, nodes.collect::<Result<_, DecodeError>>()?))
+        });
+        Ok(Self {
+            home: read("home", placement.home)?,
+            away: away.collect::<Result<_, DecodeError>>()?,
+            more: more.collect::<Result<_, DecodeError>>()?,
+        })
     }
 }
 

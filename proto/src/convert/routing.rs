@@ -33,7 +33,12 @@ impl TryFrom<wire::RouteMap> for RouteMap {
 
 impl From<PlacedRoute> for wire::PlacedRoute {
     fn from(placed: PlacedRoute) -> Self {
-        Self { graph: placed.graph.into(), route: Some(placed.route.into()), node: placed.node.into() }
+        Self {
+            graph: placed.graph.into(),
+            route: Some(placed.route.into()),
+            node: placed.nodes.first().map(ToString::to_string).unwrap_or_default(),
+            nodes: placed.nodes.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -41,10 +46,14 @@ impl TryFrom<wire::PlacedRoute> for PlacedRoute {
     type Error = DecodeError;
 
     fn try_from(placed: wire::PlacedRoute) -> Result<Self, DecodeError> {
+        let nodes = match placed.nodes {
+            nodes if nodes.is_empty() => vec![read("node", placed.node)?],
+            nodes => nodes.into_iter().map(|node| read("nodes", node)).collect::<Result<_, DecodeError>>()?,
+        };
         Ok(Self {
             graph: parse("graph", &placed.graph)?,
             route: required("route", placed.route)?.try_into()?,
-            node: read("node", placed.node)?,
+            nodes,
         })
     }
 }

@@ -118,6 +118,7 @@ fn spec() -> GraphSpec {
         capabilities: BTreeMap::new(),
         links: Vec::new(),
         require: BTreeMap::new(),
+        replicas: BTreeMap::new(),
     }
 }
 

@@ -408,7 +408,7 @@ async fn lead(world: Arc<World>, handle: Handle) {
             continue;
         }
         placed = Some(state.revision);
-        let places = cluster::schedule(&state);
+        let places = cluster::schedule(&state, world.now_ms(handle.id()));
         if !places.is_empty() {
             let now_ms = world.now_ms(handle.id());
             let command = Command { now_ms, request: None, body: Body::Place(places) };

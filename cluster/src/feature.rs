@@ -3,6 +3,8 @@
 //! A cluster has the level that all its members have said that they know. A command of a higher level is not proposed,
 //! and `apply` does nothing of a higher level: members of two versions come to the same state. A level is never lowered.
 
+use model::linked::{LinkedComponent, LinkedGraph};
+
 use crate::command::Body;
 use crate::state::State;
 
@@ -10,7 +12,7 @@ use crate::state::State;
 ///
 /// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
-/// 4: components run on several nodes; nodes are lost together.
+/// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
 pub const FEATURE_LEVEL: u32 = 4;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
@@ -35,11 +37,17 @@ impl Body {
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
             Self::LoseNodes(_) => REPLICAS,
-            Self::Deploy(deploy) if !deploy.linked.replicas.is_empty() => REPLICAS,
+            Self::Deploy(deploy) if needs_replicas(&deploy.linked) => REPLICAS,
             Self::InitCluster { level, .. } | Self::RaiseFeatureLevel { level } => *level,
             _ => FIRST_LEVEL,
         }
     }
+}
+
+/// Whether a graph has what earlier versions would leave out.
+fn needs_replicas(linked: &LinkedGraph) -> bool {
+    let is_checked = |component: &LinkedComponent| component.settings.check.is_some();
+    !linked.replicas.is_empty() || linked.components.values().any(is_checked)
 }
 
 impl State {

@@ -54,12 +54,18 @@ struct Lost<'a> {
     state: &'a State,
     now_ms: u64,
     cut_off: BTreeMap<&'a str, (usize, usize)>,
-    moves: bool,
+    /// Mostly there are none, and every graph is looked at.
+    nodes: BTreeSet<&'a NodeName>,
 }
 
 impl<'a> Lost<'a> {
     fn at(state: &'a State, now_ms: u64) -> Self {
-        Self { state, now_ms, cut_off: cut_off(state), moves: state.level() >= MOVES }
+        let mut lost = Self { state, now_ms, cut_off: cut_off(state), nodes: BTreeSet::new() };
+        if state.level() >= MOVES {
+            let is_left = |(_, node): &(&NodeName, &NodeRecord)| lost.is_left(node);
+            lost.nodes = state.nodes.iter().filter(is_left).map(|(name, _)| name).collect();
+        }
+        lost
     }
 
     /// As it was when the state last changed.
@@ -72,16 +78,19 @@ impl<'a> Lost<'a> {
         node.stays_until_ms.filter(|until_ms| *until_ms > self.now_ms)
     }
 
+    fn is_left(&self, node: &NodeRecord) -> bool {
+        match (node.admission, node.state) {
+            (Admission::Draining { .. }, _) => true,
+            (_, NodeState::Down) => {
+                !self.cut_off.contains_key(zone_of(node)) && self.stays_until_ms(node).is_none()
+            }
+            (_, NodeState::Ready) => false,
+        }
+    }
+
     /// Whether what is on a node is to be moved off it.
     fn has(&self, name: &NodeName) -> bool {
-        self.moves
-            && self.state.nodes.get(name).is_none_or(|node| match (node.admission, node.state) {
-                (Admission::Draining { .. }, _) => true,
-                (_, NodeState::Down) => {
-                    !self.cut_off.contains_key(zone_of(node)) && self.stays_until_ms(node).is_none()
-                }
-                (_, NodeState::Ready) => false,
-            })
+        self.nodes.contains(name)
     }
 }
 
@@ -213,17 +222,46 @@ fn missing_of(
     (!lines.is_empty()).then(|| lines.join(". "))
 }
 
-/// Where a graph is that is whole on one node and requires nothing: it stays, and need not be looked at further. Most
-/// graphs are like that, and each pass goes over all of them.
+/// Where a graph is that has all it asks for: it stays. That is sooner seen than found out by placing it, and each pass goes
+/// over all graphs. What it says of nothing, is placed.
 fn settled<'a>(
     lost: &Lost<'_>,
     linked: &LinkedGraph,
     record: Option<&'a GraphRecord>,
 ) -> Option<&'a Placement> {
-    let placement = record?.placement.as_ref()?;
-    let is_single = linked.replicas.is_empty() && placement.more.is_empty();
-    let is_whole = is_single && linked.require.is_empty() && placement.away.is_empty();
-    (is_whole && !lost.has(&placement.home)).then_some(placement)
+    let record = record?;
+    let placement = record.placement.as_ref()?;
+    if !placement.is_parted() {
+        if lost.has(&placement.home) {
+            return None;
+        }
+        if linked.require.is_empty() && linked.replicas.is_empty() {
+            return Some(placement);
+        }
+    } else if placement.nodes().into_iter().any(|node| lost.has(node)) {
+        return None;
+    }
+    let node = |name: &NodeName| lost.state.nodes.get(name);
+    let is_asked_for = placement.away.keys().all(|member| linked.require.contains_key(member))
+        && placement.more.keys().all(|member| linked.replicas.contains_key(member));
+    let are_as_many = linked.replicas.iter().all(|(member, replicas)| {
+        u32::try_from(placement.nodes_of(member).count()).is_ok_and(|count| count == *replicas)
+    });
+    let is_met = linked.require.iter().all(|(member, require)| {
+        let mut nodes = placement.nodes_of(member);
+        nodes.all(|name| node(name).is_some_and(|node| node.meets(require)))
+    });
+    let is_offered = linked.capabilities.iter().all(|(member, spec)| {
+        let offers =
+            |node: &NodeRecord| node.description.capabilities.iter().any(|name| name == spec.type_name());
+        node(placement.first_node_of(member)).is_some_and(offers)
+    });
+    let are_together = linked.links.iter().filter(|link| linked.joins(link)).all(|link| {
+        link.to.member().is_none_or(|to| placement.nodes_of(&link.from).eq(placement.nodes_of(to)))
+    });
+    let has_data = record.data.iter().all(|(member, node)| placement.first_node_of(member) == node);
+    let stays = is_asked_for && are_as_many && is_met && is_offered && are_together && has_data;
+    stays.then_some(placement)
 }
 
 /// What a graph that is placed like `record` requires and no node of the cluster has, whether it is ready or not; none
@@ -258,9 +296,17 @@ struct Load<'a> {
 impl<'a> Load<'a> {
     fn of(state: &'a State) -> Self {
         let mut by_node: BTreeMap<&NodeName, usize> = state.nodes.keys().map(|name| (name, 0)).collect();
-        let placed = state.graphs.values().filter_map(|record| record.placement.as_ref());
-        for node in placed.flat_map(Placement::nodes) {
-            by_node.entry(node).and_modify(|count| *count += 1);
+        let mut count = |node: &NodeName| {
+            if let Some(count) = by_node.get_mut(node) {
+                *count += 1;
+            }
+        };
+        for placement in state.graphs.values().filter_map(|record| record.placement.as_ref()) {
+            if placement.is_parted() {
+                placement.nodes().into_iter().for_each(&mut count);
+            } else {
+                count(&placement.home);
+            }
         }
         let in_order = by_node.iter().map(|(name, count)| (*count, *name)).collect();
         let open = state.nodes.values().filter(|node| node.refuses().is_none());

@@ -1,6 +1,7 @@
 //! A graph as its owner wrote it, checked and with every source resolved to a digest.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +11,7 @@ use crate::egress::EgressRule;
 use crate::interface::InterfacePattern;
 use crate::name::ComponentName;
 use crate::placement::{LinkTerms, Requirements};
-use crate::route::HttpRoute;
+use crate::route::{HttpRoute, PathPrefix};
 use crate::unit::ByteSize;
 
 /// The most components and capabilities of one graph.
@@ -98,6 +99,33 @@ pub struct Settings {
     pub egress: Vec<EgressRule>,
     /// Memory and time.
     pub limits: Limits,
+    /// How it is found out that it answers, before it takes over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Check>,
+}
+
+/// How it is found out that a component answers: on each node, by a first instance, before anybody else is answered by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Check {
+    /// A GET of this path, which must be answered with a status from 200 to 399, body and all.
+    Http(PathPrefix),
+    /// A call of a function without parameters, which must return neither an error nor `false`.
+    Call {
+        /// An export of the component.
+        interface: InterfacePattern,
+        /// The function, as WIT names it.
+        function: String,
+    },
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Http(path) => write!(out, "GET {path}"),
+            Self::Call { interface, function } => write!(out, "{interface}#{function}"),
+        }
+    }
 }
 
 /// Bounds of one instance.

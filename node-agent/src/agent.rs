@@ -270,6 +270,10 @@ impl Runner for Wasm {
         graph.0.is_complete().await.map_err(PrepareError::MayHeal)
     }
 
+    async fn passes_checks(&self, graph: &RunningWasm) -> Result<(), PrepareError> {
+        graph.0.passes_checks().await.map_err(PrepareError::MayHeal)
+    }
+
     fn serve(&self, graphs: Vec<RunningWasm>) {
         let graphs: Vec<Arc<host::Running>> = graphs.into_iter().map(|graph| graph.0).collect();
         self.reach.replace(&graphs);

@@ -366,6 +366,8 @@ impl<R: Runner> Preparation<R> {
         if self.takes_over {
             self.runner.can_take_over(&prepared).await?;
         }
+        // One that does not answer as its owner wants is worse than none, and no other generation is taken away for it.
+        self.runner.passes_checks(&prepared).await?;
         Ok(prepared)
     }
 }

@@ -27,6 +27,10 @@ pub trait Runner: Send + Sync + 'static {
     /// nodes can be called there. An error says what is missing, and may heal.
     fn can_take_over(&self, graph: &Self::Running) -> impl Future<Output = Result<(), PrepareError>> + Send;
 
+    /// Whether the components of a prepared graph pass the checks that their owner asks for. An error says which does not,
+    /// and may heal.
+    fn passes_checks(&self, graph: &Self::Running) -> impl Future<Output = Result<(), PrepareError>> + Send;
+
     /// From now on these graphs, and no others, get new requests.
     fn serve(&self, graphs: Vec<Self::Running>);
 }

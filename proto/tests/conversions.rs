@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::digest::Digest;
 use model::event::Event;
-use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
+use model::graph::{Artifact, CapabilitySpec, Check, Limits, Settings};
 use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::link::{Binding, Body, Call as LinkCall, Frame, GraphVersion, LinkFailure, LinkReason, Open, Piped};
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
@@ -93,20 +93,30 @@ fn artifact() -> impl Strategy<Value = Artifact> {
         .prop_map(|(digest, size)| Artifact { digest: Digest::from_bytes(digest), size })
 }
 
+fn path() -> impl Strategy<Value = PathPrefix> {
+    "(/[a-z0-9%~.-]{1,6}){0,3}".prop_filter_map("a path", |path| {
+        format!("/{}", path.trim_start_matches('/')).parse::<PathPrefix>().ok()
+    })
+}
+
 fn route() -> impl Strategy<Value = HttpRoute> {
     let host = "[a-z]{1,6}(\\.[a-z0-9]{1,6}){0,2}".prop_map(|host| host.parse::<Host>().unwrap());
-    let path = "(/[a-z0-9%~.-]{1,6}){0,3}".prop_filter_map("a path", |path| {
-        format!("/{}", path.trim_start_matches('/')).parse::<PathPrefix>().ok()
-    });
-    (option::of(host), path, component()).prop_map(|(host, path, to)| HttpRoute { host, path, to })
+    (option::of(host), path(), component()).prop_map(|(host, path, to)| HttpRoute { host, path, to })
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
     let rule = ("[a-z]{2,6}", 1..u16::MAX).prop_map(|(host, port)| format!("https://{host}.example:{port}"));
     let rules = vec(rule.prop_map(|rule| rule.parse().unwrap()), 0..3);
     let texts = || btree_map(some_text(), text(), 0..3);
-    (texts(), texts(), rules, any::<u64>(), any::<u32>()).prop_map(
-        |(config, variables, egress, memory, milliseconds)| Settings {
+    let check = prop_oneof![
+        path().prop_map(Check::Http),
+        (interface(), "[a-z]{1,8}").prop_map(|(interface, function)| Check::Call {
+            interface: interface.to_string().parse().unwrap(),
+            function,
+        }),
+    ];
+    (texts(), texts(), rules, any::<u64>(), any::<u32>(), option::of(check)).prop_map(
+        |(config, variables, egress, memory, milliseconds, check)| Settings {
             config,
             variables,
             egress,
@@ -114,6 +124,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 memory: ByteSize(memory),
                 deadline: Duration::from_millis(u64::from(milliseconds)),
             },
+            check,
         },
     )
 }

@@ -14,5 +14,6 @@ mod recovery;
 mod replicas;
 mod requests;
 mod schedule;
+mod scheduling;
 mod support;
 mod views;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::graph::Settings;
+use model::graph::{Check, Settings};
 use model::interface::InterfaceName;
 use model::linked::{Link, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
@@ -45,6 +45,7 @@ pub(super) fn check(linked: &LinkedGraph, types: &Types, findings: &mut Vec<Find
                 Origin::Policy(version) => (format!("the component of policy {}", version.name), Place::Graph),
             };
             findings.extend(memory(&what, &component.settings, found, place));
+            findings.extend(component.settings.check.as_ref().and_then(|check| unchecked(name, check, found)));
         }
     }
 }
@@ -150,6 +151,26 @@ fn held(linked: &LinkedGraph, name: &ComponentName, replicas: u32) -> Option<Fin
     );
     let finding = Finding::new("local_only", Place::Component(name.clone()), message);
     Some(finding.help("leave `scale.replicas` out, or let the link between them go to another node"))
+}
+
+/// A component must have what it is checked by.
+fn unchecked(name: &ComponentName, check: &Check, found: &ComponentType) -> Option<Finding> {
+    let why = match check {
+        Check::Http(_) if found.exports.iter().any(|export| export.name.is_http_handler()) => return None,
+        Check::Http(_) => "it does not export wasi:http/incoming-handler@0.2".to_owned(),
+        Check::Call { interface, function } => {
+            let exports = found.exports.iter().filter(|export| interface.matches(&export.name));
+            let mut functions = exports.filter_map(|export| export.function(function)).peekable();
+            match functions.peek() {
+                None => format!("it exports no {interface} with a function {function}"),
+                Some(found) if found.is_async => format!("{function} is async"),
+                Some(found) if !found.parameters.is_empty() => format!("{function} has parameters"),
+                Some(_) => return None,
+            }
+        }
+    };
+    let message = format!("{name} cannot be checked by {check}: {why}");
+    Some(Finding::new("unknown_export", Place::Component(name.clone()), message))
 }
 
 /// An instance that begins with more memory than it may have could never be made.

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use model::graph::{COMPONENTS_MAX, CapabilitySpec, ComponentSpec, GraphSpec, LINKS_MAX, LinkSpec, Wiring};
+use model::graph::{
+    COMPONENTS_MAX, CapabilitySpec, Check, ComponentSpec, GraphSpec, LINKS_MAX, LinkSpec, Settings, Wiring,
+};
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
@@ -11,7 +13,8 @@ use model::placement::{LinkTerms, Locality, REPLICAS_MAX, Requirements};
 use model::route::{Host, HttpRoute, PathPrefix};
 
 use super::shape::{
-    CapabilityEntry, ComponentEntry, GraphFile, HttpEntry, IngressEntry, LinkEntry, PlacementEntry, ScaleEntry,
+    CapabilityEntry, ComponentEntry, GraphFile, HealthEntry, HttpEntry, IngressEntry, LinkEntry,
+    PlacementEntry, ScaleEntry,
 };
 use super::value::place;
 use super::{Manifest, Source, SourceKind, unresolved};
@@ -52,7 +55,7 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.placement.near", REQUIRE),
     not_yet("components.*.placement.apart", REQUIRE),
     not_yet("components.*.placement.with", REQUIRE),
-    not_yet("components.*.health", "a graph is ready when a first instance of it was made"),
+    not_yet("components.*.health.every", "a check is made before a revision takes over"),
     not_yet("components.*.limits.instances-per-node", BY_REQUEST),
     renamed("components.*.outbound", "egress"),
     not_yet("capabilities.*.volume", "a database is kept by namespace, graph and capability"),
@@ -303,6 +306,8 @@ impl Reading {
         let labels = findings.labels(&format!("{field}.labels"), entry.labels);
         let (config, variables) = (entry.config, entry.variables);
         let settings = findings.settings(&field, config, variables, &entry.egress, &entry.limits, named);
+        let check = entry.health.as_ref().and_then(|health| check_of(findings, &field, health));
+        let settings = Settings { check, ..settings };
         self.scale(findings, &field, &entry.scale, owner.as_ref());
         self.placement(findings, &field, entry.placement, owner.as_ref());
         let (owner, path, kind) = (owner?, path?, SourceKind::Component);
@@ -342,6 +347,37 @@ impl Reading {
             self.sources.push(Source { path, kind, field, span, owner: owner.clone(), digest: None });
         }
         Some((owner, CapabilitySpec::Sqlite { database: database.to_owned(), seed: None }))
+    }
+}
+
+/// How a component is checked; refuses one that is checked in no way, or in two.
+fn check_of(findings: &mut Findings, field: &str, health: &Placed<HealthEntry>) -> Option<Check> {
+    match (&health.value.http, &health.value.call) {
+        (Some(path), None) => {
+            let path = findings.read::<PathPrefix>("route", &format!("{field}.health.http"), path)?;
+            Some(Check::Http(path))
+        }
+        (None, Some(call)) => {
+            let field = format!("{field}.health.call");
+            let (interface, function) = call.value.split_once('#').unwrap_or((&call.value, ""));
+            match interface.parse::<InterfacePattern>() {
+                Ok(interface) if !function.is_empty() => {
+                    Some(Check::Call { interface, function: function.to_owned() })
+                }
+                _ if call.is_stand_in => None,
+                _ => {
+                    let message = "a check by a call is written `ns:pkg/interface#function`";
+                    findings.push(Diagnostic::error("interface", field, message).at(place(call), "here"));
+                    None
+                }
+            }
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            let message = "a check is either a `call` or an `http` path";
+            let diagnostic = Diagnostic::error("wrong_type", format!("{field}.health"), message);
+            findings.push(diagnostic.at(place(health), "this check"));
+            None
+        }
     }
 }
 

@@ -83,12 +83,27 @@ pub struct ComponentEntry {
     /// How much it may use.
     #[serde(default)]
     pub limits: LimitsEntry,
+    /// How it is found out that it answers, before a revision takes over from the one before.
+    pub health: Option<Placed<HealthEntry>>,
     /// On how many nodes it runs.
     #[serde(default)]
     pub scale: ScaleEntry,
     /// Where it may run.
     #[serde(default)]
     pub placement: PlacementEntry,
+}
+
+/// How it is found out that a component answers: one of these.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct HealthEntry {
+    /// The path of a GET, which must be answered with a status from 200 to 399.
+    #[schemars(regex(pattern = "^/"))]
+    pub http: Option<Placed<String>>,
+    /// A function of the component without parameters, `ns:pkg/interface#function`, which must return neither an error
+    /// nor `false`.
+    #[schemars(regex(pattern = "^[^#]+#[^#]+$"))]
+    pub call: Option<Placed<String>>,
 }
 
 /// On how many nodes a component runs. Each node makes as many instances as there are requests.

@@ -136,7 +136,7 @@ impl Running {
     }
 
     /// The slice of `component`, made now if no route needed it.
-    async fn entry(&self, component: &ComponentName) -> Result<Arc<Prepared>, InvokeError> {
+    pub(crate) async fn entry(&self, component: &ComponentName) -> Result<Arc<Prepared>, InvokeError> {
         if let Some(prepared) = self.entries.get(component) {
             return Ok(prepared.clone());
         }

@@ -7,6 +7,7 @@
 mod artifact;
 mod body;
 mod capabilities;
+mod check;
 mod code;
 mod compile;
 mod egress;

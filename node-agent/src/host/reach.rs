@@ -28,6 +28,8 @@ use crate::told::Assigned;
 const LINGER: Duration = Duration::from_secs(30);
 /// How long a session waits for its generation to serve here.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long, where the provider runs on other nodes too.
+const ARRIVAL_TIMEOUT_OF_REPLICAS: Duration = Duration::from_millis(50);
 
 /// A graph, and until when it can be reached if it is no longer served.
 type Entry = (Arc<Running>, Option<Instant>);
@@ -119,13 +121,13 @@ impl Reach {
     }
 
     /// A graph at a generation, once it can be reached; none if that takes too long.
-    async fn arrival(&self, version: &GraphVersion) -> Option<Arc<Running>> {
+    async fn arrival(&self, version: &GraphVersion, longest: Duration) -> Option<Arc<Running>> {
         let mut graphs = self.graphs.subscribe();
         let find = |graphs: &Arc<Vec<Entry>>| {
             graphs.iter().map(|(running, _)| running).find(|running| running.is(version)).cloned()
         };
         let arrived = graphs.wait_for(|graphs| find(graphs).is_some());
-        match tokio::time::timeout(ARRIVAL_TIMEOUT, arrived).await {
+        match tokio::time::timeout(longest, arrived).await {
             Ok(Ok(graphs)) => find(&graphs),
             Ok(Err(_)) | Err(_) => None,
         }
@@ -133,7 +135,7 @@ impl Reach {
 
     /// Whether a graph at a generation can be reached by `caller`, which has a part in it; waits a moment for it.
     pub(crate) async fn has_arrived(&self, version: &GraphVersion, caller: &Uid) -> bool {
-        let running = self.arrival(version).await;
+        let running = self.arrival(version, ARRIVAL_TIMEOUT).await;
         let node = self.node(caller);
         running.zip(node).is_some_and(|(running, node)| running.plan.assigned.placement.is_on(&node))
     }
@@ -173,7 +175,8 @@ impl Reach {
 
     /// The graph that a session is for, once it can be reached, if `caller` may have the session.
     async fn granted(&self, caller: &Uid, open: &Open) -> Result<Arc<Running>, LinkFailure> {
-        let found = self.arrival(&open.version).await;
+        let longest = if self.is_elsewhere_too(open) { ARRIVAL_TIMEOUT_OF_REPLICAS } else { ARRIVAL_TIMEOUT };
+        let found = self.arrival(&open.version, longest).await;
         let GraphVersion { graph, generation, .. } = &open.version;
         let granted = match (found, self.node(caller)) {
             (_, None) => Err(Denial::UnknownNode),
@@ -190,6 +193,14 @@ impl Reach {
             self.audit.refused("link_denied", caller, &asked, why);
             LinkFailure::new(LinkReason::Denied, grant::DENIED)
         })
+    }
+
+    /// Whether the provider of a session runs on other nodes as well: its consumer does better there than to wait.
+    fn is_elsewhere_too(&self, open: &Open) -> bool {
+        let assignment = self.assigned.now();
+        let mut graphs = assignment.iter().flat_map(|assignment| &assignment.graphs);
+        let graph = graphs.find(|graph| graph.key == open.version.graph);
+        graph.is_some_and(|graph| graph.placement.nodes_of(&open.to).count() > 1)
     }
 
     /// Whether the caller's node has a part in an older generation of the graph, and so may be told that the newer one

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{HeaderName, StatusCode};
 use hyper::body::Incoming;
@@ -19,6 +20,7 @@ use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamCo
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use crate::host::body::{self, Body, GuestBody};
+use crate::host::check::CHECK_TIMEOUT;
 use crate::host::http_link;
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::{Pass, Running};
@@ -39,6 +41,14 @@ struct Asked<'a> {
     longest: Duration,
     trace: Trace,
 }
+
+/// The body of a request: a client's, or one of the agent's own.
+pub(crate) trait RequestBody:
+    hyper::body::Body<Data = Bytes, Error = hyper::Error> + Send + 'static
+{
+}
+
+impl<B: hyper::body::Body<Data = Bytes, Error = hyper::Error> + Send + 'static> RequestBody for B {}
 
 type Answer = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
 type Guest = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -112,11 +122,24 @@ impl Running {
         }
     }
 
+    /// Answers a request of the agent's own, by which a component is checked.
+    pub(crate) async fn answer_check(
+        &self,
+        prepared: &Arc<Prepared>,
+        to: &ComponentName,
+        id: &Arc<str>,
+        request: http::Request<impl RequestBody>,
+    ) -> http::Response<Body> {
+        let asked = Asked { to, id, longest: CHECK_TIMEOUT, trace: Trace::default() };
+        let answer = self.answer(Some(prepared), asked, request, self.traffic.enter()).await;
+        answer.unwrap_or_else(|refusal| refusal.response(id))
+    }
+
     async fn answer(
         &self,
         prepared: Option<&Arc<Prepared>>,
         asked: Asked<'_>,
-        request: http::Request<Incoming>,
+        request: http::Request<impl RequestBody>,
         pass: Pass,
     ) -> Result<http::Response<Body>, Refusal> {
         let Asked { to, id, longest, trace } = asked;
@@ -197,7 +220,7 @@ impl Running {
 async fn run(
     prepared: Arc<Prepared>,
     call: Call,
-    mut request: http::Request<Incoming>,
+    mut request: http::Request<impl RequestBody>,
     sender: oneshot::Sender<Answer>,
     room: OwnedSemaphorePermit,
 ) -> Ended {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use model::assignment::AssignedGraph;
 use model::id::{Generation, GraphKey, Uid};
@@ -17,6 +18,12 @@ use crate::host::instance::Prepared;
 use crate::host::logs::GraphLog;
 use crate::host::prepare::Plan;
 use crate::host::provide::Provider;
+
+/// How long a generation that could take over waits for the rest of the nodes that it calls: longer than most graphs take
+/// to start, shorter than the one before it can be reached on nodes that have taken over.
+const PEERS_PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks; the other nodes wait a moment themselves.
+const PEERS_POLL: Duration = Duration::from_millis(100);
 
 /// One graph at one generation. It serves as long as someone holds it.
 pub struct Running {
@@ -84,39 +91,51 @@ impl Running {
         self.plan.version()
     }
 
-    /// Fails unless all that this node calls elsewhere can be called at its generation, or says what cannot: on one node at
-    /// least, and on all others that are reached.
+    /// Fails unless all that this node calls elsewhere can be called at its generation on some node, or says what cannot.
+    /// Waits a while for the other nodes where it should run; one that is not there by then is not asked as long as it
+    /// fails.
     pub(crate) async fn is_complete(&self) -> Result<(), Failure> {
-        let version = &self.version();
         let site = self.plan.site();
         let here = self.plan.linked().links.iter().filter(|link| site.is_here(&link.from));
         let called: BTreeSet<&ComponentName> =
             here.filter_map(|link| link.to.member()).filter(|to| !site.is_here(to)).collect();
         let nodes: BTreeSet<&NodeName> = called.iter().flat_map(|member| site.nodes_of(member)).collect();
-        let asked = nodes
-            .into_iter()
-            .map(|node| async move { (node, self.host.parts.carrier.has_arrived(node, version).await) });
-        let answers: BTreeMap<&NodeName, Result<bool, LinkFailure>> =
-            futures::future::join_all(asked).await.into_iter().collect();
-        let failure = |node: &NodeName, why: &dyn std::fmt::Display| Failure {
-            reason: "peer_not_ready".to_owned(),
-            message: format!("generation {} cannot be called on node {node}: {why}", version.generation),
-        };
-        for member in called {
-            let mut unreached = None;
-            let mut is_there = false;
-            for node in site.nodes_of(member) {
-                match answers.get(node) {
-                    Some(Ok(true)) => is_there = true,
-                    Some(Err(why)) => unreached = Some(failure(node, why)),
-                    Some(Ok(false)) | None => return Err(failure(node, &"it is not there yet")),
+        let patience = Instant::now() + PEERS_PATIENCE;
+        loop {
+            let missing = self.missing(&nodes).await;
+            let waits = missing.iter().find(|(_, why)| why.is_none());
+            for member in &called {
+                // The first says why, where there is none.
+                let mut all = site.nodes_of(member).map(|node| missing.get(node).map(|why| (node, why)));
+                let Some(Some((node, why))) = all.next() else { continue };
+                if all.all(|other| other.is_some()) {
+                    return Err(self.peer_not_ready(node, why.as_ref()));
                 }
             }
-            if let Some(failure) = unreached.filter(|_| !is_there) {
-                return Err(failure);
+            if waits.is_none() || Instant::now() >= patience {
+                return Ok(());
             }
+            tokio::time::sleep(PEERS_POLL).await;
         }
-        Ok(())
+    }
+
+    /// The nodes on which it cannot be called, and why; nothing where it is only not there yet.
+    async fn missing<'a>(&self, nodes: &BTreeSet<&'a NodeName>) -> BTreeMap<&'a NodeName, Option<LinkFailure>> {
+        let version = &self.version();
+        let asked = nodes.iter().map(|node| async move {
+            match self.host.parts.carrier.has_arrived(node, version).await {
+                Ok(true) => None,
+                Ok(false) => Some((*node, None)),
+                Err(failure) => Some((*node, Some(failure))),
+            }
+        });
+        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    fn peer_not_ready(&self, node: &NodeName, why: Option<&LinkFailure>) -> Failure {
+        let why = why.map_or("it is not there yet", |failure| &failure.message);
+        let message = format!("generation {} cannot be called on node {node}: {why}", self.generation());
+        Failure { reason: "peer_not_ready".to_owned(), message }
     }
 
     /// The routes that lead to this node's part.

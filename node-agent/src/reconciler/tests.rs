@@ -22,6 +22,8 @@ enum Fate {
     Serves,
     /// As [`Fate::Serves`], but what it calls elsewhere is not there.
     Alone,
+    /// As [`Fate::Serves`], but its components do not answer as they should.
+    Sick,
     Certain,
     MayHeal,
 }
@@ -31,6 +33,7 @@ enum Fate {
 struct Fake {
     name: String,
     is_alone: bool,
+    is_sick: bool,
     gate: Arc<Semaphore>,
 }
 
@@ -65,9 +68,10 @@ impl Runner for FakeRunner {
         let fate = self.fates.lock().await.recv().await.unwrap();
         let failure = Failure { reason: "told".to_owned(), message: "to fail".to_owned() };
         match fate {
-            Fate::Serves | Fate::Alone => Ok(Fake {
+            Fate::Serves | Fate::Alone | Fate::Sick => Ok(Fake {
                 name: format!("{}@{}", graph.key, graph.generation),
                 is_alone: fate == Fate::Alone,
+                is_sick: fate == Fate::Sick,
                 gate: self.gate.clone(),
             }),
             Fate::Certain => Err(PrepareError::Certain(failure)),
@@ -78,6 +82,11 @@ impl Runner for FakeRunner {
     async fn can_take_over(&self, graph: &Fake) -> Result<(), PrepareError> {
         let failure = Failure { reason: "peer_not_ready".to_owned(), message: graph.name.clone() };
         if graph.is_alone { Err(PrepareError::MayHeal(failure)) } else { Ok(()) }
+    }
+
+    async fn passes_checks(&self, graph: &Fake) -> Result<(), PrepareError> {
+        let failure = Failure { reason: "check_failed".to_owned(), message: graph.name.clone() };
+        if graph.is_sick { Err(PrepareError::MayHeal(failure)) } else { Ok(()) }
     }
 
     fn serve(&self, graphs: Vec<Fake>) {
@@ -189,6 +198,25 @@ async fn a_generation_takes_over_once_what_it_calls_is_there_and_begins_without(
     scene.assign(2, &[("a", 2)]);
     scene.fate(Fate::Alone);
     let waits = |graph: &GraphReport| matches!(&graph.progress, Progress::Retrying(failure) if failure.reason == "peer_not_ready");
+    scene.reported("a", waits).await;
+    assert_eq!(*scene.serving.borrow(), ["default/a@1"], "the old one serves meanwhile");
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@2"]).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn one_that_does_not_pass_its_checks_never_serves_whether_there_is_one_before_it_or_not() {
+    let mut scene = Scene::new();
+    scene.assign(1, &[("a", 1)]);
+    scene.fate(Fate::Sick);
+    let waits = |graph: &GraphReport| matches!(&graph.progress, Progress::Retrying(failure) if failure.reason == "check_failed");
+    scene.reported("a", waits).await;
+    assert!(scene.serving.borrow().is_empty());
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@1"]).await;
+    scene.assign(2, &[("a", 2)]);
+    scene.fate(Fate::Sick);
     scene.reported("a", waits).await;
     assert_eq!(*scene.serving.borrow(), ["default/a@1"], "the old one serves meanwhile");
     scene.fate(Fate::Serves);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use model::graph::{Artifact, CapabilitySpec, Limits, Settings};
+use model::graph::{Artifact, CapabilitySpec, Check, Limits, Settings};
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
@@ -188,6 +188,30 @@ impl TryFrom<wire::LinkedComponent> for Named<LinkedComponent> {
     }
 }
 
+impl From<Check> for wire::Check {
+    fn from(check: Check) -> Self {
+        let kind = match check {
+            Check::Http(path) => wire::check::Kind::HttpPath(path.into()),
+            Check::Call { .. } => wire::check::Kind::Call(check.to_string()),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<wire::Check> for Check {
+    type Error = DecodeError;
+
+    fn try_from(check: wire::Check) -> Result<Self, DecodeError> {
+        Ok(match required("check", check.kind)? {
+            wire::check::Kind::HttpPath(path) => Self::Http(parse("check.http_path", &path)?),
+            wire::check::Kind::Call(text) => {
+                let (interface, function) = text.split_once('#').unwrap_or((&text, ""));
+                Self::Call { interface: parse("check.call", interface)?, function: function.to_owned() }
+            }
+        })
+    }
+}
+
 impl From<Settings> for wire::Settings {
     fn from(settings: Settings) -> Self {
         Self {
@@ -196,6 +220,7 @@ impl From<Settings> for wire::Settings {
             egress: settings.egress.into_iter().map(String::from).collect(),
             memory_bytes: settings.limits.memory.0,
             deadline_ms: u64::try_from(settings.limits.deadline.as_millis()).unwrap_or(u64::MAX),
+            check: settings.check.map(Into::into),
         }
     }
 }
@@ -213,6 +238,7 @@ impl TryFrom<wire::Settings> for Settings {
                 memory: ByteSize(settings.memory_bytes),
                 deadline: Duration::from_millis(settings.deadline_ms),
             },
+            check: settings.check.map(TryInto::try_into).transpose()?,
         })
     }
 }

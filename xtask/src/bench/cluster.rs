@@ -62,6 +62,28 @@ impl Ctl {
     }
 }
 
+/// A member of the control plane that is a cluster by itself, without a node.
+pub struct ControlPlane {
+    /// Its process.
+    pub process: Process,
+    /// Where it listens.
+    pub api: String,
+    /// What its operator has.
+    pub operator: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts it in an empty folder, and waits until it listens.
+    pub fn start(bench: &Bench, folder: &Path) -> anyhow::Result<Self> {
+        let data = folder.join("control-plane");
+        let mut command = clean(&bench.binary("control-plane"));
+        command.args(["--listen", "127.0.0.1:0", "--init", "--data-dir"]).arg(&data);
+        let mut process = Process::start("control-plane", &mut command, folder)?;
+        let api = text(&process.ready(&data.join("ready.json"))?, "api_address")?;
+        Ok(Self { process, api, operator: data.join("operator.pem") })
+    }
+}
+
 impl Cluster {
     /// Starts both in an empty folder, and waits until they listen.
     pub fn start(bench: &Bench, name: &str) -> anyhow::Result<Self> {
@@ -71,13 +93,8 @@ impl Cluster {
     /// The same with several nodes.
     pub fn start_nodes(bench: &Bench, name: &str, nodes: usize) -> anyhow::Result<Self> {
         let folder = bench.folder(name)?;
-        let data = folder.join("control-plane");
-        let mut command = clean(&bench.binary("control-plane"));
-        command.args(["--listen", "127.0.0.1:0", "--init", "--data-dir"]).arg(&data);
-        let mut control_plane = Process::start("control-plane", &mut command, &folder)?;
-        let api = text(&control_plane.ready(&data.join("ready.json"))?, "api_address")?;
-
-        let ctl = Ctl { program: bench.binary("ctl"), api, credentials: data.join("operator.pem") };
+        let ControlPlane { process: control_plane, api, operator } = ControlPlane::start(bench, &folder)?;
+        let ctl = Ctl { program: bench.binary("ctl"), api, credentials: operator };
         let (agent, ingress) = start_agent(bench, &folder, &ctl, 1)?;
         let (mut others, mut other_ingresses) = (Vec::new(), Vec::new());
         for number in 2..=nodes {

@@ -7,6 +7,7 @@
 mod cluster;
 mod deploy;
 mod failover;
+mod fleet;
 mod link;
 mod load;
 mod memory;
@@ -62,13 +63,15 @@ enum Subject {
     Schedule,
     /// A node lost, until all that was on it answers elsewhere.
     Failover,
+    /// A fleet of simulated agents: deploys, what the control plane costs, and how soon a tenth that is lost is made up for.
+    Fleet,
     /// From `ctl deploy` to the first answer.
     Deploy,
     /// Memory of idle graphs.
     Memory,
 }
 
-const ALL: [Subject; 9] = [
+const ALL: [Subject; 10] = [
     Subject::Serve,
     Subject::Link,
     Subject::Nodes,
@@ -76,6 +79,7 @@ const ALL: [Subject; 9] = [
     Subject::Raft,
     Subject::Schedule,
     Subject::Failover,
+    Subject::Fleet,
     Subject::Deploy,
     Subject::Memory,
 ];
@@ -118,6 +122,7 @@ pub fn run(root: &Path, target_dir: &Path, arguments: &Arguments) -> anyhow::Res
         Subject::Raft => raft::run(&bench),
         Subject::Schedule => schedule::run(&bench),
         Subject::Failover => failover::run(&bench),
+        Subject::Fleet => fleet::run(&bench),
         Subject::Deploy => deploy::run(&bench),
         Subject::Memory => memory::run(&bench),
     });
@@ -146,6 +151,7 @@ fn build(root: &Path, target_dir: &Path, dev: bool) -> anyhow::Result<PathBuf> {
         "--example",
         "put_load",
         "schedule_load",
+        "fleet_load",
     ];
     let arguments = [&["build", "--release", "--locked"], &programs[..], &baselines[..]].concat();
     command::run(command::cargo(root, &arguments))?;

@@ -5,8 +5,12 @@ use anyhow::{Context as _, ensure};
 use super::table::median;
 use super::{Bench, say};
 
-/// Graphs of five components each, and nodes.
-const SIZES: [(usize, usize); 5] = [(250, 125), (500, 250), (1_000, 500), (2_000, 1_000), (10_000, 5_000)];
+/// Graphs of five components each, nodes, and on how many nodes each component is.
+const SIZES: [(usize, usize, usize); 5] =
+    [(250, 125, 1), (500, 250, 1), (1_000, 500, 1), (2_000, 1_000, 1), (10_000, 5_000, 1)];
+/// The same with four of each component: as many instances.
+const REPLICATED: [(usize, usize, usize); 4] =
+    [(125, 250, 4), (250, 500, 4), (500, 1_000, 4), (2_500, 5_000, 4)];
 const COMPONENTS: usize = 5;
 /// What is measured, by the name that the load prints, and the targets for ten thousand components and the largest size.
 const FIGURES: [(&str, &str); 4] = [
@@ -17,13 +21,28 @@ const FIGURES: [(&str, &str); 4] = [
 ];
 
 pub fn run(bench: &Bench) -> anyhow::Result<()> {
+    say(&format!(
+        "\nschedule: median of {} rounds, in ms; ratio of the time for each instance to that of the size before",
+        bench.rounds
+    ));
+    measure(bench, "on one node each", &SIZES)?;
+    measure(bench, "on four nodes each", &REPLICATED)?;
+    say(
+        "  targets: 10000 on 1000 from nothing 250 ms, 50000 on 5000 1500 ms; one node lost 5 ms, one more graph 1 ms",
+    );
+    Ok(())
+}
+
+fn measure(bench: &Bench, how: &str, sizes: &[(usize, usize, usize)]) -> anyhow::Result<()> {
     let mut measured: Vec<Vec<f64>> = Vec::new();
-    for (graphs, nodes) in SIZES {
+    for (graphs, nodes, replicas) in sizes {
         let mut rounds = vec![Vec::new(); FIGURES.len()];
         for _ in 0..bench.rounds {
             let mut command = std::process::Command::new(bench.baseline("schedule_load"));
-            let output =
-                command.args([graphs.to_string(), nodes.to_string()]).output().context("run the load")?;
+            let output = command
+                .args([graphs, nodes, replicas].map(ToString::to_string))
+                .output()
+                .context("run the load")?;
             ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let told: serde_json::Value = serde_json::from_slice(&output.stdout)?;
             for ((name, _), round) in FIGURES.iter().zip(&mut rounds) {
@@ -32,26 +51,21 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
         }
         measured.push(rounds.iter().map(|round| median(round)).collect());
     }
-    say(&format!(
-        "\nschedule: median of {} rounds, in ms; ratio of the time for each component to that of the size before",
-        bench.rounds
-    ));
     for (at, (_, what)) in FIGURES.iter().enumerate() {
-        say(&format!("  {what}"));
-        for (size, ((graphs, nodes), figures)) in SIZES.iter().zip(&measured).enumerate() {
-            let each = figures[at] / (graphs * COMPONENTS) as f64;
+        say(&format!("  {what}, {how}"));
+        let instances = |(graphs, _, replicas): &(usize, usize, usize)| graphs * COMPONENTS * replicas;
+        for (size, (of, figures)) in sizes.iter().zip(&measured).enumerate() {
+            let each = figures[at] / instances(of) as f64;
             let before =
-                size.checked_sub(1).map(|before| measured[before][at] / (SIZES[before].0 * COMPONENTS) as f64);
+                size.checked_sub(1).map(|before| measured[before][at] / instances(&sizes[before]) as f64);
             let ratio = before.map_or_else(String::new, |before| format!("{:>6.2}x", each / before));
             say(&format!(
-                "    {:>6} components on {nodes:>5} nodes {:>10.3} ms {ratio}",
-                graphs * COMPONENTS,
+                "    {:>6} instances on {:>5} nodes {:>10.3} ms {ratio}",
+                instances(of),
+                of.1,
                 figures[at]
             ));
         }
     }
-    say(
-        "  targets: 10000 on 1000 from nothing 250 ms, 50000 on 5000 1500 ms; one node lost 5 ms, one more graph 1 ms",
-    );
     Ok(())
 }

@@ -24,6 +24,12 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "See that the control plane is up; if it lost the artifact, deploy the graph again.",
     },
     Page {
+        reason: "check_failed",
+        means: "A component did not pass the check that its `health` asks for, on the node that the message is of. It is checked \
+                again by itself, after longer and longer waits; the generation before it, if there is one, serves until then.",
+        remedy: "`ctl logs GRAPH` shows what it said; deploy a revision that passes, or go back with `ctl rollback GRAPH`.",
+    },
+    Page {
         reason: "compile_failed",
         means: "The components of the graph, fused into one, could not be compiled.",
         remedy: "The message names what the compiler refused; `ctl component inspect FILE` checks one component.",

@@ -1,0 +1,75 @@
+//! Checks: whether the components of a graph answer, by an instance of their own, before the graph takes over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HOST, USER_AGENT};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use model::graph::Check;
+use model::name::ComponentName;
+use model::report::Failure;
+
+use crate::host::running::Running;
+
+/// How long one check may take; the component's own deadline ends it earlier.
+pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest body that a check is answered with.
+const BODY_MAX_BYTES: usize = 1 << 20;
+/// Who asks, for a component that wants to know.
+const ASKER: &str = "weft-check";
+
+impl Running {
+    /// Fails unless every component here that is checked passes, or says which one does not.
+    pub(crate) async fn passes_checks(&self) -> Result<(), Failure> {
+        let site = self.plan.site();
+        for (name, component) in &self.plan.linked().components {
+            let Some(check) = component.settings.check.as_ref().filter(|_| site.is_here(name)) else {
+                continue;
+            };
+            let checking = async {
+                match check {
+                    Check::Http(path) => self.answers_get(name, path.as_str()).await,
+                    Check::Call { interface, function } => {
+                        self.returns(name, &interface.to_string(), function).await
+                    }
+                }
+            };
+            let late = |_| Err(format!("nothing came within {} s", CHECK_TIMEOUT.as_secs()));
+            let outcome = tokio::time::timeout(CHECK_TIMEOUT, checking).await.unwrap_or_else(late);
+            outcome.map_err(|why| Failure {
+                reason: "check_failed".to_owned(),
+                message: format!("{name} does not pass its check {check}: {why}"),
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn answers_get(&self, component: &ComponentName, path: &str) -> Result<(), String> {
+        let prepared = self.entry(component).await.map_err(|error| error.to_string())?;
+        let routes = self.plan.linked().ingress.iter().filter(|route| route.to == *component);
+        let host = routes.filter_map(|route| route.host.as_ref()).map(|host| host.as_str()).next();
+        let request = http::Request::get(path)
+            .header(HOST, host.unwrap_or("localhost"))
+            .header(USER_AGENT, ASKER)
+            .body(Empty::<Bytes>::new().map_err(|never| match never {}))
+            .map_err(|error| error.to_string())?;
+        let id: Arc<str> = self.host.request_id();
+        let response = self.answer_check(&prepared, component, &id, request).await;
+        let (status, body) = (response.status(), response.into_body());
+        if !status.is_success() && !status.is_redirection() {
+            return Err(format!("it answered {status} (request {id})"));
+        }
+        let whole = Limited::new(body, BODY_MAX_BYTES).collect().await;
+        whole.map(drop).map_err(|error| format!("its answer broke off: {error} (request {id})"))
+    }
+
+    async fn returns(&self, component: &ComponentName, interface: &str, function: &str) -> Result<(), String> {
+        let result =
+            self.invoke(component, interface, function, "()").await.map_err(|error| error.to_string())?;
+        if result == "false" || result.starts_with("err") {
+            return Err(format!("it returned {result}"));
+        }
+        Ok(())
+    }
+}

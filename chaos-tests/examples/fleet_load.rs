@@ -177,6 +177,7 @@ impl Fleet {
             memory_bytes: 8 << 30,
             cpus: 4,
             instances: 1_000,
+            level: model::node::AGENT_LEVEL,
         };
         tokio::spawn(session(self.told.clone(), number, client, description))
     }

@@ -2,6 +2,8 @@
 //! before serves on.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+use std::time::Duration;
+
 use chaos_tests::api::{Api, shown};
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
@@ -58,21 +60,69 @@ async fn a_revision_that_does_not_answer_its_check_gets_no_request() {
     load.stop_all_good(100).await;
 }
 
+const TYPES: &str = "default/types";
+const RUN: [&str; 3] = ["invoke", "types/probe", "weft:examples/probe@1.0.0#run()"];
+/// Longer than a node keeps a generation that nobody asks for.
+const LINGERED: Duration = Duration::from_secs(38);
+
+/// The probe on n1 and what it calls in the end on n2, each with a check if it is given one.
+fn types(probe: &str, echo: &str) -> Bundle {
+    let health = |check: &str| match check {
+        "" => String::new(),
+        check => format!(", health: {{call: \"weft:examples/{check}\"}}"),
+    };
+    let at = |file: &str, node: &str, check: &str| {
+        format!("{file}.wasm{}, placement: {{require: {{node: {node}}}}}}}", health(check))
+    };
+    Bundle::graph("types")
+        .with("probe.wasm}", &at("probe", "n1", probe))
+        .with("echo.wasm}", &at("echo", "n2", echo))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_may_be_a_call_and_goes_as_far_as_links_go() {
     let cluster = Cluster::start_nodes(2).await;
     let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
-    let call = |function: &str| {
-        let health = format!("probe.wasm, health: {{call: \"weft:examples/probe#{function}\"}}}}");
-        Bundle::graph("types").with("probe.wasm}", &health).on("echo.wasm", "n2")
-    };
-    api.deploy_and_wait(&call("run")).await;
-    api.deploy(&call("trap")).await.unwrap();
-    fails_its_check(&api, "default/types", "weft:examples/probe#trap: the component failed").await;
+    api.deploy_and_wait(&types("probe#run", "values#count")).await;
+    let good = ctl.done(&RUN).await;
+    api.deploy(&types("probe#trap", "values#count")).await.unwrap();
+    fails_its_check(&api, TYPES, "weft:examples/probe#trap: the component failed").await;
+    // n2 has taken over, and n1 calls there what it called before, for as long as it must.
+    let moment = LINGERED;
+    tokio::time::sleep(moment).await;
+    assert_eq!(ctl.done(&RUN).await, good);
+    fails_its_check(&api, TYPES, "weft:examples/probe#trap").await;
     // What is not there is said before it is deployed.
     let folder = cluster.folder().join("unchecked");
     std::fs::create_dir_all(&folder).unwrap();
-    let manifest = call("walk").write(&folder, "graph.yaml");
+    let manifest = types("probe#walk", "").write(&folder, "graph.yaml");
     let refused = ctl.run(&["plan", argument(&manifest)]).await;
     assert!(refused.code == 1 && refused.stderr.contains("with a function walk"), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_over_what_calls_a_component_that_does_not_pass() {
+    let cluster = Cluster::start_nodes(2).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    api.deploy_and_wait(&types("", "values#count")).await;
+    let (good, before) = (ctl.done(&RUN).await, api.status(TYPES).await.unwrap().generation);
+    api.deploy(&types("", "values#trap")).await.unwrap();
+    fails_its_check(&api, TYPES, "values#trap").await;
+    for node in ["n1", "n2"] {
+        until("it says what it waits for", SOON, async || {
+            let events = api.events("graph/default/types").await.map_err(|status| shown(&status))?;
+            let is_so =
+                |message: &str| message.starts_with(&format!("on node {node}: ")) && message.contains("check");
+            holds(
+                events.iter().any(|event| event.reason == "retrying" && is_so(&event.message)),
+                format!("{events:?}"),
+            )
+        })
+        .await;
+    }
+    let state = format!("{:?}", api.status(TYPES).await.unwrap().state);
+    assert!(state.contains(&format!("serving_generation: {before}")), "{state}");
+    assert_eq!(ctl.done(&RUN).await, good);
+    api.deploy_and_wait(&types("", "values#count")).await;
+    assert_eq!(ctl.done(&RUN).await, good);
 }

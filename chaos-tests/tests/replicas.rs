@@ -62,6 +62,9 @@ fn bad(exchanges: &[Exchange]) -> Vec<&Exchange> {
     exchanges.iter().filter(|exchange| exchange.good().is_none()).collect()
 }
 
+/// How long it may take until those who ask a process see that it is gone.
+const SEEN: Duration = Duration::from_millis(100);
+
 /// Of what was asked, only that was lost which was asked before a moment.
 fn only_before(exchanges: &[Exchange], moment: Instant) {
     let late: Vec<_> = bad(exchanges).into_iter().filter(|exchange| exchange.started > moment).collect();
@@ -83,7 +86,7 @@ async fn the_kill_of_one_node_costs_the_requests_that_it_had() {
 
     let lost = nodes.first().unwrap();
     cluster.agent_named(lost).kill();
-    let killed = Instant::now();
+    let killed = Instant::now() + SEEN;
     until("another one takes its place", SOON, async || {
         let now = nodes_of(&api).await?;
         holds(now.len() == 2 && !now.contains(lost), format!("{now:?}"))

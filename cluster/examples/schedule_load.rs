@@ -13,7 +13,7 @@ use model::digest::Digest;
 use model::graph::{Artifact, GraphSpec, Settings, Wiring};
 use model::linked::{LinkedComponent, LinkedGraph, Origin};
 use model::name::NodeName;
-use model::node::{Capacity, NodeDescription, NodeState};
+use model::node::{AGENT_LEVEL, Capacity, NodeDescription, NodeState};
 
 const COMPONENTS: usize = 5;
 /// Rounds of each single event.
@@ -99,6 +99,7 @@ fn node(number: usize) -> NodeDescription {
         labels: [("zone".to_owned(), zone), ("disk".to_owned(), disk.to_owned())].into(),
         capabilities: vec!["sqlite".to_owned()],
         capacity: Capacity { memory_bytes: 8 << 30, cpus: 4, instances: 1_000 },
+        level: AGENT_LEVEL,
     }
 }
 

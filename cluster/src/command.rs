@@ -121,7 +121,12 @@ pub enum Body {
         why: String,
     },
     /// Says that nodes have been lost, all at one time: whether a zone is cut off is seen from all of them.
-    LoseNodes(Vec<LostNode>),
+    LoseNodes {
+        /// The nodes.
+        nodes: Vec<NodeName>,
+        /// Why they count as lost, for people.
+        why: String,
+    },
     /// Says whether a node gets work.
     AdmitNode {
         /// The node.
@@ -261,15 +266,6 @@ pub struct Leave {
     pub uid: Uid,
     /// The generation that answers there; refused if it is another one by now.
     pub generation: Generation,
-}
-
-/// A node that is not heard of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LostNode {
-    /// The node.
-    pub node: NodeName,
-    /// Why it counts as lost, for people.
-    pub why: String,
 }
 
 /// Labels of a node.

@@ -36,7 +36,7 @@ impl Body {
         match self {
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
-            Self::LoseNodes(_) => REPLICAS,
+            Self::LoseNodes { .. } => REPLICAS,
             Self::Deploy(deploy) if needs_replicas(&deploy.linked) => REPLICAS,
             Self::InitCluster { level, .. } | Self::RaiseFeatureLevel { level } => *level,
             _ => FIRST_LEVEL,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
-use model::node::{Admission, NodeState};
+use model::node::{AGENT_LEVEL, Admission, NodeState};
 use model::placement::{Placement, Requirements, ZONE_LABEL};
 
 use crate::command::Place;
@@ -223,7 +223,7 @@ fn missing_of(
 }
 
 /// Where a graph is that has all it asks for: it stays. That is sooner seen than found out by placing it, and each pass goes
-/// over all graphs. What it says of nothing, is placed.
+/// over all graphs. A graph of which it does not say so is placed, which may come to the same.
 fn settled<'a>(
     lost: &Lost<'_>,
     linked: &LinkedGraph,
@@ -259,8 +259,9 @@ fn settled<'a>(
     let are_together = linked.links.iter().filter(|link| linked.joins(link)).all(|link| {
         link.to.member().is_none_or(|to| placement.nodes_of(&link.from).eq(placement.nodes_of(to)))
     });
+    let has_home = linked.members().any(|member| !placement.away.contains_key(member));
     let has_data = record.data.iter().all(|(member, node)| placement.first_node_of(member) == node);
-    let stays = is_asked_for && are_as_many && is_met && is_offered && are_together && has_data;
+    let stays = has_home && is_asked_for && are_as_many && is_met && is_offered && are_together && has_data;
     stays.then_some(placement)
 }
 
@@ -396,6 +397,12 @@ fn place(
             placement.away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
         }
     }
+    // A home that has nothing would be one that cannot be drained.
+    let has_home = linked.members().any(|member| !placement.away.contains_key(member));
+    if let Some(node) = placement.away.values().next().filter(|_| !has_home).cloned() {
+        placement.away.retain(|_, other| *other != node);
+        placement.home = node;
+    }
     for cell in bound.iter().chain(&loose).filter(|cell| cell.more > 0) {
         let Some(member) = cell.members.iter().next() else { continue };
         let first = placement.first_node_of(member).clone();
@@ -408,9 +415,16 @@ fn place(
     let is_same = |now: &&Placement| {
         let nodes =
             |placement: &Placement, member| placement.nodes_of(member).cloned().collect::<BTreeSet<_>>();
-        linked.members().all(|member| nodes(now, member) == nodes(&placement, member))
+        // Where nothing is any more it must not be said to be.
+        now.nodes() == placement.nodes()
+            && now.away.keys().chain(now.more.keys()).all(|member| has(linked, member))
+            && linked.members().all(|member| nodes(now, member) == nodes(&placement, member))
     };
     Ok(now.filter(is_same).cloned().unwrap_or(placement))
+}
+
+fn has(linked: &LinkedGraph, member: &ComponentName) -> bool {
+    linked.components.contains_key(member) || linked.capabilities.contains_key(member)
 }
 
 /// One of the nodes that run a component of a graph whose home is lost, if it takes all of the rest.
@@ -447,12 +461,16 @@ fn others(
     let has = now.zip(cell.members.iter().next()).into_iter().flat_map(|(now, member)| now.nodes_of(member));
     let (mut kept, left): (Vec<&NodeName>, Vec<&NodeName>) =
         has.filter(|name| *name != first && meets(name)).partition(|name| !lost.has(name));
-    kept.sort_by_key(|name| (load.on(name), *name));
-    kept.truncate(cell.more);
-    let mut chosen: BTreeSet<&NodeName> = kept.into_iter().collect();
-    let mut by_zone: BTreeMap<&str, usize> = load.zones.iter().map(|zone| (*zone, 0)).collect();
-    for node in chosen.iter().copied().chain([first]).filter_map(|name| nodes.get(name)) {
-        *by_zone.entry(zone_of(node)).or_default() += 1;
+    let mut chosen: BTreeSet<&NodeName> = BTreeSet::new();
+    let zone = |name: &NodeName| nodes.get(name).map(zone_of).unwrap_or_default();
+    let mut by_zone: BTreeMap<&str, usize> = BTreeMap::from([(zone(first), 1)]);
+    while chosen.len() < cell.more {
+        let in_zone = |name: &NodeName| by_zone.get(zone(name)).copied().unwrap_or_default();
+        let ranked = kept.iter().map(|name| (in_zone(name), load.on(name), *name));
+        let Some((_, _, best)) = ranked.min() else { break };
+        kept.retain(|name| *name != best);
+        chosen.insert(best);
+        *by_zone.entry(zone(best)).or_default() += 1;
     }
     while chosen.len() < cell.more {
         let fewest = load.zones.iter().map(|zone| by_zone.get(zone).copied().unwrap_or_default()).min();
@@ -621,12 +639,23 @@ fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<S
     if let Some(lacked) = lacked(&cell.require, node) {
         return Some(lacked);
     }
+    if node.description.level < AGENT_LEVEL && needs_level(linked, cell) {
+        return Some("its agent is of an earlier version, which knows no replicas and no checks".to_owned());
+    }
     if let Some(missing) = offers(linked, cell, node) {
         return Some(format!("offers no {missing}"));
     }
     let capacity = node.description.capacity.memory_bytes;
     let need = linked.memory_bytes(|name| cell.members.contains(name));
     (need > capacity).then(|| format!("has {} MiB, needs {} MiB", capacity >> 20, need.div_ceil(1 << 20)))
+}
+
+/// Whether agents of earlier versions would leave out what is asked for the cell.
+fn needs_level(linked: &LinkedGraph, cell: &Cell<'_>) -> bool {
+    let is_checked = |name: &&ComponentName| {
+        linked.components.get(*name).is_some_and(|found| found.settings.check.is_some())
+    };
+    cell.more > 0 || cell.members.iter().any(is_checked)
 }
 
 /// The first capability of the cell that `node` does not offer.

@@ -168,6 +168,10 @@ pub struct GraphRecord {
     pub data: OrdMap<ComponentName, NodeName>,
     /// What the nodes of its placement say of it.
     pub observed: OrdMap<NodeName, GraphReport>,
+    /// The nodes that got a part they did not have, and the generation that has it: what they say of earlier ones is of
+    /// other parts.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub gained: OrdMap<NodeName, Generation>,
     /// What it is moved from, as long as that answers.
     #[serde(default)]
     pub leaving: Option<Box<Leaving>>,

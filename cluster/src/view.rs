@@ -95,7 +95,11 @@ fn answering_nodes<'a>(
     placement: &'a Placement,
     component: &'a ComponentName,
 ) -> BTreeSet<&'a NodeName> {
-    let serves = |name: &&NodeName| graph.observed.get(*name).is_some_and(|seen| seen.serving.is_some());
+    let serves = |name: &&NodeName| {
+        let serving = graph.observed.get(*name).and_then(|seen| seen.serving);
+        // What it serves of before it got its part is another part.
+        serving.is_some_and(|serving| graph.gained.get(*name).is_none_or(|gained| serving >= *gained))
+    };
     let is_ready = |name: &&NodeName| state.is_ready(name);
     let leaving = graph.leaving.as_ref().filter(|leaving| leaving.answered_ms.is_none());
     let before = leaving.into_iter().flat_map(|leaving| leaving.placement.nodes_of(component));

@@ -207,6 +207,7 @@ fn object_of(name: &str, version: &str, labels: BTreeMap<String, String>) -> Vec
         labels,
         capabilities: Vec::new(),
         capacity: Capacity { memory_bytes: 0, cpus: 0, instances: 0 },
+        level: 0,
     };
     let command = Command { now_ms: 1, request: None, body: Body::RegisterNode(description) };
     raft::encode(&command).expect("a command that fits")

@@ -28,7 +28,13 @@ pub struct NodeDescription {
     pub capabilities: Vec<String>,
     /// What it has to give.
     pub capacity: Capacity,
+    /// What its agent knows: [`AGENT_LEVEL`] of its version; 0 of those that did not say.
+    #[serde(default)]
+    pub level: u32,
 }
+
+/// What agents of this version know. 1: components on several nodes, and checks.
+pub const AGENT_LEVEL: u32 = 1;
 
 impl NodeDescription {
     /// The value of a label, of those that an operator has given the node or of its own; its name is the label `node`.

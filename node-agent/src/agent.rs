@@ -10,7 +10,7 @@ use std::sync::Arc;
 use model::assignment::AssignedGraph;
 use model::id::Uid;
 use model::name::ComponentName;
-use model::node::{Capacity, Labels, NodeDescription};
+use model::node::{AGENT_LEVEL, Capacity, Labels, NodeDescription};
 use model::report::{Failure, Progress};
 use model::routing::RouteMap;
 use tokio::net::TcpListener;
@@ -146,6 +146,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         description: description.clone(),
         assigned: assigned.clone(),
     };
+    let reached = reach.clone();
     let mut control = Control::start(Parts {
         runner: Arc::new(runner),
         artifacts,
@@ -162,6 +163,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     })?;
     // What it follows is told from now on.
     tokio::spawn(routes.follow());
+    tokio::spawn(reached.keep());
     write_ready(&config.data_dir, api_address, ingress_address)?;
     tracing::info!(node = %config.name, api = %api_address, ingress = %ingress_address, "the agent is ready");
 
@@ -207,6 +209,7 @@ fn describe(
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
             instances: pool.instances,
         },
+        level: AGENT_LEVEL,
     }
 }
 
@@ -271,7 +274,12 @@ impl Runner for Wasm {
     }
 
     async fn passes_checks(&self, graph: &RunningWasm) -> Result<(), PrepareError> {
-        graph.0.passes_checks().await.map_err(PrepareError::MayHeal)
+        // A graph that is only placed anew is as it was.
+        if !self.reach.serves_the_same(&graph.0) {
+            graph.0.passes_checks().await.map_err(PrepareError::MayHeal)?;
+        }
+        graph.0.pass();
+        Ok(())
     }
 
     fn serve(&self, graphs: Vec<RunningWasm>) {

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
-use http::{Method, Request, Response, Uri, Version};
-use http_body_util::BodyExt as _;
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use model::name::NodeName;
@@ -37,6 +37,8 @@ pub(crate) const HEAD_MAX_BYTES: u32 = 128 << 10;
 const REACH_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a head may take: the longest deadline of a graph, and some. Which one holds, the other node knows.
 const HEAD_TIMEOUT: Duration = model::graph::DEADLINE_MAX.saturating_add(Duration::from_secs(5));
+/// In the answer to a request that was not begun, for whatever reason: another node may do it.
+const NOT_BEGUN: HeaderName = HeaderName::from_static("weft-not-begun");
 /// The body of a request that is carried.
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
@@ -78,6 +80,17 @@ enum Unsent {
     Open(Open),
 }
 
+/// Says of an answer that its request was not begun.
+pub(crate) fn not_begun<B>(mut response: Response<B>) -> Response<B> {
+    response.headers_mut().insert(NOT_BEGUN, HeaderValue::from_static("1"));
+    response
+}
+
+/// Takes that off, and says whether it was there: a guest must not say it, and a client has no use for it.
+pub(crate) fn take_not_begun<B>(response: &mut Response<B>) -> bool {
+    response.headers_mut().remove(NOT_BEGUN).is_some()
+}
+
 impl HttpRoad {
     /// No connections yet.
     pub fn new(roads: Arc<dyn Roads>) -> Self {
@@ -85,11 +98,12 @@ impl HttpRoad {
     }
 
     /// Has one of `nodes` answer a request that names its host, or one of those that `whither` says by then: what it is for
-    /// may be moved while nobody is reached. Says which was asked last.
+    /// may be moved while nobody is reached. Says which was asked last. Takes until `deadline` at the longest.
     pub(crate) async fn send(
         &self,
         nodes: &Arc<[NodeName]>,
         request: Request<RequestBody>,
+        deadline: Option<Instant>,
         whither: impl Fn() -> Option<Arc<[NodeName]>>,
     ) -> (Option<NodeName>, Result<Response<Incoming>, CarryError>) {
         let request = match prepared(request) {
@@ -107,11 +121,13 @@ impl HttpRoad {
         let mut nodes = nodes.clone();
         // Those that were not reached since the last wait, and whether all of them have been lost for long.
         let (mut asked, mut are_lost): (Vec<NodeName>, bool) = (Vec::new(), true);
-        let mut tries = Tries::until(Instant::now() + REACH_TIMEOUT);
+        let now = Instant::now();
+        let deadline = deadline.unwrap_or(now + HEAD_TIMEOUT);
+        let mut tries = Tries::until(deadline.min(now + REACH_TIMEOUT));
         let mut last = CarryError::Unreached("no node has it now".to_owned());
         loop {
             if let Some((node, breaker)) = self.choose(&nodes, &asked) {
-                match self.deliver(&node, &breaker, request, &is_broken).await {
+                match self.deliver((&node, &breaker), request, &is_broken, deadline).await {
                     Ok(outcome) => return (Some(node), outcome),
                     Err((why, back)) => {
                         request = back;
@@ -121,7 +137,7 @@ impl HttpRoad {
                     }
                 }
                 // Another may answer at once.
-                if nodes.iter().any(|node| !asked.contains(node)) {
+                if !tries.are_over() && nodes.iter().any(|node| !asked.contains(node)) {
                     continue;
                 }
             }
@@ -133,7 +149,8 @@ impl HttpRoad {
             }
             nodes = whither().unwrap_or(nodes);
             asked.clear();
-            are_lost = true;
+            // Where nobody is left, it comes to this node.
+            are_lost = !nodes.is_empty();
         }
     }
 
@@ -162,10 +179,10 @@ impl HttpRoad {
     /// Sends it once; it comes back where it is certain that it was not delivered.
     async fn deliver(
         &self,
-        node: &NodeName,
-        breaker: &Breaker,
+        (node, breaker): (&NodeName, &Breaker),
         request: Request<RequestBody>,
         is_broken: &AtomicBool,
+        deadline: Instant,
     ) -> Result<Result<Response<Incoming>, CarryError>, (Unsent, Request<RequestBody>)> {
         let admission = match breaker.admit(Instant::now()) {
             Ok(admission) => admission,
@@ -177,15 +194,29 @@ impl HttpRoad {
                 tracing::warn!(%node, %why, wait_ms, "no requests are passed on to a node for a while");
             }
         };
-        let mut line = match self.lines.get(node, |line| !line.is_closed(), self.dial(node)).await {
+        let line = self.lines.get(node, |line| !line.is_closed(), self.dial(node));
+        let late = |_| Err("no connection in time".to_owned());
+        let mut line = match tokio::time::timeout_at(deadline.into(), line).await.unwrap_or_else(late) {
             Ok(line) => line,
             Err(why) => {
                 failed(admission, &why);
                 return Err((Unsent::NotReached(why), request));
             }
         };
-        let outcome = match tokio::time::timeout(HEAD_TIMEOUT, line.try_send_request(request)).await {
-            Ok(Ok(response)) => Ok(response),
+        let again = without_body(&request);
+        let answer = tokio::time::timeout_at(deadline.into(), line.try_send_request(request)).await;
+        let outcome = match answer {
+            Ok(Ok(mut response)) => {
+                if take_not_begun(&mut response) {
+                    let why = "it does not do it now";
+                    failed(admission, &why);
+                    return match again {
+                        Some(again) => Err((Unsent::NotReached(why.to_owned()), again)),
+                        None => Ok(Ok(response)),
+                    };
+                }
+                Ok(response)
+            }
             Ok(Err(mut unsent)) => match unsent.take_message() {
                 Some(back) => {
                     let why = explained(unsent.into_error());
@@ -240,6 +271,19 @@ impl HttpRoad {
     }
 }
 
+/// The same request, if it has no body: one that has is given away with it.
+fn without_body(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
+}
+
 /// The request as HTTP/2 has it: its host in the target. What is of the connection it came by is off already.
 fn prepared(mut request: Request<RequestBody>) -> Result<Request<RequestBody>, &'static str> {
     if request.method() == Method::CONNECT {
@@ -269,8 +313,6 @@ fn explained(error: hyper::Error) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use http_body_util::Empty;
-
     use super::*;
 
     fn request(target: &str, headers: &[(&str, &str)]) -> Request<RequestBody> {

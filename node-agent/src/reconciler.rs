@@ -362,12 +362,12 @@ impl<R: Runner> Preparation<R> {
         };
         progress(Progress::Compiling);
         let prepared = self.runner.prepare(&self.graph, &progress).await?;
+        // One that does not answer as its owner wants is worse than none.
+        self.runner.passes_checks(&prepared).await?;
         // Without one before it, a graph that serves in part is better than one that does not serve.
         if self.takes_over {
             self.runner.can_take_over(&prepared).await?;
         }
-        // One that does not answer as its owner wants is worse than none, and no other generation is taken away for it.
-        self.runner.passes_checks(&prepared).await?;
         Ok(prepared)
     }
 }

@@ -105,6 +105,11 @@ impl Tries {
         Self { backoff: Backoff::new(RETRY_LEAST, RETRY_MOST), left: TRIES_MAX - 1, end }
     }
 
+    /// Whether the time for it is over.
+    pub(crate) fn are_over(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
     /// Waits until it may be sent again, or says at once that it may not.
     pub(crate) async fn again(&mut self) -> bool {
         let wait = self.backoff.after_failure();

@@ -23,12 +23,12 @@ pub trait Runner: Send + Sync + 'static {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> impl Future<Output = Result<Self::Running, PrepareError>> + Send;
 
-    /// Waits a moment until a prepared graph can take over from the generation before it: what it calls on other
-    /// nodes can be called there. An error says what is missing, and may heal.
+    /// Waits a moment until a prepared graph, which passes its checks, can take over from the generation before it: what it
+    /// calls on other nodes can be called there, and passes its checks too. An error says what is missing, and may heal.
     fn can_take_over(&self, graph: &Self::Running) -> impl Future<Output = Result<(), PrepareError>> + Send;
 
-    /// Whether the components of a prepared graph pass the checks that their owner asks for. An error says which does not,
-    /// and may heal.
+    /// Whether the components of a prepared graph pass the checks that their owner asks for, or have passed them as what
+    /// serves now. An error says which does not, and may heal.
     fn passes_checks(&self, graph: &Self::Running) -> impl Future<Output = Result<(), PrepareError>> + Send;
 
     /// From now on these graphs, and no others, get new requests.

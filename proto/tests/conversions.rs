@@ -403,10 +403,20 @@ fn description() -> impl Strategy<Value = NodeDescription> {
     let labels = btree_map(some_text(), text(), 0..3);
     let capacity = (any::<u64>(), any::<u32>(), any::<u32>())
         .prop_map(|(memory_bytes, cpus, instances)| Capacity { memory_bytes, cpus, instances });
-    (node_name(), uid(), texts, labels, vec(text(), 0..3), capacity).prop_map(
-        |(name, uid, (api_address, ingress_address, version), labels, capabilities, capacity)| {
+    (node_name(), uid(), texts, labels, vec(text(), 0..3), capacity, any::<u32>()).prop_map(
+        |(name, uid, (api_address, ingress_address, version), labels, capabilities, capacity, level)| {
             let labels: BTreeMap<String, String> = labels;
-            NodeDescription { name, uid, api_address, ingress_address, version, labels, capabilities, capacity }
+            NodeDescription {
+                name,
+                uid,
+                api_address,
+                ingress_address,
+                version,
+                labels,
+                capabilities,
+                capacity,
+                level,
+            }
         },
     )
 }

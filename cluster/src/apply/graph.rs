@@ -77,6 +77,7 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         placement: None,
         data: imbl::OrdMap::new(),
         observed: imbl::OrdMap::new(),
+        gained: imbl::OrdMap::new(),
         leaving: None,
     });
     let mut number = record.number();

@@ -50,7 +50,7 @@ impl State {
                 | Body::RevokeNode { .. }
                 | Body::RegisterNode(_)
                 | Body::SetNodeState { .. }
-                | Body::LoseNodes(_)
+                | Body::LoseNodes { .. }
                 | Body::LabelNode(_)
                 | Body::RemoveNode(_)
         );
@@ -108,7 +108,7 @@ impl State {
             Body::RemoveMember { member } => member::remove(self, *member),
             Body::RegisterNode(description) => node::register(self, description),
             Body::SetNodeState { node, state, why } => node::set_state(self, node, *state, why),
-            Body::LoseNodes(lost) => Ok(node::lose(self, lost)),
+            Body::LoseNodes { nodes, why } => Ok(node::lose(self, nodes, why)),
             Body::AdmitNode { node, admission } => node::admit(self, node, *admission),
             Body::LabelNode(label) => node::label(self, label),
             Body::RemoveNode(remove) => enrolment::remove(self, remove),

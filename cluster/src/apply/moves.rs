@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use model::id::GraphKey;
 use model::name::NodeName;
+use model::node::NodeState;
 use model::placement::Placement;
 use model::report::GraphReport;
 
@@ -14,7 +15,7 @@ use super::graph::subject;
 use crate::command::{Leave, Place};
 use crate::feature::{MOVES, REPLICAS};
 use crate::outcome::{Outcome, Refusal};
-use crate::state::{GraphRecord, Leaving, State};
+use crate::state::{GraphRecord, Leaving, NodeRecord, State};
 
 /// Applies the parts whose preconditions hold; the next pass of the scheduler plans the others again.
 pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refusal> {
@@ -29,10 +30,16 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         let left = record.nodes();
         record.leaving = leaving(state, &record, &place.placement).map(Box::new);
         let before = record.placement.replace(place.placement.clone());
-        record.observed = match &before {
-            Some(before) if state.level() >= REPLICAS => still_answering(&record, before, &place.placement),
-            _ => imbl::OrdMap::new(),
+        let gain = |node: &NodeName| gains(&record, before.as_ref(), &place.placement, node);
+        let gaining: Vec<NodeName> =
+            place.placement.nodes().into_iter().filter(|node| gain(node)).cloned().collect();
+        let keeps = state.level() >= REPLICAS && before.is_some();
+        // The others go on answering until they have linked it again.
+        let stays = |(node, _): &(&NodeName, &GraphReport)| {
+            keeps && place.placement.is_on(node) && !gaining.contains(node)
         };
+        record.observed =
+            record.observed.iter().filter(stays).map(|(node, seen)| (node.clone(), seen.clone())).collect();
         // Where a capability was first placed, it was made.
         let kept = std::mem::take(&mut record.data);
         let first = |name| kept.get(name).unwrap_or_else(|| place.placement.first_node_of(name)).clone();
@@ -40,6 +47,16 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         if before.is_some() {
             // Other links are remote than before: the nodes link their parts again.
             record.generation = at.into();
+        }
+        if state.level() >= REPLICAS {
+            let generation = record.generation;
+            record.gained = record
+                .gained
+                .iter()
+                .filter(|(node, _)| place.placement.is_on(node))
+                .map(|(node, at)| (node.clone(), *at))
+                .collect();
+            record.gained.extend(gaining.into_iter().map(|node| (node, generation)));
         }
         let came = record.nodes();
         state.graphs.insert(place.key.clone(), record);
@@ -51,18 +68,10 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
     Ok(state.done())
 }
 
-/// What is observed on the nodes that had all that they have now: they go on answering until they have linked it again.
-fn still_answering(
-    record: &GraphRecord,
-    before: &Placement,
-    now: &Placement,
-) -> imbl::OrdMap<NodeName, GraphReport> {
-    let gets_more = |node: &NodeName| {
-        let mut members = record.linked.members();
-        members.any(|member| now.runs_on(member, node) && !before.runs_on(member, node))
-    };
-    let stays = |(node, _): &(&NodeName, &GraphReport)| now.is_on(node) && !gets_more(node);
-    record.observed.iter().filter(stays).map(|(node, seen)| (node.clone(), seen.clone())).collect()
+/// Whether a node gets a member that it did not have.
+fn gains(record: &GraphRecord, before: Option<&Placement>, now: &Placement, node: &NodeName) -> bool {
+    let mut members = record.linked.members();
+    members.any(|member| now.runs_on(member, node) && before.is_none_or(|before| !before.runs_on(member, node)))
 }
 
 fn placed(before: Option<&Placement>, now: &Placement) -> String {
@@ -104,11 +113,17 @@ fn leaving(state: &State, record: &GraphRecord, to: &Placement) -> Option<Leavin
 
 /// Notes that a graph that is moved answers where it went, if it does.
 pub(super) fn settle(state: &mut State, key: &GraphKey) {
-    let now_ms = state.now_ms;
+    let (now_ms, is_of_level) = (state.now_ms, state.level() >= REPLICAS);
+    let is_up = |node: &NodeRecord| node.state == NodeState::Ready;
     let Some(record) = state.graphs.get_mut(key) else { return };
     let answers =
         |name: &NodeName| record.observed.get(name).is_some_and(|seen| seen.serving == Some(record.generation));
-    let arrived = record.placement.as_ref().is_some_and(|placement| placement.nodes().into_iter().all(answers));
+    // Those that are down may come back, and are not waited for where another has all that they have.
+    let is_waited_for = |name: &&NodeName| !is_of_level || state.nodes.get(*name).is_some_and(is_up);
+    let arrived = record.placement.as_ref().is_some_and(|placement| {
+        placement.nodes().into_iter().filter(is_waited_for).all(answers)
+            && record.linked.members().all(|member| placement.nodes_of(member).any(answers))
+    });
     let Some(leaving) = record.leaving.as_mut().filter(|leaving| arrived && leaving.answered_ms.is_none())
     else {
         return;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use model::id::Generation;
-use model::name::NodeName;
+use model::id::{Generation, GraphKey};
+use model::name::{ComponentName, NodeName};
 use model::node::{Admission, LABELS_MAX, Labels, NodeDescription, NodeState};
 use model::report::{GraphReport, Progress, Report};
 
 use super::{graph, moves};
-use crate::command::{LabelNode, LostNode};
+use crate::command::LabelNode;
 use crate::feature::{MOVES, REPLICAS};
 use crate::outcome::{Outcome, Refusal};
 use crate::schedule::{self, MOVES_RESUME_MS};
@@ -42,6 +42,7 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
         return Err(Refusal::Exhausted { what: "nodes".to_owned(), bound: NODES_MAX as u64 });
     }
     let known = known.cloned();
+    let zone_before = known.as_ref().map(|record| schedule::zone_of(record).to_owned());
     let moved = known.as_ref().is_some_and(|record| record.description.api_address != description.api_address);
     let at = state.advance();
     let now_ms = state.now_ms;
@@ -65,8 +66,9 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
             stays_until_ms: None,
         },
     };
+    let is_elsewhere = zone_before.is_some_and(|before| before != schedule::zone_of(&record));
     state.nodes.insert(name.clone(), record);
-    if moved {
+    if moved || is_elsewhere && state.level() >= REPLICAS {
         tell_peers(state, name);
     }
     state.event(subject(name), "ready", format!("agent {} connected", description.version));
@@ -104,17 +106,23 @@ pub(super) fn set_state(
 }
 
 /// All of these that were ready are down.
-pub(super) fn lose(state: &mut State, lost: &[LostNode]) -> Outcome {
-    let fresh: Vec<&LostNode> = lost.iter().filter(|lost| state.is_ready(&lost.node)).collect();
+pub(super) fn lose(state: &mut State, lost: &[NodeName], why: &str) -> Outcome {
+    let fresh: Vec<&NodeName> = lost.iter().filter(|node| state.is_ready(node)).collect();
     if fresh.is_empty() {
         return state.done();
     }
     state.advance();
-    for LostNode { node, why } in fresh {
+    for node in fresh {
         let now_ms = state.now_ms;
         let Some(record) = state.nodes.get_mut(node) else { continue };
         (record.state, record.changed_at_ms) = (NodeState::Down, now_ms);
-        state.event(subject(node), &NodeState::Down.to_string(), why.clone());
+        state.event(subject(node), &NodeState::Down.to_string(), why.to_owned());
+    }
+    // What is moved does not wait for those that are lost.
+    let moved = state.graphs.iter().filter(|(_, record)| record.leaving.is_some());
+    let moved: Vec<GraphKey> = moved.map(|(key, _)| key.clone()).collect();
+    for key in &moved {
+        moves::settle(state, key);
     }
     state.done()
 }
@@ -212,13 +220,26 @@ fn observe(state: &mut State, node: &NodeName, seen: GraphReport) {
         Progress::Fetching | Progress::Compiling | Progress::Starting => None,
     };
     let key = seen.key.clone();
+    let keeps_data = state.level() >= REPLICAS;
     if let Some(record) = state.graphs.get_mut(&key) {
+        if keeps_data && seen.serving == Some(record.generation) {
+            made(record, node);
+        }
         record.observed.insert(node.clone(), seen);
     }
     if let Some((reason, message)) = event {
         state.event(graph::subject(&key), reason, message);
     }
     moves::settle(state, &key);
+}
+
+/// The capabilities that a revision has added since the graph was placed are made where it serves, and have their data there.
+fn made(record: &mut GraphRecord, node: &NodeName) {
+    let Some(placement) = &record.placement else { return };
+    let is_new =
+        |name: &&ComponentName| !record.data.contains_key(*name) && placement.first_node_of(name) == node;
+    let new: Vec<ComponentName> = record.linked.capabilities.keys().filter(is_new).cloned().collect();
+    record.data.extend(new.into_iter().map(|name| (name, node.clone())));
 }
 
 pub(super) fn admit(state: &mut State, name: &NodeName, admission: Admission) -> Result<Outcome, Refusal> {

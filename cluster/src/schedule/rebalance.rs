@@ -45,7 +45,8 @@ fn may_move(record: &GraphRecord) -> bool {
     let serves =
         record.observed.get(&placement.home).is_some_and(|seen| seen.serving == Some(record.generation));
     let is_single = linked.replicas.is_empty() && placement.more.is_empty() && placement.away.is_empty();
-    let is_free = is_single && linked.require.is_empty() && record.data.is_empty();
+    let has_data = !record.data.is_empty() || !linked.capabilities.is_empty();
+    let is_free = is_single && linked.require.is_empty() && !has_data;
     is_free && serves && record.leaving.is_none()
 }
 

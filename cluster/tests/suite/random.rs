@@ -2,7 +2,7 @@
 
 use cluster::command::{
     Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember, LabelNode, Leave,
-    LostNode, Place, PutPolicy, Relink, RemoveNode, RequestTag,
+    Place, PutPolicy, Relink, RemoveNode, RequestTag,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
@@ -212,11 +212,10 @@ impl Asked {
             ),
             // Most of what happens to a cluster.
             27..34 => Body::Place(cluster::schedule(state, state.now_ms + 10_000 * u64::from(self.other))),
-            34 => Body::LoseNodes(
-                [self.which, self.other]
-                    .map(|number| LostNode { node: name(&format!("n{number}")), why: String::new() })
-                    .into(),
-            ),
+            34 => Body::LoseNodes {
+                nodes: [self.which, self.other].map(|number| name(&format!("n{number}"))).into(),
+                why: String::new(),
+            },
             35..44 => Body::RecordReport(self.serving(state)),
             _ => self.init(),
         }

@@ -1,6 +1,6 @@
 //! Components that run on several nodes: where, who answers, and what becomes of them when nodes go and come.
 
-use cluster::command::{Body, LostNode};
+use cluster::command::Body;
 use cluster::feature::MOVES;
 use cluster::schedule::{self, MOVES_RESUME_MS, schedule};
 use cluster::{State, view};
@@ -10,7 +10,7 @@ use model::placement::{LinkTerms, Locality};
 use model::status::GraphState;
 
 use crate::moves::{GRAPH, cluster};
-use crate::support::{Cluster, key, linked, linked_at, name, node};
+use crate::support::{Cluster, key, linked, linked_at, linked_with_database, name, node};
 
 /// A graph of one component that should run on so many nodes.
 fn on(replicas: u32) -> LinkedGraph {
@@ -43,8 +43,22 @@ fn plan(cluster: &Cluster) -> usize {
 
 impl Cluster {
     fn lose(&mut self, nodes: &[&str]) {
-        let lost = |node: &&str| LostNode { node: name(node), why: "a test".to_owned() };
-        self.done(Body::LoseNodes(nodes.iter().map(lost).collect()));
+        let nodes = nodes.iter().map(|node| name(node)).collect();
+        self.done(Body::LoseNodes { nodes, why: "a test".to_owned() });
+    }
+
+    /// A node says that it serves a generation that is not the latest.
+    fn serves_still(&mut self, node: &str, generation: model::id::Generation) {
+        let assignment = view::assignment(&self.state, &name(node)).unwrap();
+        let graphs = assignment.graphs.iter().map(|graph| model::report::GraphReport {
+            key: graph.key.clone(),
+            uid: graph.uid.clone(),
+            serving: Some(generation),
+            desired: graph.generation,
+            progress: model::report::Progress::Starting,
+        });
+        let (node, accepted) = (name(node), assignment.generation);
+        self.done(Body::RecordReport(model::report::Report { node, accepted, graphs: graphs.collect() }));
     }
 
     fn phase(&self) -> String {
@@ -199,6 +213,92 @@ fn of_two_components_each_is_on_as_many_nodes_as_it_asks_for() {
 }
 
 #[test]
+fn a_node_that_has_another_part_is_asked_once_it_has_this_one() {
+    let mut cluster = cluster();
+    let mut linked = on(1);
+    let tail = linked.components[&"app".parse().unwrap()].clone();
+    linked.components.insert("tail".parse().unwrap(), tail);
+    for (member, node) in [("app", "n1"), ("tail", "n2")] {
+        linked.require.insert(member.parse().unwrap(), [("node".to_owned(), node.to_owned())].into());
+    }
+    cluster.deployed(GRAPH, linked.clone());
+    cluster.schedule();
+    ["n1", "n2"].into_iter().for_each(|node| cluster.serves(node));
+    assert_eq!(cluster.answers_at(), "n1");
+    let app_on = |cluster: &Cluster| {
+        cluster.state.graphs[&key(GRAPH)].placement.as_ref().unwrap().shown(&"app".parse().unwrap())
+    };
+
+    linked.require.remove(&"app".parse().unwrap());
+    cluster.deployed(GRAPH, linked);
+    ["n1", "n2"].into_iter().for_each(|node| cluster.serves(node));
+    cluster.drain("n1");
+    cluster.schedule();
+    assert_eq!(app_on(&cluster), "n2");
+    // n2 says at once that it serves the generation before, of which it has the tail alone.
+    let old = cluster.state.graphs[&key(GRAPH)].leaving.as_ref().unwrap().generation;
+    cluster.serves_still("n2", old);
+    assert_eq!(cluster.answers_at(), "n1");
+    cluster.serves("n2");
+    assert_eq!(cluster.answers_at(), "n2");
+}
+
+#[test]
+fn what_a_drain_moves_does_not_wait_for_replicas_that_are_down() {
+    let mut cluster = serving();
+    ["n4", "n5"].into_iter().for_each(|node| cluster.admit(node, Admission::Cordoned));
+    cluster.drain("n1");
+    cluster.schedule();
+    assert_eq!(cluster.node_of(GRAPH).as_deref(), Some("n2, n3"));
+    cluster.serves("n2");
+    assert_eq!(cluster.answers_at(), "n1, n2, n3");
+    cluster.lose(&["n3"]);
+    assert_eq!(cluster.answers_at(), "n2", "n3 has all that n2 has, and is not waited for");
+    let leave = cluster.leave();
+    cluster.done(leave);
+    assert!(!cluster.is_assigned("n1"));
+}
+
+#[test]
+fn a_database_that_a_later_revision_adds_has_its_data_where_it_was_made() {
+    let mut cluster = cluster();
+    cluster.deployed(GRAPH, linked_at(1, "crm.example.com"));
+    cluster.schedule();
+    cluster.serves("n1");
+    cluster.deployed(GRAPH, linked_with_database(1, None));
+    assert_eq!(plan(&cluster), 0);
+    cluster.serves("n1");
+    cluster.drain("n1");
+    assert_eq!(plan(&cluster), 0, "it is not moved away from its data");
+    let record = &cluster.state.graphs[&key(GRAPH)];
+    assert_eq!(
+        schedule::stays(&cluster.state, record, &name("n1")).unwrap(),
+        "db has its data on n1 and does not move"
+    );
+}
+
+#[test]
+fn of_fewer_replicas_those_in_different_zones_are_kept() {
+    let mut cluster = cluster();
+    for (number, zone) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "b")] {
+        let labels = [("zone".to_owned(), zone.to_owned())].into();
+        cluster
+            .done(Body::RegisterNode(model::node::NodeDescription { labels, ..node(&format!("n{number}")) }));
+    }
+    cluster.deployed(GRAPH, on(5));
+    cluster.schedule();
+    for load in ["sales/a", "sales/b"] {
+        let mut other = linked(1);
+        other.require.insert("app".parse().unwrap(), [("zone".to_owned(), "b".to_owned())].into());
+        cluster.deployed(load, LinkedGraph { replicas: [("app".parse().unwrap(), 3)].into(), ..other });
+        cluster.schedule();
+    }
+    cluster.deployed(GRAPH, on(2));
+    cluster.schedule();
+    assert_eq!(cluster.node_of(GRAPH).as_deref(), Some("n1, n3"));
+}
+
+#[test]
 fn nodes_that_are_lost_together_cut_a_zone_off_before_anything_is_moved() {
     let mut cluster = serving();
     cluster.lose(&["n1", "n2", "n4", "n9"]);
@@ -224,13 +324,33 @@ fn nodes_that_are_lost_together_cut_a_zone_off_before_anything_is_moved() {
 }
 
 #[test]
+fn agents_of_earlier_versions_get_no_replica_and_nothing_that_is_checked() {
+    let mut cluster = cluster();
+    for number in 1..=4 {
+        cluster
+            .done(Body::RegisterNode(model::node::NodeDescription { level: 0, ..node(&format!("n{number}")) }));
+    }
+    cluster.deployed(GRAPH, on(2));
+    let mut checked = linked(1);
+    let app = checked.components.values_mut().next().unwrap();
+    app.settings.check = Some(model::graph::Check::Http("/ready".parse().unwrap()));
+    cluster.deployed("sales/checked", checked);
+    cluster.schedule();
+    let shown = |key: &str| cluster.node_of(key);
+    assert_eq!(shown("sales/checked").as_deref(), Some("n5"));
+    assert_eq!(shown(GRAPH).as_deref(), Some("n1, n5"), "alone, a first one is as it was before");
+    let status = cluster.phase();
+    assert!(status.contains("waiting for node"), "{status}");
+}
+
+#[test]
 fn earlier_versions_are_not_given_what_they_do_not_know() {
     let mut cluster = Cluster::new();
     cluster.done(Body::RaiseFeatureLevel { level: MOVES });
     let several = Body::Deploy(Box::new(cluster.deploy(GRAPH, on(2))));
     let one = Body::Deploy(Box::new(cluster.deploy(GRAPH, linked(1))));
     assert!(several.level() > cluster.state.level() && one.level() <= cluster.state.level());
-    assert!(Body::LoseNodes(Vec::new()).level() > MOVES);
+    assert!(Body::LoseNodes { nodes: Vec::new(), why: String::new() }.level() > MOVES);
     // Nor is what they do not do done.
     cluster.deployed(GRAPH, linked_at(1, "crm.example.com"));
     cluster.schedule();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::command::{Body, LabelNode, LostNode};
+use cluster::command::{Body, LabelNode};
 use cluster::schedule::{preview, schedule};
 use cluster::state::GraphRecord;
 use model::linked::{Link, LinkOrigin, LinkedGraph, Target};
@@ -101,6 +101,10 @@ fn graph(members: &[Member]) -> LinkedGraph {
 fn holds(cluster: &Cluster, record: &GraphRecord) -> Result<(), TestCaseError> {
     let Ok(placement) = preview(&cluster.state, &record.linked, Some(record)) else { return Ok(()) };
     prop_assert_eq!(record.placement.as_ref(), Some(&placement), "it is where it can be");
+    for name in placement.nodes() {
+        let has_part = record.linked.members().any(|member| placement.runs_on(member, name));
+        prop_assert!(has_part, "{} has nothing of it", name);
+    }
     for member in record.linked.members() {
         let nodes: BTreeSet<&NodeName> = placement.nodes_of(member).collect();
         prop_assert_eq!(nodes.len(), placement.nodes_of(member).count(), "{} is twice on a node", member);
@@ -156,8 +160,8 @@ proptest! {
                 Step::Lose(numbers) => {
                     let is_planned = schedule(&cluster.state, cluster.state.now_ms).is_empty();
                     let lost: BTreeSet<NodeName> = numbers.iter().map(|number| name(&node_name(*number))).collect();
-                    let lose = |node: &NodeName| LostNode { node: node.clone(), why: String::new() };
-                    cluster.done(Body::LoseNodes(lost.iter().map(lose).collect()));
+                    let nodes = lost.iter().cloned().collect();
+                    cluster.done(Body::LoseNodes { nodes, why: String::new() });
                     only_lost = is_planned.then_some(lost);
                 }
                 Step::Return(number) => cluster.done(Body::RegisterNode(node(&node_name(number)))),

@@ -11,7 +11,7 @@ use model::graph::{Artifact, CapabilitySpec, ComponentSpec, GraphSpec, Settings,
 use model::id::{GraphKey, RequestId, RevisionNumber};
 use model::linked::{LinkedComponent, LinkedGraph, Origin};
 use model::name::NodeName;
-use model::node::{Capacity, NodeDescription};
+use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
 use model::route::HttpRoute;
 use proptest::prelude::ProptestConfig;
@@ -243,6 +243,7 @@ pub(crate) fn node(text: &str) -> NodeDescription {
         labels: BTreeMap::new(),
         capabilities: vec!["sqlite".to_owned()],
         capacity: Capacity { memory_bytes: 1 << 30, cpus: 2, instances: 100 },
+        level: AGENT_LEVEL,
     }
 }
 

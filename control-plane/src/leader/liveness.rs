@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster::Command;
-use cluster::command::{Body, LostNode};
+use cluster::command::Body;
 use cluster::feature::REPLICAS;
 use model::name::NodeName;
 use model::node::NodeState;
@@ -18,8 +18,8 @@ use crate::raft::Handle;
 const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often an agent speaks within the time after which it is lost.
 const INTERVALS: u32 = 3;
-/// Nodes that one command says are lost: far below the bound of a command's size.
-const LOST_MAX: usize = 500;
+/// Nodes that one command says are lost: with the longest names, what a command has room for.
+const LOST_MAX: usize = 3_000;
 /// How often deadlines are looked at.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
@@ -80,19 +80,19 @@ impl Liveness {
         let state = raft.state();
         let ready = state.nodes.iter().filter(|(_, node)| node.state == NodeState::Ready);
         let silent = ready.map(|(name, _)| (name, self.silent_for(name, start)));
-        let lost: Vec<LostNode> = lost(silent, self.timeout)
-            .into_iter()
-            .map(|(name, silent)| LostNode {
-                node: name.clone(),
-                why: format!("its agent was not heard of for {} ms", silent.as_millis()),
-            })
-            .collect();
+        let lost: Vec<(NodeName, Duration)> =
+            lost(silent, self.timeout).into_iter().map(|(name, silent)| (name.clone(), silent)).collect();
+        let why = |silent: Duration| format!("its agent was not heard of for {} ms", silent.as_millis());
         // Those of one command are lost at one time: whether a zone is cut off is seen before anything is moved.
         let bodies: Vec<Body> = if state.level() < REPLICAS {
-            let alone = |LostNode { node, why }| Body::SetNodeState { node, state: NodeState::Down, why };
+            let alone = |(node, silent)| Body::SetNodeState { node, state: NodeState::Down, why: why(silent) };
             lost.into_iter().map(alone).collect()
         } else {
-            lost.chunks(LOST_MAX).map(|part| Body::LoseNodes(part.to_vec())).collect()
+            let part = |part: &[(NodeName, Duration)]| Body::LoseNodes {
+                nodes: part.iter().map(|(name, _)| name.clone()).collect(),
+                why: why(part.iter().map(|(_, silent)| *silent).min().unwrap_or_default()),
+            };
+            lost.chunks(LOST_MAX).map(part).collect()
         };
         for body in bodies {
             // Whoever leads meanwhile has heard of others.

@@ -77,6 +77,7 @@ impl Member {
             labels: BTreeMap::from([("padding".to_owned(), padding)]),
             capabilities: Vec::new(),
             capacity: Capacity { memory_bytes: 0, cpus: 0, instances: 0 },
+            level: 0,
         };
         let body = Body::RegisterNode(description);
         let size = chance.below(300 << 10);

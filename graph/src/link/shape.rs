@@ -1,5 +1,6 @@
 //! What must hold of a linked graph as a whole: no cycles, bounded instances, resources that fit together.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::graph::{Check, Settings};
@@ -36,7 +37,7 @@ pub(super) fn check(linked: &LinkedGraph, types: &Types, findings: &mut Vec<Find
     for link in &linked.links {
         findings.extend(parted(linked, link));
     }
-    findings.extend(linked.replicas.iter().filter_map(|(name, replicas)| held(linked, name, *replicas)));
+    findings.extend(held(linked));
     for (name, component) in &linked.components {
         if let Some(found) = types.get(&component.artifact.digest) {
             shared_resources(&links, found, name, findings);
@@ -129,28 +130,36 @@ fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
 }
 
 /// What should run on several nodes must not have to be where data are: those are on one.
-fn held(linked: &LinkedGraph, name: &ComponentName, replicas: u32) -> Option<Finding> {
-    let mut together = BTreeSet::from([name]);
-    let mut ahead = vec![name];
-    while let Some(member) = ahead.pop() {
-        for link in linked.links.iter().filter(|link| linked.joins(link)) {
-            let Some(to) = link.to.member() else { continue };
-            let other = match member {
-                from if link.from == *from => to,
-                end if to == end => &link.from,
-                _ => continue,
-            };
-            if together.insert(other) {
-                ahead.push(other);
+fn held(linked: &LinkedGraph) -> Vec<Finding> {
+    if linked.replicas.is_empty() {
+        return Vec::new();
+    }
+    let mut beside: BTreeMap<&ComponentName, Vec<&ComponentName>> = BTreeMap::new();
+    for link in linked.links.iter().filter(|link| linked.joins(link)) {
+        let Some(to) = link.to.member() else { continue };
+        beside.entry(&link.from).or_default().push(to);
+        beside.entry(to).or_default().push(&link.from);
+    }
+    // From each capability to all that must be with it; each member is met once.
+    let mut held: BTreeMap<&ComponentName, &ComponentName> = BTreeMap::new();
+    for capability in linked.capabilities.keys() {
+        let mut ahead = vec![capability];
+        while let Some(member) = ahead.pop() {
+            if let Entry::Vacant(place) = held.entry(member) {
+                place.insert(capability);
+                ahead.extend(beside.get(member).into_iter().flatten());
             }
         }
     }
-    let capability = together.into_iter().find(|member| linked.capabilities.contains_key(*member))?;
-    let message = format!(
-        "{name} should run on {replicas} nodes and must be on one node with {capability}, which keeps its data on one"
-    );
-    let finding = Finding::new("local_only", Place::Component(name.clone()), message);
-    Some(finding.help("leave `scale.replicas` out, or let the link between them go to another node"))
+    let finding = |(name, replicas): (&ComponentName, &u32)| {
+        let capability = held.get(name)?;
+        let message = format!(
+            "{name} should run on {replicas} nodes and must be on one node with {capability}, which keeps its data on one"
+        );
+        let finding = Finding::new("local_only", Place::Component(name.clone()), message);
+        Some(finding.help("leave `scale.replicas` out, or let the link between them go to another node"))
+    };
+    linked.replicas.iter().filter_map(finding).collect()
 }
 
 /// A component must have what it is checked by.

@@ -67,8 +67,9 @@ impl wire::links_server::Links for Links {
     ) -> Result<Response<wire::ArrivedResponse>, Status> {
         let caller = gate::caller(&request, Role::Node)?;
         let version = GraphVersion::try_from(request.into_inner())?;
-        let arrived = self.reach.has_arrived(&version, &caller).await;
-        Ok(Response::new(wire::ArrivedResponse { arrived }))
+        let running = self.reach.arrived(&version, &caller).await;
+        let unchecked = running.as_ref().is_some_and(|running| !running.has_passed());
+        Ok(Response::new(wire::ArrivedResponse { arrived: running.is_some(), unchecked }))
     }
 }
 

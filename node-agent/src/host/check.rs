@@ -10,6 +10,7 @@ use model::graph::Check;
 use model::name::ComponentName;
 use model::report::Failure;
 
+use crate::host::instance::Prepared;
 use crate::host::running::Running;
 
 /// How long one check may take; the component's own deadline ends it earlier.
@@ -23,13 +24,19 @@ impl Running {
     /// Fails unless every component here that is checked passes, or says which one does not.
     pub(crate) async fn passes_checks(&self) -> Result<(), Failure> {
         let site = self.plan.site();
-        for (name, component) in &self.plan.linked().components {
-            let Some(check) = component.settings.check.as_ref().filter(|_| site.is_here(name)) else {
-                continue;
-            };
+        let components = self.plan.linked().components.iter().filter(|(name, _)| site.is_here(name));
+        let checked =
+            components.filter_map(|(name, component)| Some((name, component.settings.check.as_ref()?)));
+        for (at, (name, check)) in checked.enumerate() {
+            if at == 0 {
+                // What is asked may ask others.
+                self.can_call().await?;
+            }
+            // One that only its check asks for is compiled now, which takes as long as it takes.
+            let prepared = self.entry(name).await.map_err(|error| failed(name, check, &error.to_string()))?;
             let checking = async {
                 match check {
-                    Check::Http(path) => self.answers_get(name, path.as_str()).await,
+                    Check::Http(path) => self.answers_get(name, &prepared, path.as_str()).await,
                     Check::Call { interface, function } => {
                         self.returns(name, &interface.to_string(), function).await
                     }
@@ -37,16 +44,17 @@ impl Running {
             };
             let late = |_| Err(format!("nothing came within {} s", CHECK_TIMEOUT.as_secs()));
             let outcome = tokio::time::timeout(CHECK_TIMEOUT, checking).await.unwrap_or_else(late);
-            outcome.map_err(|why| Failure {
-                reason: "check_failed".to_owned(),
-                message: format!("{name} does not pass its check {check}: {why}"),
-            })?;
+            outcome.map_err(|why| failed(name, check, &why))?;
         }
         Ok(())
     }
 
-    async fn answers_get(&self, component: &ComponentName, path: &str) -> Result<(), String> {
-        let prepared = self.entry(component).await.map_err(|error| error.to_string())?;
+    async fn answers_get(
+        &self,
+        component: &ComponentName,
+        prepared: &Arc<Prepared>,
+        path: &str,
+    ) -> Result<(), String> {
         let routes = self.plan.linked().ingress.iter().filter(|route| route.to == *component);
         let host = routes.filter_map(|route| route.host.as_ref()).map(|host| host.as_str()).next();
         let request = http::Request::get(path)
@@ -55,7 +63,7 @@ impl Running {
             .body(Empty::<Bytes>::new().map_err(|never| match never {}))
             .map_err(|error| error.to_string())?;
         let id: Arc<str> = self.host.request_id();
-        let response = self.answer_check(&prepared, component, &id, request).await;
+        let response = self.answer_check(prepared, component, &id, request).await;
         let (status, body) = (response.status(), response.into_body());
         if !status.is_success() && !status.is_redirection() {
             return Err(format!("it answered {status} (request {id})"));
@@ -72,4 +80,9 @@ impl Running {
         }
         Ok(())
     }
+}
+
+fn failed(name: &ComponentName, check: &Check, why: &str) -> Failure {
+    let message = format!("{name} does not pass its check {check}: {why}");
+    Failure { reason: "check_failed".to_owned(), message }
 }

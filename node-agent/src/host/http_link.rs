@@ -125,15 +125,11 @@ impl HttpLink {
         };
         let frames = encode([Body::Open(Box::new(open)), Body::Call(asked)]);
         request.headers_mut().insert(LINK, http::HeaderValue::try_from(frames)?);
-        let sending = tokio::time::timeout(left, self.road.send(&self.there.nodes, request, || None)).await;
-        let sent = sending.map(|(node, sent)| {
-            node.iter().for_each(|node| span.node(node));
-            sent
-        });
+        let (node, sent) = self.road.send(&self.there.nodes, request, Some(now + left), || None).await;
+        node.iter().for_each(|node| span.node(node));
         let outcome = match sent {
-            Err(_) => Err(LinkFailure::new(LinkReason::Deadline, "the provider did not answer in time")),
-            Ok(Err(error)) => Err(unanswered(error)),
-            Ok(Ok(mut response)) => match response.headers_mut().remove(LINK_FAILED) {
+            Err(error) => Err(unanswered(error)),
+            Ok(mut response) => match response.headers_mut().remove(LINK_FAILED) {
                 None => Ok(response),
                 Some(failed) => Err(failure(&failed)),
             },
@@ -161,7 +157,9 @@ fn unanswered(error: CarryError) -> LinkFailure {
     let reason = match &error {
         CarryError::Unreached(_) => LinkReason::Unavailable,
         CarryError::Lost(_) => LinkReason::Lost,
-        CarryError::Late => LinkReason::Deadline,
+        CarryError::Late => {
+            return LinkFailure::new(LinkReason::Deadline, "the provider did not answer in time");
+        }
         CarryError::Request(_) => LinkReason::Protocol,
     };
     LinkFailure::new(reason, error.to_string())

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use model::assignment::AssignedGraph;
@@ -139,6 +140,7 @@ impl Host {
             invoked: tokio::sync::Mutex::default(),
             providers,
             traffic: Arc::new(Traffic::default()),
+            has_passed: AtomicBool::new(false),
         })
     }
 

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt as _, stream};
 use http::{Request, Response};
 use hyper::body::Incoming;
+use model::assignment::AssignedGraph;
 use model::id::Uid;
 use model::link::{Binding, Body, GraphVersion, LinkFailure, LinkReason, Open};
 use model::name::NodeName;
@@ -22,10 +24,15 @@ use crate::host::grant::{self, Denial};
 use crate::host::provide::Inbound;
 use crate::host::running::Running;
 use crate::host::{http_link, request};
+use crate::http_road::not_begun;
 use crate::told::Assigned;
 
 /// How long a graph can be reached that does not serve here: no longer, or not yet.
 const LINGER: Duration = Duration::from_secs(30);
+/// How often other nodes are told that what they linger with is called: more than twice within that.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
+/// Graphs of which they are told at one time.
+const KEPT_AT_ONCE: usize = 16;
 /// How long a session waits for its generation to serve here.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long, where the provider runs on other nodes too.
@@ -133,11 +140,63 @@ impl Reach {
         }
     }
 
-    /// Whether a graph at a generation can be reached by `caller`, which has a part in it; waits a moment for it.
-    pub(crate) async fn has_arrived(&self, version: &GraphVersion, caller: &Uid) -> bool {
-        let running = self.arrival(version, ARRIVAL_TIMEOUT).await;
-        let node = self.node(caller);
-        running.zip(node).is_some_and(|(running, node)| running.plan.assigned.placement.is_on(&node))
+    /// A graph at a generation, if it can be reached by `caller`, which has a part in it; waits a moment for it. It can be
+    /// reached for a while from then on.
+    pub(crate) async fn arrived(&self, version: &GraphVersion, caller: &Uid) -> Option<Arc<Running>> {
+        let running = self.arrival(version, ARRIVAL_TIMEOUT).await?;
+        let node = self.node(caller)?;
+        let has_part = running.plan.assigned.placement.is_on(&node);
+        has_part.then(|| {
+            self.linger(version);
+            running
+        })
+    }
+
+    /// One that is not served can be reached for another while.
+    fn linger(&self, version: &GraphVersion) {
+        let now = Instant::now();
+        let is_near_its_end = |(running, until): &Entry| {
+            running.is(version) && until.is_some_and(|until| until < now + LINGER / 2)
+        };
+        let is_longer = self.graphs.send_if_modified(|graphs| {
+            if !graphs.iter().any(is_near_its_end) {
+                return false;
+            }
+            let longer = |entry: &Entry| match is_near_its_end(entry) {
+                true => (entry.0.clone(), Some(now + LINGER)),
+                false => entry.clone(),
+            };
+            *graphs = Arc::new(graphs.iter().map(longer).collect());
+            true
+        });
+        if is_longer {
+            self.forget_later();
+        }
+    }
+
+    /// Keeps what is called from here reachable on other nodes, for as long as it serves: they may have taken over a later
+    /// generation, which this node cannot yet.
+    pub async fn keep(self) {
+        loop {
+            tokio::time::sleep(KEEP_EVERY).await;
+            let mut serving = Vec::new();
+            for (running, until) in self.graphs.borrow().iter() {
+                if until.is_none() {
+                    serving.push(running.clone());
+                }
+            }
+            let keeping = stream::iter(serving);
+            keeping.for_each_concurrent(KEPT_AT_ONCE, async |running| running.keep_peers().await).await;
+        }
+    }
+
+    /// Whether the same revision with the same policies serves here, of another placement.
+    pub(crate) fn serves_the_same(&self, prepared: &Running) -> bool {
+        let graphs = self.graphs.borrow().clone();
+        graphs.iter().any(|(running, until)| {
+            let (now, next) = (&running.plan.assigned, &prepared.plan.assigned);
+            until.is_none() && running.has_passed() && now.uid == next.uid && now.linked == next.linked
+        })
     }
 
     /// Lives one session to its end, if `caller` may have it.
@@ -169,6 +228,7 @@ impl Reach {
         };
         Ok(match self.granted(caller, &open).await {
             Ok(running) => running.handle_link(&open, &call, request).await,
+            Err(failure) if failure.reason.is_undelivered() => not_begun(request::link_failed(failure)),
             Err(failure) => request::link_failed(failure),
         })
     }
@@ -199,8 +259,11 @@ impl Reach {
     fn is_elsewhere_too(&self, open: &Open) -> bool {
         let assignment = self.assigned.now();
         let mut graphs = assignment.iter().flat_map(|assignment| &assignment.graphs);
-        let graph = graphs.find(|graph| graph.key == open.version.graph);
-        graph.is_some_and(|graph| graph.placement.nodes_of(&open.to).count() > 1)
+        // What this node has not heard of yet it may hear of in a moment.
+        let is_known = |graph: &&AssignedGraph| {
+            graph.key == open.version.graph && graph.generation >= open.version.generation
+        };
+        graphs.find(is_known).is_some_and(|graph| graph.placement.nodes_of(&open.to).count() > 1)
     }
 
     /// Whether the caller's node has a part in an older generation of the graph, and so may be told that the newer one

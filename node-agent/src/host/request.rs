@@ -25,6 +25,7 @@ use crate::host::http_link;
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::{Pass, Running};
 use crate::host::state::Call;
+use crate::http_road::{not_begun, take_not_begun};
 use crate::traces::{Over, Trace};
 
 /// Carries the request's id to the client; `ctl logs --request` takes it.
@@ -84,7 +85,11 @@ impl Running {
         let prepared = self.entries.get(&route.to);
         let asked = Asked { to: &route.to, id: &id, longest: Duration::MAX, trace };
         let mut response = match self.answer(prepared, asked, request, pass).await {
-            Ok(response) => response,
+            Ok(mut response) => {
+                take_not_begun(&mut response);
+                response
+            }
+            Err(Refusal::Busy) => not_begun(Refusal::Busy.response(&id)),
             Err(refusal) => refusal.response(&id),
         };
         if let Ok(value) = HeaderValue::from_str(&id) {
@@ -112,13 +117,16 @@ impl Running {
         let prepared = self.providers.get(&open.to).map(|provider| provider.prepared());
         let asked = Asked { to: &open.to, id: &id, longest, trace: span.trace().clone() };
         let answer = self.answer(prepared, asked, request, pass).await;
+        let has_begun = !matches!(answer, Err(Refusal::Busy));
         match span.ended(answer.map_err(|refusal| refusal.as_failure())) {
             Ok(mut response) => {
                 // A guest says nothing in the agents' own words.
                 response.headers_mut().remove(http_link::LINK_FAILED);
+                take_not_begun(&mut response);
                 response
             }
-            Err(failure) => link_failed(failure),
+            Err(failure) if has_begun => link_failed(failure),
+            Err(failure) => not_begun(link_failed(failure)),
         }
     }
 

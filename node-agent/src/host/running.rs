@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use model::assignment::AssignedGraph;
@@ -18,6 +18,7 @@ use crate::host::instance::Prepared;
 use crate::host::logs::GraphLog;
 use crate::host::prepare::Plan;
 use crate::host::provide::Provider;
+use crate::link::carrier::Arrival;
 
 /// How long a generation that could take over waits for the rest of the nodes that it calls: longer than most graphs take
 /// to start, shorter than the one before it can be reached on nodes that have taken over.
@@ -37,6 +38,15 @@ pub struct Running {
     /// The members that other nodes call.
     pub(crate) providers: BTreeMap<ComponentName, Arc<Provider>>,
     pub(crate) traffic: Arc<Traffic>,
+    /// Whether its components have passed their checks.
+    pub(crate) has_passed: AtomicBool,
+}
+
+/// Why a generation cannot be called on a node as it should.
+enum Missing {
+    Absent,
+    Unchecked,
+    Unreached(LinkFailure),
 }
 
 /// The requests under way.
@@ -94,48 +104,92 @@ impl Running {
     /// Fails unless all that this node calls elsewhere can be called at its generation on some node, or says what cannot.
     /// Waits a while for the other nodes where it should run; one that is not there by then is not asked as long as it
     /// fails.
+    pub(crate) async fn can_call(&self) -> Result<(), Failure> {
+        self.peers_are(|arrival| arrival != Arrival::Absent, Duration::ZERO).await
+    }
+
+    /// The same, and what it calls has passed its checks there.
     pub(crate) async fn is_complete(&self) -> Result<(), Failure> {
+        self.peers_are(|arrival| arrival == Arrival::Whole, PEERS_PATIENCE).await
+    }
+
+    async fn peers_are(&self, is_good: impl Fn(Arrival) -> bool, patience: Duration) -> Result<(), Failure> {
         let site = self.plan.site();
-        let here = self.plan.linked().links.iter().filter(|link| site.is_here(&link.from));
-        let called: BTreeSet<&ComponentName> =
-            here.filter_map(|link| link.to.member()).filter(|to| !site.is_here(to)).collect();
+        let called = self.called_elsewhere();
         let nodes: BTreeSet<&NodeName> = called.iter().flat_map(|member| site.nodes_of(member)).collect();
-        let patience = Instant::now() + PEERS_PATIENCE;
+        let patience = Instant::now() + patience;
         loop {
-            let missing = self.missing(&nodes).await;
-            let waits = missing.iter().find(|(_, why)| why.is_none());
+            let missing = self.missing(&nodes, &is_good).await;
+            let waits = missing.values().any(|why| !matches!(why, Missing::Unreached(_)));
             for member in &called {
                 // The first says why, where there is none.
                 let mut all = site.nodes_of(member).map(|node| missing.get(node).map(|why| (node, why)));
                 let Some(Some((node, why))) = all.next() else { continue };
                 if all.all(|other| other.is_some()) {
-                    return Err(self.peer_not_ready(node, why.as_ref()));
+                    return Err(self.peer_not_ready(node, why));
                 }
             }
-            if waits.is_none() || Instant::now() >= patience {
+            if !waits || Instant::now() >= patience {
                 return Ok(());
             }
             tokio::time::sleep(PEERS_POLL).await;
         }
     }
 
-    /// The nodes on which it cannot be called, and why; nothing where it is only not there yet.
-    async fn missing<'a>(&self, nodes: &BTreeSet<&'a NodeName>) -> BTreeMap<&'a NodeName, Option<LinkFailure>> {
-        let version = &self.version();
-        let asked = nodes.iter().map(|node| async move {
-            match self.host.parts.carrier.has_arrived(node, version).await {
-                Ok(true) => None,
-                Ok(false) => Some((*node, None)),
-                Err(failure) => Some((*node, Some(failure))),
-            }
-        });
-        futures::future::join_all(asked).await.into_iter().flatten().collect()
+    /// The members that this node calls on others.
+    fn called_elsewhere(&self) -> BTreeSet<&ComponentName> {
+        let site = self.plan.site();
+        let here = self.plan.linked().links.iter().filter(|link| site.is_here(&link.from));
+        here.filter_map(|link| link.to.member()).filter(|to| !site.is_here(to)).collect()
     }
 
-    fn peer_not_ready(&self, node: &NodeName, why: Option<&LinkFailure>) -> Failure {
-        let why = why.map_or("it is not there yet", |failure| &failure.message);
+    /// The nodes on which it cannot be called as it should, and why.
+    async fn missing<'a>(
+        &self,
+        nodes: &BTreeSet<&'a NodeName>,
+        is_good: impl Fn(Arrival) -> bool,
+    ) -> BTreeMap<&'a NodeName, Missing> {
+        let version = &self.version();
+        let asked = nodes
+            .iter()
+            .map(|node| async move { (*node, self.host.parts.carrier.arrival(node, version).await) });
+        let answers = futures::future::join_all(asked).await.into_iter();
+        let missing = answers.filter_map(|(node, answer)| match answer {
+            Ok(arrival) if is_good(arrival) => None,
+            Ok(Arrival::Absent) => Some((node, Missing::Absent)),
+            Ok(_) => Some((node, Missing::Unchecked)),
+            Err(failure) => Some((node, Missing::Unreached(failure))),
+        });
+        missing.collect()
+    }
+
+    fn peer_not_ready(&self, node: &NodeName, why: &Missing) -> Failure {
+        let why = match why {
+            Missing::Absent => "it is not there yet",
+            Missing::Unchecked => "its components have not passed their checks there",
+            Missing::Unreached(failure) => &failure.message,
+        };
         let message = format!("generation {} cannot be called on node {node}: {why}", self.generation());
         Failure { reason: "peer_not_ready".to_owned(), message }
+    }
+
+    /// Has other nodes keep what this generation calls there, though they have taken over a later one.
+    pub(crate) async fn keep_peers(&self) {
+        let site = self.plan.site();
+        let called = self.called_elsewhere();
+        let nodes: BTreeSet<&NodeName> = called.iter().flat_map(|member| site.nodes_of(member)).collect();
+        // One that is not reached has nothing to keep.
+        let _ = self.missing(&nodes, |_| true).await;
+    }
+
+    /// Its components answer as their owner wants.
+    pub(crate) fn pass(&self) {
+        self.has_passed.store(true, Ordering::Release);
+    }
+
+    /// Whether they do.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.has_passed.load(Ordering::Acquire)
     }
 
     /// The routes that lead to this node's part.

@@ -13,7 +13,7 @@ use model::name::NodeName;
 use model::route::HttpRoute;
 
 use crate::host::{Body, Reach};
-use crate::http_road::{CarryError, HttpRoad};
+use crate::http_road::{CarryError, HttpRoad, not_begun, take_not_begun};
 use crate::ingress::routes::{Placed, RouteTableHandle, Target};
 use crate::traces::{Answering, Trace, Traces};
 
@@ -58,7 +58,9 @@ impl Answers {
     pub(crate) async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
         strip_own_headers(&mut request);
         strip_of_one_connection(request.headers_mut());
-        self.answer_to(Asker::Client, request).await
+        let mut response = self.answer_to(Asker::Client, request).await;
+        take_not_begun(&mut response);
+        response
     }
 
     /// Answers a request that another node carries here: of its ingress, or over a link.
@@ -105,7 +107,7 @@ impl Answers {
             Target::Placed(now) => (now.graph == placed.graph).then(|| now.nodes.clone()),
         };
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        let (node, outcome) = self.road.send(&placed.nodes, request, whither).await;
+        let (node, outcome) = self.road.send(&placed.nodes, request, None, whither).await;
         span.passed_on(node.as_ref());
         match outcome {
             Ok(response) => {
@@ -136,7 +138,7 @@ fn name_host(request: &mut Request<Incoming>, route: &HttpRoute) {
 /// A graph that is known and does not serve yet: a client that tries again will be served.
 fn not_yet(Placed { graph, .. }: &Placed) -> Response<Body> {
     let message = format!("graph {graph} does not serve yet");
-    refuse(StatusCode::SERVICE_UNAVAILABLE, "graph_not_serving", &message)
+    not_begun(refuse(StatusCode::SERVICE_UNAVAILABLE, "graph_not_serving", &message))
 }
 
 /// The names of nodes are none of a client's business.

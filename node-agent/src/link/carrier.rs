@@ -32,6 +32,17 @@ const FRAMES_PER_MESSAGE_MAX: usize = 64;
 pub(crate) const FRAMES_MAX_BYTES: usize = 32 << 20;
 /// How long a peer may take to say whether it has a generation: it waits for it itself, and some.
 const ARRIVED_TIMEOUT: Duration = Duration::from_secs(4);
+/// How far a generation of a graph is on another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It cannot be called.
+    Absent,
+    /// It can be called, and has not passed its checks.
+    Unchecked,
+    /// It can be called by whoever takes over.
+    Whole,
+}
+
 /// The streams of this agent.
 pub(crate) struct Carrier {
     roads: Arc<dyn Roads>,
@@ -77,17 +88,22 @@ impl Carrier {
         self.lines.get(node, |line| line.takes_sessions(), self.dial(node)).await
     }
 
-    /// Whether a graph can be called on `node` at a generation; waits a moment for it.
-    pub(crate) async fn has_arrived(
+    /// Whether a graph can be called on `node` at a generation; waits a moment for it. It can be called there for longer by
+    /// being asked for.
+    pub(crate) async fn arrival(
         &self,
         node: &NodeName,
         version: &GraphVersion,
-    ) -> Result<bool, LinkFailure> {
+    ) -> Result<Arrival, LinkFailure> {
         let mut client = self.line(node).await?.client.clone();
         let request = wire::ArrivedRequest::from(version.clone());
         let unavailable = |message: String| LinkFailure::new(LinkReason::Unavailable, message);
         match tokio::time::timeout(ARRIVED_TIMEOUT, client.arrived(request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner().arrived),
+            Ok(Ok(answer)) => Ok(match answer.into_inner() {
+                wire::ArrivedResponse { arrived: false, .. } => Arrival::Absent,
+                wire::ArrivedResponse { unchecked: true, .. } => Arrival::Unchecked,
+                wire::ArrivedResponse { .. } => Arrival::Whole,
+            }),
             Ok(Err(status)) => Err(unavailable(status.message().to_owned())),
             Err(_) => Err(unavailable(format!("no answer within {} s", ARRIVED_TIMEOUT.as_secs()))),
         }

@@ -212,11 +212,20 @@ impl Sessions {
         }
         let links = self.links.clone();
         let (Some(calls), Some((to, health))) = (self.calls.get_mut(remote), links.remotes.get(remote)) else {
-            return Err(LinkFailure::new(LinkReason::Protocol, "the link is not known"));
+            return Err(not_known());
         };
         let first = match &calls.opened {
             Some(opened) => health.admit(opened.node),
             None => links.choose(to, health, &[]),
+        };
+        // What may be done on another instance is done where somebody answers.
+        let first = match (first, &calls.opened) {
+            (Err(_), Some(opened)) if work.is_repeatable && to.nodes.len() > 1 => {
+                let chosen = links.choose(to, health, &[opened.node]);
+                (calls.opened, calls.pipes) = (None, SessionPipes::default());
+                chosen
+            }
+            (first, _) => first,
         };
         let mut asked = Some(first.map_err(|open| {
             LinkFailure::new(LinkReason::Unavailable, format!("the circuit of the link is open: {open}"))
@@ -227,7 +236,7 @@ impl Sessions {
         let mut pipes = std::mem::take(&mut calls.pipes);
         calls.epoch += 1;
         let calling = async {
-            let mut lost = None;
+            let (mut lost, mut avoided) = (None, Vec::new());
             pipes.drained().await;
             if let Some(mut opened) = opened {
                 let mut frames = Vec::with_capacity(2);
@@ -244,15 +253,15 @@ impl Sessions {
                     }
                     // The instance is gone with its session. Only what bears that is done on another.
                     Err(failure) if work.is_repeatable && health.may_repeat(&failure, work) => {
-                        to.turn_away(&mut asked, &failure);
-                        lost = Some(failure);
+                        avoided.push(opened.node);
+                        lost = Some(to.turn_away(&mut asked, failure));
                         pipes = SessionPipes::default();
                     }
                     Err(failure) => return Err(failure),
                 }
             }
             let first = FirstCall { function, arguments, pipes: pipes.get(), work };
-            let (opened, answer) = links.first_call((to, health), &mut asked, first, lost).await?;
+            let (opened, answer) = links.first_call((to, health), &mut asked, first, (lost, avoided)).await?;
             pipes.settled().await;
             Ok((opened, epoch + 1, answer))
         };
@@ -282,6 +291,10 @@ impl Calls {
         }
         taken
     }
+}
+
+fn not_known() -> LinkFailure {
+    LinkFailure::new(LinkReason::Protocol, "the link is not known")
 }
 
 /// A call with the time that is left.
@@ -336,10 +349,14 @@ impl Remote {
         })
     }
 
-    /// A call that may be made again has failed: where there are several nodes, another is asked.
-    fn turn_away(&self, asked: &mut Option<Asked<'_>>, failure: &LinkFailure) {
-        if self.nodes.len() > 1 {
-            let _ = self.judge::<()>(asked.take(), Err(failure.clone()));
+    /// A call that may be made again has failed: where there are several nodes, that one is judged, and another is asked.
+    fn turn_away(&self, asked: &mut Option<Asked<'_>>, failure: LinkFailure) -> LinkFailure {
+        if self.nodes.len() < 2 {
+            return failure;
+        }
+        match self.judge::<()>(asked.take(), Err(failure)) {
+            Err(failure) => failure,
+            Ok(()) => LinkFailure::new(LinkReason::Protocol, "a failure is one"),
         }
     }
 }
@@ -377,17 +394,15 @@ impl Links {
     }
 
     /// Opens a session with a call, and tries again while that may be done, with another node at once. `lost` is how an
-    /// earlier try ended that may have been done.
+    /// earlier try ended that may have been done, and `avoided` where. Who was asked is judged where it fails.
     async fn first_call<'a>(
         &self,
         (to, health): (&Remote, &'a Health),
         asked: &mut Option<Asked<'a>>,
         FirstCall { function, arguments, pipes, work }: FirstCall<'_>,
-        mut lost: Option<LinkFailure>,
+        (mut lost, mut avoided): (Option<LinkFailure>, Vec<usize>),
     ) -> Result<(Opened, Vec<u8>), LinkFailure> {
         let mut tries = Tries::until(work.deadline);
-        // Those that were asked in vain since the last wait.
-        let mut avoided = Vec::new();
         loop {
             let chosen = match asked.take() {
                 Some(asked) => Ok(asked),
@@ -400,22 +415,16 @@ impl Links {
                 ),
                 Ok((at, admission)) => {
                     *asked = Some((at, admission));
-                    let node =
-                        to.nodes.get(at).ok_or_else(|| LinkFailure::new(LinkReason::Protocol, "no node"))?;
+                    // Those that were asked in vain since the last wait.
                     avoided.push(at);
-                    match self.carrier.line(node).await {
-                        Err(failure) => failure,
-                        Ok(line) => {
-                            let Some(opened) = Opened::new(line, at, pipes) else {
-                                let message = "the streams that it was given are lost with an earlier try";
-                                return Err(lost.unwrap_or(LinkFailure::new(LinkReason::Lost, message)));
-                            };
-                            let call = call(function, arguments.clone(), work);
-                            match self.open(opened, to, call, work).await {
-                                Ok(done) => return Ok(done),
-                                Err(failure) if health.may_repeat(&failure, work) => failure,
-                                Err(failure) => return Err(lost.unwrap_or(failure)),
+                    match self.try_first(to, at, (function, &arguments, pipes), work).await {
+                        Ok(done) => return Ok(done),
+                        Err((failure, may_repeat)) => {
+                            if !may_repeat.is_some_and(|asks| !asks || health.may_repeat(&failure, work)) {
+                                let failure = to.judge::<()>(asked.take(), Err(failure)).err();
+                                return Err(lost.or(failure).unwrap_or_else(not_known));
                             }
+                            to.turn_away(asked, failure)
                         }
                     }
                 }
@@ -425,15 +434,34 @@ impl Links {
             let is_another = others.any(|(at, breaker)| !avoided.contains(&at) && !breaker.is_open(now));
             if !is_another {
                 if !tries.again().await {
-                    return Err(lost.unwrap_or(failure));
+                    let failure = to.judge::<()>(asked.take(), Err(failure)).err();
+                    return Err(lost.or(failure).unwrap_or_else(not_known));
                 }
                 avoided.clear();
             }
-            to.turn_away(asked, &failure);
             if failure.reason == LinkReason::Lost {
                 lost = Some(failure);
             }
         }
+    }
+
+    /// Tries it with one node. A failure says whether it may be tried again: not at all, or without or with asking whether
+    /// it may be repeated.
+    async fn try_first(
+        &self,
+        to: &Remote,
+        at: usize,
+        (function, arguments, pipes): (u32, &[u8], Option<&Arc<Pipes>>),
+        work: Work<'_>,
+    ) -> Result<(Opened, Vec<u8>), (LinkFailure, Option<bool>)> {
+        let node = to.nodes.get(at).ok_or_else(|| (not_known(), None))?;
+        let line = self.carrier.line(node).await.map_err(|failure| (failure, Some(false)))?;
+        let Some(opened) = Opened::new(line, at, pipes) else {
+            let message = "the streams that it was given are lost with an earlier try";
+            return Err((LinkFailure::new(LinkReason::Lost, message), None));
+        };
+        let call = call(function, arguments.to_vec(), work);
+        self.open(opened, to, call, work).await.map_err(|failure| (failure, Some(true)))
     }
 
     /// Opens a session with its first call.

@@ -18,6 +18,7 @@ impl From<NodeDescription> for wire::NodeDescription {
             memory_bytes: node.capacity.memory_bytes,
             cpus: node.capacity.cpus,
             instances: node.capacity.instances,
+            level: node.level,
         }
     }
 }
@@ -35,6 +36,7 @@ impl TryFrom<wire::NodeDescription> for NodeDescription {
             labels: node.labels.into_iter().collect(),
             capabilities: node.capabilities,
             capacity: Capacity { memory_bytes: node.memory_bytes, cpus: node.cpus, instances: node.instances },
+            level: node.level,
         })
     }
 }

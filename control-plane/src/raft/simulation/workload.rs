@@ -157,6 +157,7 @@ fn node(name: &str, uid: Uid, version: u8) -> Option<NodeDescription> {
         labels: BTreeMap::new(),
         capabilities: Vec::new(),
         capacity: Capacity { memory_bytes: 1 << 30, cpus: 2, instances: 100 },
+        level: 0,
     })
 }
 

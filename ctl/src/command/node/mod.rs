@@ -245,6 +245,7 @@ mod tests {
                 memory_bytes: 6_335_076_761,
                 cpus: 2,
                 instances: 1_000,
+                level: 1,
             }),
             state: "ready".to_owned(),
             joined_at_ms: 1_000,

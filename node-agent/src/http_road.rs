@@ -69,8 +69,8 @@ pub(crate) enum CarryError {
     Request(&'static str),
 }
 
-/// Why a request was not delivered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a request was not delivered, or not begun.
+#[derive(Debug, thiserror::Error)]
 enum Unsent {
     /// Nobody was reached.
     #[error("{0}")]
@@ -78,6 +78,9 @@ enum Unsent {
     /// Nobody was asked.
     #[error("{0}")]
     Open(Open),
+    /// It was not begun there, as this answer says.
+    #[error("it is not begun there")]
+    Refused(Box<Response<Incoming>>),
 }
 
 /// Says of an answer that its request was not begun.
@@ -122,13 +125,21 @@ impl HttpRoad {
         // Those that were not reached since the last wait, and whether all of them have been lost for long.
         let (mut asked, mut are_lost): (Vec<NodeName>, bool) = (Vec::new(), true);
         let now = Instant::now();
-        let deadline = deadline.unwrap_or(now + HEAD_TIMEOUT);
+        let deadline = deadline.unwrap_or(now + HEAD_TIMEOUT + REACH_TIMEOUT);
         let mut tries = Tries::until(deadline.min(now + REACH_TIMEOUT));
         let mut last = CarryError::Unreached("no node has it now".to_owned());
         loop {
             if let Some((node, breaker)) = self.choose(&nodes, &asked) {
                 match self.deliver((&node, &breaker), request, &is_broken, deadline).await {
                     Ok(outcome) => return (Some(node), outcome),
+                    Err((Unsent::Refused(answer), back)) => {
+                        asked.push(node);
+                        let is_another = nodes.iter().any(|node| !asked.contains(node));
+                        if !is_another || tries.are_over() {
+                            return (asked.pop(), Ok(*answer));
+                        }
+                        request = back;
+                    }
                     Err((why, back)) => {
                         request = back;
                         are_lost &= matches!(&why, Unsent::Open(open) if open.age > REACH_TIMEOUT);
@@ -194,11 +205,12 @@ impl HttpRoad {
                 tracing::warn!(%node, %why, wait_ms, "no requests are passed on to a node for a while");
             }
         };
+        let longest = Instant::now() + HEAD_TIMEOUT;
         let line = self.lines.get(node, |line| !line.is_closed(), self.dial(node));
-        let late = |_| Err("no connection in time".to_owned());
-        let mut line = match tokio::time::timeout_at(deadline.into(), line).await.unwrap_or_else(late) {
-            Ok(line) => line,
-            Err(why) => {
+        let mut line = match tokio::time::timeout_at(deadline.into(), line).await {
+            Ok(Ok(line)) => line,
+            Err(_) => return Err((Unsent::NotReached("no connection in time".to_owned()), request)),
+            Ok(Err(why)) => {
                 failed(admission, &why);
                 return Err((Unsent::NotReached(why), request));
             }
@@ -207,15 +219,15 @@ impl HttpRoad {
         let answer = tokio::time::timeout_at(deadline.into(), line.try_send_request(request)).await;
         let outcome = match answer {
             Ok(Ok(mut response)) => {
-                if take_not_begun(&mut response) {
-                    let why = "it does not do it now";
-                    failed(admission, &why);
-                    return match again {
-                        Some(again) => Err((Unsent::NotReached(why.to_owned()), again)),
-                        None => Ok(Ok(response)),
-                    };
+                let has_begun = !take_not_begun(&mut response);
+                match again.filter(|_| !has_begun) {
+                    None => Ok(response),
+                    Some(again) => {
+                        // The node is well: it is this graph that it does not answer for.
+                        admission.answered();
+                        return Err((Unsent::Refused(Box::new(response)), again));
+                    }
                 }
-                Ok(response)
             }
             Ok(Err(mut unsent)) => match unsent.take_message() {
                 Some(back) => {
@@ -227,6 +239,8 @@ impl HttpRoad {
                 None if is_broken.load(Ordering::Acquire) => Err(CarryError::Request("its body broke off")),
                 None => Err(CarryError::Lost(explained(unsent.into_error()))),
             },
+            // A short deadline is its caller's, and says nothing of the node.
+            Err(_) if deadline < longest => return Ok(Err(CarryError::Late)),
             Err(_) => Err(CarryError::Late),
         };
         match &outcome {

@@ -101,14 +101,14 @@ impl Running {
         self.plan.version()
     }
 
-    /// Fails unless all that this node calls elsewhere can be called at its generation on some node, or says what cannot.
+    /// Fails unless all that is called on other nodes can be called at its generation on one of them, or says what cannot.
     /// Waits a while for the other nodes where it should run; one that is not there by then is not asked as long as it
     /// fails.
     pub(crate) async fn can_call(&self) -> Result<(), Failure> {
         self.peers_are(|arrival| arrival != Arrival::Absent, Duration::ZERO).await
     }
 
-    /// The same, and what it calls has passed its checks there.
+    /// The same, and what is called has passed its checks there.
     pub(crate) async fn is_complete(&self) -> Result<(), Failure> {
         self.peers_are(|arrival| arrival == Arrival::Whole, PEERS_PATIENCE).await
     }
@@ -136,11 +136,11 @@ impl Running {
         }
     }
 
-    /// The members that this node calls on others.
+    /// The members that are called between nodes, but for those that are here: what this node calls may call others.
     fn called_elsewhere(&self) -> BTreeSet<&ComponentName> {
         let site = self.plan.site();
-        let here = self.plan.linked().links.iter().filter(|link| site.is_here(&link.from));
-        here.filter_map(|link| link.to.member()).filter(|to| !site.is_here(to)).collect()
+        let remote = self.plan.linked().links.iter().filter(|link| site.placement.is_remote(link));
+        remote.filter_map(|link| link.to.member()).filter(|to| !site.is_here(to)).collect()
     }
 
     /// The nodes on which it cannot be called as it should, and why.

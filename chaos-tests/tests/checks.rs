@@ -45,7 +45,8 @@ async fn a_revision_that_does_not_answer_its_check_gets_no_request() {
         ("/trap", "it answered 500"),
         ("/loop", "it answered 504"),
         ("/silent", "it answered 500"),
-        ("/half", "its answer broke off"),
+        // Of what ends within its answer, none is sent; or its beginning is, and breaks off.
+        ("/half", "GET /half: it"),
     ];
     for (path, why) in revisions {
         api.deploy(&checked(path)).await.unwrap();

@@ -98,7 +98,10 @@ async fn a_check_may_be_a_call_and_goes_as_far_as_links_go() {
     std::fs::create_dir_all(&folder).unwrap();
     let manifest = types("probe#walk", "").write(&folder, "graph.yaml");
     let refused = ctl.run(&["plan", argument(&manifest)]).await;
-    assert!(refused.code == 1 && refused.stderr.contains("with a function walk"), "{refused:?}");
+    assert!(
+        refused.code == 1 && refused.stderr.contains("cannot be checked by weft:examples/probe#walk"),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,6 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 /// A map is read at most this often: each agent is told of all routes, and one deploy changes the state several times.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The longest time between two, however many are told how much: what was moved goes on for longer where it was.
+const INTERVAL_MOST: Duration = Duration::from_secs(1);
+/// What it takes to tell one agent of one route, or some more: a fleet that is told of all routes at each change leaves no
+/// time for anything else.
+const COST: Duration = Duration::from_micros(2);
 
 /// The latest map; none before the cluster has an identity.
 pub type Routes = watch::Receiver<Option<Arc<RouteMap>>>;
@@ -22,7 +27,9 @@ pub async fn follow(
 ) {
     loop {
         let state = states.borrow_and_update().clone();
+        let mut interval = INTERVAL;
         if let Some(latest) = view::route_map(&state) {
+            interval = paced(routes.receiver_count(), latest.routes.len());
             routes.send_if_modified(|known| {
                 let is_news = known.as_ref().is_none_or(|known| !known.is_like(&latest));
                 if is_news {
@@ -32,12 +39,32 @@ pub async fn follow(
             });
         }
         let next = async {
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(interval).await;
             states.changed().await
         };
         tokio::select! {
             () = stop.cancelled() => return,
             changed = next => if changed.is_err() { return },
         }
+    }
+}
+
+/// How long to wait until so many agents are told of so many routes again.
+fn paced(agents: usize, routes: usize) -> Duration {
+    let told = u32::try_from(agents.saturating_mul(routes)).unwrap_or(u32::MAX);
+    COST.saturating_mul(told).clamp(INTERVAL, INTERVAL_MOST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_who_are_told_much_are_told_less_often_and_within_a_second() {
+        assert_eq!(paced(0, 0), INTERVAL);
+        assert_eq!(paced(50, 1_000), INTERVAL);
+        assert_eq!(paced(300, 300), Duration::from_millis(180));
+        assert_eq!(paced(1_000, 1_000), INTERVAL_MOST);
+        assert_eq!(paced(usize::MAX, usize::MAX), INTERVAL_MOST);
     }
 }

@@ -74,6 +74,17 @@ impl Breaker {
         Ok(Admission::new(self, true))
     }
 
+    /// Lets a caller try who has nobody else to ask, though the circuit is open, or says for how long it is: one at a time.
+    pub(crate) fn admit_early(&self, now: Instant) -> Result<Admission<'_>, Open> {
+        let mut circuit = self.circuit();
+        if circuit.open_until.is_none() || circuit.is_tried {
+            drop(circuit);
+            return self.admit(now);
+        }
+        circuit.is_tried = true;
+        Ok(Admission::new(self, true))
+    }
+
     /// Whether nobody may ask now.
     pub(crate) fn is_open(&self, now: Instant) -> bool {
         let circuit = self.circuit();
@@ -207,6 +218,20 @@ mod tests {
         drop(breaker.admit(later).unwrap());
         assert!(breaker.admit(later).unwrap().answered());
         assert!(breaker.admit(later).is_ok());
+    }
+
+    #[test]
+    fn who_has_nobody_else_to_ask_tries_an_open_circuit_one_at_a_time() {
+        let (breaker, now) = (Breaker::default(), Instant::now());
+        for _ in 0..FAILURES_MAX {
+            breaker.admit(now).unwrap().failed(now);
+        }
+        assert!(breaker.admit(now).is_err());
+        let trial = breaker.admit_early(now).unwrap();
+        assert!(breaker.admit_early(now).is_err(), "one at a time");
+        assert!(trial.failed(now).is_some());
+        assert!(breaker.admit_early(now).unwrap().answered());
+        assert!(breaker.admit(now).is_ok() && breaker.admit_early(now).is_ok());
     }
 
     #[test]

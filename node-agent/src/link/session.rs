@@ -14,6 +14,9 @@ use crate::link::carrier::{Carrier, Line};
 use crate::link::pipe::{Pipes, SessionPipes};
 use crate::roads::Tries;
 
+/// How often a call that nobody may be asked for waits a moment for who is tried; all of it is a third of a second.
+const OPEN_TRIES_MAX: u32 = 4;
+
 /// A provider on other nodes, as one instance of a consumer may call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Remote {
@@ -227,9 +230,12 @@ impl Sessions {
             }
             (first, _) => first,
         };
-        let mut asked = Some(first.map_err(|open| {
-            LinkFailure::new(LinkReason::Unavailable, format!("the circuit of the link is open: {open}"))
-        })?);
+        let mut asked = match first {
+            Ok(asked) => Some(asked),
+            // Of several, somebody may try one already.
+            Err(_) if to.nodes.len() > 1 && calls.opened.is_none() => None,
+            Err(open) => return Err(is_open(open)),
+        };
         health.budget.deposit();
         // Taken out, and another session's number: a call that fails or is given up half-way ends the session.
         let (opened, epoch) = (calls.opened.take(), calls.epoch);
@@ -293,6 +299,10 @@ impl Calls {
     }
 }
 
+fn is_open(open: health::Open) -> LinkFailure {
+    LinkFailure::new(LinkReason::Unavailable, format!("the circuit of the link is open: {open}"))
+}
+
 fn not_known() -> LinkFailure {
     LinkFailure::new(LinkReason::Protocol, "the link is not known")
 }
@@ -314,6 +324,18 @@ impl Health {
     fn admit(&self, node: usize) -> Result<Asked<'_>, health::Open> {
         let Some(breaker) = self.breakers.get(node) else { return Err(health::Open::default()) };
         Ok((node, breaker.admit(Instant::now())?))
+    }
+
+    /// Lets a caller try a node whose circuit is open, where all are.
+    fn admit_early(&self) -> Result<Asked<'_>, health::Open> {
+        let mut open = health::Open::default();
+        for (at, breaker) in self.breakers.iter().enumerate() {
+            match breaker.admit_early(Instant::now()) {
+                Ok(admission) => return Ok((at, admission)),
+                Err(why) => open = why,
+            }
+        }
+        Err(open)
     }
 
     /// Whether a call may be sent again after this failure, which another node gave or was lost with.
@@ -389,8 +411,11 @@ impl Links {
             asking: breaker.asking(),
         };
         let chosen = choose(all().filter(|(at, _)| !avoided.contains(at)).map(candidate));
-        // Where nobody may be asked, the first says for how long.
-        health.admit(chosen.or_else(|| choose(all().map(candidate))).unwrap_or_default())
+        match chosen.or_else(|| choose(all().map(candidate))) {
+            Some(at) => health.admit(at),
+            // Nobody may be asked: one that failed before may be back.
+            None => health.admit_early(),
+        }
     }
 
     /// Opens a session with a call, and tries again while that may be done, with another node at once. `lost` is how an
@@ -403,16 +428,20 @@ impl Links {
         (mut lost, mut avoided): (Option<LinkFailure>, Vec<usize>),
     ) -> Result<(Opened, Vec<u8>), LinkFailure> {
         let mut tries = Tries::until(work.deadline);
+        let mut open_tries = 0;
         loop {
             let chosen = match asked.take() {
                 Some(asked) => Ok(asked),
                 None => self.choose(to, health, &avoided),
             };
             let failure = match chosen {
-                Err(open) => LinkFailure::new(
-                    LinkReason::Unavailable,
-                    format!("the circuit of the link is open: {open}"),
-                ),
+                Err(open) => {
+                    open_tries += 1;
+                    if open_tries > OPEN_TRIES_MAX {
+                        return Err(lost.unwrap_or_else(|| is_open(open)));
+                    }
+                    is_open(open)
+                }
                 Ok((at, admission)) => {
                     *asked = Some((at, admission));
                     // Those that were asked in vain since the last wait.

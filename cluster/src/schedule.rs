@@ -280,7 +280,7 @@ pub fn unmet(state: &State, linked: &LinkedGraph, record: Option<&GraphRecord>) 
     }
     let has = |cell: &Cell<'_>| {
         let mut nodes = state.nodes.values();
-        nodes.any(|node| node.meets(&cell.require) && offers(linked, cell, node).is_none())
+        nodes.any(|node| meets(linked, cell, node))
     };
     let bound = cells.iter().find(|cell| !cell.require.is_empty() && !has(cell))?;
     Some(refusals(state, linked, bound))
@@ -454,13 +454,10 @@ fn others(
     load: &Load<'_>,
 ) -> BTreeSet<NodeName> {
     let nodes = &lost.state.nodes;
-    let meets = |name: &NodeName| {
-        let node = nodes.get(name);
-        node.is_some_and(|node| node.meets(&cell.require) && offers(linked, cell, node).is_none())
-    };
+    let fits = |name: &NodeName| nodes.get(name).is_some_and(|node| meets(linked, cell, node));
     let has = now.zip(cell.members.iter().next()).into_iter().flat_map(|(now, member)| now.nodes_of(member));
     let (mut kept, left): (Vec<&NodeName>, Vec<&NodeName>) =
-        has.filter(|name| *name != first && meets(name)).partition(|name| !lost.has(name));
+        has.filter(|name| *name != first && fits(name)).partition(|name| !lost.has(name));
     let mut chosen: BTreeSet<&NodeName> = BTreeSet::new();
     let zone = |name: &NodeName| nodes.get(name).map(zone_of).unwrap_or_default();
     let mut by_zone: BTreeMap<&str, usize> = BTreeMap::from([(zone(first), 1)]);
@@ -544,16 +541,13 @@ fn node_of(
     load: &Load<'_>,
 ) -> Result<NodeName, Vec<String>> {
     let state = lost.state;
-    let meets = |name: &NodeName| {
-        let node = state.nodes.get(name);
-        node.is_some_and(|node| node.meets(&cell.require) && offers(linked, cell, node).is_none())
-    };
+    let stays = |name: &NodeName| state.nodes.get(name).is_some_and(|node| meets(linked, cell, node));
     if let Some((_, node)) = data_of(record, cell) {
         return Ok(node.clone());
     }
     let first = cell.members.iter().next();
     let now = first.and_then(|member| Some(record?.placement.as_ref()?.first_node_of(member)));
-    if let Some(now) = now.filter(|now| meets(now) && !lost.has(now)) {
+    if let Some(now) = now.filter(|now| stays(now) && !lost.has(now)) {
         return Ok(now.clone());
     }
     let fits =
@@ -656,6 +650,11 @@ fn needs_level(linked: &LinkedGraph, cell: &Cell<'_>) -> bool {
         linked.components.get(*name).is_some_and(|found| found.settings.check.is_some())
     };
     cell.more > 0 || cell.members.iter().any(is_checked)
+}
+
+/// Whether what is there of the cell can stay on `node`: it has the labels, and offers the capabilities.
+fn meets(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> bool {
+    node.meets(&cell.require) && offers(linked, cell, node).is_none()
 }
 
 /// The first capability of the cell that `node` does not offer.

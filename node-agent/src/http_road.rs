@@ -83,6 +83,15 @@ enum Unsent {
     Refused(Box<Response<Incoming>>),
 }
 
+/// Where a request is sent.
+struct Way<'a> {
+    node: &'a NodeName,
+    breaker: &'a Breaker,
+    /// Whether another node is asked if this one does not begin it.
+    is_another: bool,
+    deadline: Instant,
+}
+
 /// Says of an answer that its request was not begun.
 pub(crate) fn not_begun<B>(mut response: Response<B>) -> Response<B> {
     response.headers_mut().insert(NOT_BEGUN, HeaderValue::from_static("1"));
@@ -130,15 +139,14 @@ impl HttpRoad {
         let mut last = CarryError::Unreached("no node has it now".to_owned());
         loop {
             if let Some((node, breaker)) = self.choose(&nodes, &asked) {
-                match self.deliver((&node, &breaker), request, &is_broken, deadline).await {
+                let is_another = nodes.iter().any(|other| *other != node && !asked.contains(other));
+                let way = Way { node: &node, breaker: &breaker, is_another, deadline };
+                match self.deliver(way, request, &is_broken).await {
                     Ok(outcome) => return (Some(node), outcome),
-                    Err((Unsent::Refused(answer), back)) => {
-                        asked.push(node);
-                        let is_another = nodes.iter().any(|node| !asked.contains(node));
-                        if !is_another || tries.are_over() {
-                            return (asked.pop(), Ok(*answer));
-                        }
+                    Err((Unsent::Refused(answer), _)) if tries.are_over() => return (Some(node), Ok(*answer)),
+                    Err((Unsent::Refused(_), back)) => {
                         request = back;
+                        asked.push(node);
                     }
                     Err((why, back)) => {
                         request = back;
@@ -148,7 +156,7 @@ impl HttpRoad {
                     }
                 }
                 // Another may answer at once.
-                if !tries.are_over() && nodes.iter().any(|node| !asked.contains(node)) {
+                if is_another && !tries.are_over() {
                     continue;
                 }
             }
@@ -190,10 +198,9 @@ impl HttpRoad {
     /// Sends it once; it comes back where it is certain that it was not delivered.
     async fn deliver(
         &self,
-        (node, breaker): (&NodeName, &Breaker),
+        Way { node, breaker, is_another, deadline }: Way<'_>,
         request: Request<RequestBody>,
         is_broken: &AtomicBool,
-        deadline: Instant,
     ) -> Result<Result<Response<Incoming>, CarryError>, (Unsent, Request<RequestBody>)> {
         let admission = match breaker.admit(Instant::now()) {
             Ok(admission) => admission,
@@ -215,7 +222,7 @@ impl HttpRoad {
                 return Err((Unsent::NotReached(why), request));
             }
         };
-        let again = without_body(&request);
+        let again = is_another.then(|| without_body(&request)).flatten();
         let answer = tokio::time::timeout_at(deadline.into(), line.try_send_request(request)).await;
         let outcome = match answer {
             Ok(Ok(mut response)) => {

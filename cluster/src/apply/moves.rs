@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use model::id::GraphKey;
 use model::name::NodeName;
-use model::node::NodeState;
 use model::placement::Placement;
 use model::report::GraphReport;
 
@@ -15,7 +14,7 @@ use super::graph::subject;
 use crate::command::{Leave, Place};
 use crate::feature::{MOVES, REPLICAS};
 use crate::outcome::{Outcome, Refusal};
-use crate::state::{GraphRecord, Leaving, NodeRecord, State};
+use crate::state::{GraphRecord, Leaving, State};
 
 /// Applies the parts whose preconditions hold; the next pass of the scheduler plans the others again.
 pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refusal> {
@@ -113,21 +112,20 @@ fn leaving(state: &State, record: &GraphRecord, to: &Placement) -> Option<Leavin
 
 /// Notes that a graph that is moved answers where it went, if it does.
 pub(super) fn settle(state: &mut State, key: &GraphKey) {
-    let (now_ms, is_of_level) = (state.now_ms, state.level() >= REPLICAS);
-    let is_up = |node: &NodeRecord| node.state == NodeState::Ready;
-    let Some(record) = state.graphs.get_mut(key) else { return };
+    let is_awaited =
+        |record: &&GraphRecord| record.leaving.as_ref().is_some_and(|leaving| leaving.answered_ms.is_none());
+    let Some(record) = state.graphs.get(key).filter(is_awaited) else { return };
     let answers =
         |name: &NodeName| record.observed.get(name).is_some_and(|seen| seen.serving == Some(record.generation));
     // Those that are down may come back, and are not waited for where another has all that they have.
-    let is_waited_for = |name: &&NodeName| !is_of_level || state.nodes.get(*name).is_some_and(is_up);
+    let is_waited_for = |name: &&NodeName| state.level() < REPLICAS || state.is_ready(name);
     let arrived = record.placement.as_ref().is_some_and(|placement| {
         placement.nodes().into_iter().filter(is_waited_for).all(answers)
             && record.linked.members().all(|member| placement.nodes_of(member).any(answers))
     });
-    let Some(leaving) = record.leaving.as_mut().filter(|leaving| arrived && leaving.answered_ms.is_none())
-    else {
-        return;
-    };
+    let now_ms = state.now_ms;
+    let Some(record) = state.graphs.get_mut(key).filter(|_| arrived) else { return };
+    let Some(leaving) = record.leaving.as_mut() else { return };
     leaving.answered_ms = Some(now_ms);
     let message = format!(
         "from {} to {}",

@@ -20,6 +20,17 @@ fn on(replicas: u32) -> LinkedGraph {
     linked
 }
 
+/// Nodes n1 to n5 in these zones.
+fn in_zones(zones: [&str; 5]) -> Cluster {
+    let mut cluster = cluster();
+    for (number, zone) in (1..).zip(zones) {
+        let labels = [("zone".to_owned(), zone.to_owned())].into();
+        let described = node(&format!("n{number}"));
+        cluster.done(Body::RegisterNode(model::node::NodeDescription { labels, ..described }));
+    }
+    cluster
+}
+
 /// It serves on three of five nodes.
 fn serving() -> Cluster {
     let mut cluster = cluster();
@@ -85,12 +96,7 @@ fn replicas_are_on_different_nodes_and_only_those_that_serve_are_asked() {
 
 #[test]
 fn they_are_in_as_many_zones_as_there_are() {
-    let mut cluster = cluster();
-    for (number, zone) in [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c")] {
-        let labels = [("zone".to_owned(), zone.to_owned())].into();
-        cluster
-            .done(Body::RegisterNode(model::node::NodeDescription { labels, ..node(&format!("n{number}")) }));
-    }
+    let mut cluster = in_zones(["a", "a", "a", "b", "c"]);
     cluster.deployed(GRAPH, on(4));
     cluster.schedule();
     assert_eq!(cluster.node_of(GRAPH).as_deref(), Some("n1, n2, n4, n5"));
@@ -279,12 +285,7 @@ fn a_database_that_a_later_revision_adds_has_its_data_where_it_was_made() {
 
 #[test]
 fn of_fewer_replicas_those_in_different_zones_are_kept() {
-    let mut cluster = cluster();
-    for (number, zone) in [(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "b")] {
-        let labels = [("zone".to_owned(), zone.to_owned())].into();
-        cluster
-            .done(Body::RegisterNode(model::node::NodeDescription { labels, ..node(&format!("n{number}")) }));
-    }
+    let mut cluster = in_zones(["a", "a", "b", "b", "b"]);
     cluster.deployed(GRAPH, on(5));
     cluster.schedule();
     for load in ["sales/a", "sales/b"] {

@@ -278,8 +278,11 @@ impl Sessions {
         if let Some((node, _)) = asked {
             calls.asked = node;
         }
-        let outcome = to.judge(asked, outcome);
-        let (opened, epoch, answer) = outcome?;
+        let (opened, epoch, answer) = match outcome {
+            Ok(done) => done,
+            Err(failure) => return Err(to.failed(asked, failure)),
+        };
+        to.judge(asked, None);
         (calls.opened, calls.epoch, calls.pipes) = (Some(opened), epoch, pipes);
         Ok(answer)
     }
@@ -347,12 +350,12 @@ impl Health {
 }
 
 impl Remote {
-    /// Tells the circuit of a node what became of a call; where there are several, a failure says which it was.
-    fn judge<T>(&self, asked: Option<Asked<'_>>, outcome: Result<T, LinkFailure>) -> Result<T, LinkFailure> {
-        let Some((at, admission)) = asked else { return outcome };
-        let Self { from, to, nodes, .. } = self;
-        let node = nodes.get(at).map_or("", NodeName::as_str);
-        match outcome.as_ref().err().filter(|failure| failure.reason.is_loss()) {
+    /// Tells the circuit of the node that was asked what became of a call.
+    fn judge(&self, asked: Option<Asked<'_>>, failure: Option<&LinkFailure>) {
+        let Some((at, admission)) = asked else { return };
+        let Self { from, to, .. } = self;
+        let node = self.node(at);
+        match failure.filter(|failure| failure.reason.is_loss()) {
             None => {
                 if admission.answered() {
                     tracing::info!(%from, %to, %node, "the circuit of a link is closed: it was answered again");
@@ -365,21 +368,27 @@ impl Remote {
                 }
             }
         }
-        outcome.map_err(|failure| match nodes.len() {
-            0 | 1 => failure,
-            _ => LinkFailure { message: format!("node {node}: {}", failure.message), ..failure },
-        })
+    }
+
+    fn node(&self, at: usize) -> &str {
+        self.nodes.get(at).map_or("", NodeName::as_str)
+    }
+
+    /// A call has failed: whoever was asked is judged, and where there are several the failure says which it was.
+    fn failed(&self, asked: Option<Asked<'_>>, failure: LinkFailure) -> LinkFailure {
+        let at = asked.as_ref().map(|(at, _)| *at);
+        self.judge(asked, Some(&failure));
+        match at {
+            Some(at) if self.nodes.len() > 1 => {
+                LinkFailure { message: format!("node {}: {}", self.node(at), failure.message), ..failure }
+            }
+            _ => failure,
+        }
     }
 
     /// A call that may be made again has failed: where there are several nodes, that one is judged, and another is asked.
     fn turn_away(&self, asked: &mut Option<Asked<'_>>, failure: LinkFailure) -> LinkFailure {
-        if self.nodes.len() < 2 {
-            return failure;
-        }
-        match self.judge::<()>(asked.take(), Err(failure)) {
-            Err(failure) => failure,
-            Ok(()) => LinkFailure::new(LinkReason::Protocol, "a failure is one"),
-        }
+        if self.nodes.len() < 2 { failure } else { self.failed(asked.take(), failure) }
     }
 }
 
@@ -450,8 +459,8 @@ impl Links {
                         Ok(done) => return Ok(done),
                         Err((failure, may_repeat)) => {
                             if !may_repeat.is_some_and(|asks| !asks || health.may_repeat(&failure, work)) {
-                                let failure = to.judge::<()>(asked.take(), Err(failure)).err();
-                                return Err(lost.or(failure).unwrap_or_else(not_known));
+                                let failure = to.failed(asked.take(), failure);
+                                return Err(lost.unwrap_or(failure));
                             }
                             to.turn_away(asked, failure)
                         }
@@ -463,8 +472,8 @@ impl Links {
             let is_another = others.any(|(at, breaker)| !avoided.contains(&at) && !breaker.is_open(now));
             if !is_another {
                 if !tries.again().await {
-                    let failure = to.judge::<()>(asked.take(), Err(failure)).err();
-                    return Err(lost.or(failure).unwrap_or_else(not_known));
+                    let failure = to.failed(asked.take(), failure);
+                    return Err(lost.unwrap_or(failure));
                 }
                 avoided.clear();
             }

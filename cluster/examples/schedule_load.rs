@@ -127,6 +127,7 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        rollout: None,
     };
     Body::Deploy(Box::new(Deploy {
         key: format!("default/g{number}").parse().unwrap(),
@@ -137,5 +138,6 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
         policies_at: state.policies_at,
         base: None,
         origin: DeployOrigin::Deploy,
+        by_steps: false,
     }))
 }

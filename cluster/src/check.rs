@@ -64,9 +64,15 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
     let numbers: Vec<u64> = record.revisions.iter().map(|r| r.number.0).collect();
     broken.unless(!numbers.is_empty(), || format!("{key} has no revision"));
     broken.unless(numbers.len() <= HISTORY_MAX, || format!("{key} keeps {} revisions", numbers.len()));
-    broken.unless(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), || {
-        format!("the revisions of {key} are not consecutive: {numbers:?}")
+    // While another one takes over by steps, the one that runs may be older than those that are kept.
+    let may_be_apart = usize::from(numbers.first() == Some(&record.running().0));
+    let are_consecutive = numbers.iter().skip(may_be_apart).is_sorted_by(|a, b| **b == **a + 1)
+        && numbers.is_sorted_by(|a, b| a < b);
+    broken.unless(are_consecutive, || format!("the revisions of {key} are not consecutive: {numbers:?}"));
+    broken.unless(record.running_revision().is_some(), || {
+        format!("{key} runs revision {}, which is not kept", record.running())
     });
+    rollout(state, key, record, broken);
     broken.unless(record.generation.0 > 0 && record.generation.0 <= state.revision.0, || {
         format!("generation {} of {key} is not a state that was", record.generation)
     });
@@ -110,6 +116,28 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
     }
 }
 
+/// A candidate is there as long as its graph says so, and no longer.
+fn rollout(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broken) {
+    if key.is_candidate {
+        let of = state.graphs.get(&key.base()).and_then(|graph| graph.rollout.as_ref());
+        broken
+            .unless(of.is_some() && record.rollout.is_none(), || format!("{key} is the candidate of no graph"));
+        return;
+    }
+    let Some(rollout) = &record.rollout else { return };
+    let candidate = state.graphs.get(&key.candidate());
+    let is_of_it = candidate.is_some_and(|candidate| candidate.number() == record.number());
+    broken.unless(candidate.is_some() && (is_of_it || !rollout.is_open()), || {
+        format!("{key} has no candidate of revision {}", record.number())
+    });
+    broken.unless(rollout.step < rollout.spec.steps.len(), || {
+        format!("{key} is at step {} of {}", rollout.step, rollout.spec.steps.len())
+    });
+    broken.unless(rollout.is_open() || rollout.running == record.number(), || {
+        format!("{key} runs revision {} of {}, which nothing replaces", rollout.running, record.number())
+    });
+}
+
 fn policies(state: &State, broken: &mut Broken) {
     for (name, policy) in &state.policies {
         broken.unless(policy.current().is_some(), || format!("policy {name} has no version"));
@@ -142,7 +170,7 @@ fn stored(state: &State, artifact: &Artifact, what: impl FnOnce() -> String, bro
 
 fn bounds(state: &State, broken: &mut Broken) {
     let counts = [
-        ("graphs", state.graphs.len(), GRAPHS_MAX),
+        ("graphs", state.graph_count(), GRAPHS_MAX),
         ("policies", state.policies.len(), POLICIES_MAX),
         ("nodes", state.nodes.len(), NODES_MAX),
         ("nodes that have joined", state.enrolled.len(), NODES_MAX),

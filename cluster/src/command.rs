@@ -14,6 +14,7 @@ use model::node::{Admission, NodeDescription, NodeState};
 use model::placement::Placement;
 use model::policy::PolicySpec;
 use model::report::Report;
+use model::rollout::Phase;
 use serde::{Deserialize, Serialize};
 
 use crate::member::MemberId;
@@ -56,6 +57,8 @@ pub enum Body {
     DeleteGraph(DeleteGraph),
     /// Links a graph again, after the policies have changed.
     Relink(Box<Relink>),
+    /// Moves a revision that takes over by steps, or ends it.
+    ChangeRollout(Box<ChangeRollout>),
     /// Makes a new version of a policy.
     PutPolicy(Box<PutPolicy>),
     /// Takes a policy away.
@@ -181,6 +184,14 @@ pub struct Deploy {
     pub base: Option<RevisionNumber>,
     /// How it came about.
     pub origin: DeployOrigin,
+    /// Whether it takes over by the steps of its spec, if it has any and there is something to take over from.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_steps: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// How a revision came about.
@@ -218,6 +229,57 @@ pub struct Relink {
     pub policies_at: StateRevision,
     /// The graph as linked.
     pub linked: LinkedGraph,
+}
+
+/// A change of how far a revision is that takes over by steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangeRollout {
+    /// The graph.
+    pub key: GraphKey,
+    /// Refused if it is another graph by now.
+    pub uid: Uid,
+    /// The revision that takes over; refused if it is another one by now.
+    pub revision: RevisionNumber,
+    /// How far it was; refused if it is elsewhere by now.
+    pub phase: Phase,
+    /// The step that it was at; refused if it is at another one by now.
+    pub step: usize,
+    /// What changes.
+    pub change: RolloutChange,
+}
+
+/// What changes of a revision that takes over by steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RolloutChange {
+    /// It answers the share of its first step.
+    Begin,
+    /// It goes to the next step.
+    Next {
+        /// How its requests went until now, or who wants it, for people.
+        why: String,
+    },
+    /// It stays at its step.
+    Pause {
+        /// Why, for people.
+        why: String,
+    },
+    /// It goes on.
+    Resume,
+    /// The graph becomes what it is.
+    Promote {
+        /// How its requests went until now, or who wants it, for people.
+        why: String,
+    },
+    /// The revision before stays.
+    Revert {
+        /// Why, for people.
+        why: String,
+    },
+    /// The graph is what it is: nobody is sent to the candidate any more.
+    End,
+    /// Every ingress knows that: the candidate is let go of.
+    Finish,
 }
 
 /// A new version of a policy.

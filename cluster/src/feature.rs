@@ -13,7 +13,8 @@ use crate::state::State;
 /// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
-pub const FEATURE_LEVEL: u32 = 4;
+/// 5: revisions take over by steps.
+pub const FEATURE_LEVEL: u32 = 5;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
@@ -22,6 +23,8 @@ pub const FORGETS_ARTIFACTS: u32 = 2;
 pub const MOVES: u32 = 3;
 /// From this level on components run on several nodes, and nodes are lost together.
 pub const REPLICAS: u32 = 4;
+/// From this level on revisions take over by steps.
+pub const ROLLOUTS: u32 = 5;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -36,6 +39,9 @@ impl Body {
         match self {
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
+            Self::ChangeRollout(_) => ROLLOUTS,
+            // Those of earlier levels would not keep what is said of steps.
+            Self::Deploy(deploy) if deploy.spec.rollout.is_some() => ROLLOUTS,
             Self::LoseNodes { .. } => REPLICAS,
             Self::Deploy(deploy) if needs_replicas(&deploy.linked) => REPLICAS,
             Self::InitCluster { level, .. } | Self::RaiseFeatureLevel { level } => *level,

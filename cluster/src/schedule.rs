@@ -14,9 +14,10 @@ mod rebalance;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::id::GraphKey;
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
-use model::node::{AGENT_LEVEL, Admission, NodeState};
+use model::node::{Admission, KNOWS_CANDIDATES, KNOWS_REPLICAS, NodeState};
 use model::placement::{Placement, Requirements, ZONE_LABEL};
 
 use crate::command::Place;
@@ -102,7 +103,11 @@ pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
         if settled(&lost, &record.linked, Some(record)).is_some() {
             continue;
         }
-        let Ok(placement) = place(&lost, &record.linked, Some(record), &load) else { continue };
+        let placed = match beside(state, key, record) {
+            Some(beside) => place_candidate(&lost, &beside, &load),
+            None => place(&lost, &record.linked, Some(record), &load),
+        };
+        let Ok(placement) = placed else { continue };
         if record.placement.as_ref() == Some(&placement) {
             continue;
         }
@@ -119,9 +124,37 @@ pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
     places
 }
 
+/// A candidate that has no place yet, as if it were where its graph is: that is where its artifacts and its data are.
+fn beside(state: &State, key: &GraphKey, record: &GraphRecord) -> Option<GraphRecord> {
+    let base = state.graphs.get(&key.base()).filter(|_| key.is_candidate && record.placement.is_none())?;
+    Some(GraphRecord { placement: base.placement.clone(), ..record.clone() })
+}
+
+/// Where a candidate goes: its agents must know what it is.
+fn place_candidate(lost: &Lost<'_>, beside: &GraphRecord, load: &Load<'_>) -> Result<Placement, Vec<String>> {
+    let placement = match settled(lost, &beside.linked, Some(beside)) {
+        Some(placement) => placement.clone(),
+        None => place(lost, &beside.linked, Some(beside), load)?,
+    };
+    let is_too_old = |name: &&&NodeName| {
+        lost.state.nodes.get(**name).is_none_or(|node| node.description.level < KNOWS_CANDIDATES)
+    };
+    let nodes = placement.nodes();
+    match nodes.iter().find(is_too_old) {
+        None => Ok(placement),
+        Some(name) => {
+            Err(vec![format!("{name} no: its agent is of an earlier version, which knows no candidates")])
+        }
+    }
+}
+
 /// Why a graph is on no node: lines about the nodes, or one that says there is none.
-pub fn explain(state: &State, record: &GraphRecord) -> Vec<String> {
-    match preview(state, &record.linked, Some(record)) {
+pub fn explain(state: &State, key: &GraphKey, record: &GraphRecord) -> Vec<String> {
+    let placed = match beside(state, key, record) {
+        Some(beside) => place_candidate(&Lost::of(state), &beside, &Load::of(state)),
+        None => preview(state, &record.linked, Some(record)),
+    };
+    match placed {
         Err(why) => why,
         Ok(placement) => {
             let linked = &record.linked;
@@ -633,7 +666,7 @@ fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<S
     if let Some(lacked) = lacked(&cell.require, node) {
         return Some(lacked);
     }
-    if node.description.level < AGENT_LEVEL && needs_level(linked, cell) {
+    if node.description.level < KNOWS_REPLICAS && needs_level(linked, cell) {
         return Some("its agent is of an earlier version, which knows no replicas and no checks".to_owned());
     }
     if let Some(missing) = offers(linked, cell, node) {

@@ -14,6 +14,7 @@ use model::node::{Admission, Labels, NodeDescription, NodeState};
 use model::placement::{Placement, Requirements};
 use model::policy::{Action, PolicySpec};
 use model::report::GraphReport;
+use model::rollout::{Phase, Reverted, RolloutSpec, Share};
 use model::route::HttpRoute;
 use serde::{Deserialize, Serialize};
 
@@ -107,10 +108,16 @@ impl State {
         self.nodes.get(node).is_some_and(|record| record.state == NodeState::Ready)
     }
 
-    /// The graph other than `asking` that answers at the host and path of `route`.
+    /// Graphs, without the candidates beside them.
+    pub fn graph_count(&self) -> usize {
+        self.graphs.keys().filter(|key| !key.is_candidate).count()
+    }
+
+    /// The graph other than `asking` and its candidate that answers at the host and path of `route`.
     pub fn route_owner(&self, route: &HttpRoute, asking: &GraphKey) -> Option<&GraphKey> {
         let takes = |other: &HttpRoute| other.host == route.host && other.path == route.path;
-        let mut others = self.graphs.iter().filter(|(key, _)| *key != asking);
+        let is_other = |key: &GraphKey| key.graph != asking.graph || key.namespace != asking.namespace;
+        let mut others = self.graphs.iter().filter(|(key, _)| is_other(key));
         others.find(|(_, record)| record.linked.ingress.iter().any(takes)).map(|(key, _)| key)
     }
 }
@@ -160,7 +167,7 @@ pub struct GraphRecord {
     pub revisions: Vector<RevisionRecord>,
     /// The state in which its linked form last changed.
     pub generation: Generation,
-    /// The current revision as linked.
+    /// The revision that it runs, as linked.
     pub linked: LinkedGraph,
     /// Which part of it is placed where.
     pub placement: Option<Placement>,
@@ -175,6 +182,48 @@ pub struct GraphRecord {
     /// What it is moved from, as long as that answers.
     #[serde(default)]
     pub leaving: Option<Box<Leaving>>,
+    /// The revision that takes over by steps: as long as there is one, its candidate is a graph beside this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<Rollout>>,
+    /// The last revision that took over by steps and was given up, until the next deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted: Option<Reverted>,
+}
+
+/// A revision that takes over by steps. It is the last of its graph; its candidate has it as linked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The revision that the graph runs: the one before, and the new one once that is promoted.
+    pub running: RevisionNumber,
+    /// The steps, and what ends it.
+    pub spec: RolloutSpec,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// How far it is.
+    pub phase: Phase,
+    /// The step that it is at, or comes to first.
+    pub step: usize,
+    /// Why it stays at its step, if it does.
+    pub paused: Option<String>,
+}
+
+impl Rollout {
+    /// What the candidate answers now.
+    pub fn share(&self) -> Share {
+        match self.phase {
+            Phase::Starting | Phase::Ending => Share::default(),
+            Phase::Answering { .. } => {
+                self.spec.steps.get(self.step).map(|step| step.share).unwrap_or_default()
+            }
+            // The graph changes its generation underneath, node by node.
+            Phase::Promoting => Share::ALL,
+        }
+    }
+
+    /// Whether it is not decided yet which of the two revisions stays.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Answering { .. })
+    }
 }
 
 /// What a graph is moved from: it goes on answering until the new placement does.
@@ -212,6 +261,29 @@ impl GraphRecord {
     /// The number of the current revision.
     pub fn number(&self) -> RevisionNumber {
         self.current().map(|revision| revision.number).unwrap_or_default()
+    }
+
+    /// The number of the revision that it runs: the one before the current, as long as that takes over by steps.
+    pub fn running(&self) -> RevisionNumber {
+        self.rollout.as_ref().map_or_else(|| self.number(), |rollout| rollout.running)
+    }
+
+    /// The revision that it runs.
+    pub fn running_revision(&self) -> Option<&RevisionRecord> {
+        self.revision(self.running())
+    }
+
+    /// One of its revisions, as long as it is kept.
+    pub fn revision(&self, number: RevisionNumber) -> Option<&RevisionRecord> {
+        self.revisions.iter().rev().find(|revision| revision.number == number)
+    }
+
+    /// Lets go of the oldest revisions beyond those that are kept; never of the one that it runs.
+    pub(crate) fn trim(&mut self, running: RevisionNumber) {
+        while self.revisions.len() > HISTORY_MAX {
+            let is_running = self.revisions.front().is_some_and(|oldest| oldest.number == running);
+            self.revisions.remove(usize::from(is_running));
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use model::name::{ComponentName, NodeName};
 use model::node::NodeDescription;
 use model::placement::Placement;
 use model::report::Progress;
-use model::routing::{PlacedRoute, RouteMap};
+use model::rollout::{RolloutStatus, Share};
+use model::routing::{Candidate, PlacedRoute, RouteMap};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 
 use crate::schedule;
@@ -40,7 +41,7 @@ pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
 /// What a node should run of a graph: what it is placed for, else what it goes on with until that answers.
 fn assigned(key: &GraphKey, graph: &GraphRecord, node: &NodeName) -> Option<AssignedGraph> {
     let (revision, generation, linked, placement) = if graph.is_on(node) {
-        (graph.number(), graph.generation, &graph.linked, graph.placement.as_ref()?)
+        (graph.running(), graph.generation, &graph.linked, graph.placement.as_ref()?)
     } else {
         let leaving = graph.leaving.as_ref().filter(|leaving| leaving.placement.is_on(node))?;
         (leaving.revision, leaving.generation, &leaving.linked, &leaving.placement)
@@ -67,7 +68,8 @@ fn peer(state: &State, name: NodeName) -> Option<(NodeName, Peer)> {
 /// Which nodes answer which route; `None` for a cluster without an identity. A graph that is moved answers where it was
 /// until it answers where it is going.
 pub fn route_map(state: &State) -> Option<RouteMap> {
-    let placed = state.graphs.iter().filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref()?)));
+    let graphs = state.graphs.iter().filter(|(key, _)| !key.is_candidate);
+    let placed = graphs.filter_map(|(key, graph)| Some((key, graph, graph.placement.as_ref()?)));
     let routes: Vec<PlacedRoute> = placed
         .flat_map(|(key, graph, placement)| {
             graph.linked.ingress.iter().map(|route| PlacedRoute {
@@ -77,13 +79,39 @@ pub fn route_map(state: &State) -> Option<RouteMap> {
             })
         })
         .collect();
-    let answering: BTreeSet<NodeName> = routes.iter().flat_map(|placed| placed.nodes.clone()).collect();
+    let candidates: Vec<Candidate> =
+        state.graphs.iter().filter_map(|(key, graph)| candidate(state, key, graph)).collect();
+    let of_candidates = candidates.iter().flat_map(|candidate| &candidate.routes);
+    let answering: BTreeSet<NodeName> =
+        routes.iter().chain(of_candidates).flat_map(|placed| placed.nodes.clone()).collect();
     Some(RouteMap {
         cluster: state.cluster.clone()?,
         at: state.revision,
         nodes: answering.into_iter().filter_map(|name| peer(state, name)).collect(),
         routes,
+        candidates,
     })
+}
+
+/// The candidate of a graph, and what it answers; none where it answers nothing.
+fn candidate(state: &State, key: &GraphKey, graph: &GraphRecord) -> Option<Candidate> {
+    let share = graph.rollout.as_ref()?.share();
+    if share == Share::default() {
+        return None;
+    }
+    let record = state.graphs.get(&key.candidate())?;
+    let placement = record.placement.as_ref()?;
+    let placed = record.linked.ingress.iter().filter_map(|route| {
+        let nodes = serving_nodes(state, record, placement, &route.to);
+        (!nodes.is_empty()).then(|| PlacedRoute {
+            graph: key.candidate(),
+            route: route.clone(),
+            nodes: nodes.into_iter().cloned().collect(),
+        })
+    });
+    let routes: Vec<PlacedRoute> = placed.collect();
+    let generation = record.generation;
+    (!routes.is_empty()).then(|| Candidate { graph: key.clone(), generation, share, routes })
 }
 
 /// The nodes that answer the requests of a component: those where it is placed and serves, and those that a graph is moved
@@ -95,21 +123,32 @@ fn answering_nodes<'a>(
     placement: &'a Placement,
     component: &'a ComponentName,
 ) -> BTreeSet<&'a NodeName> {
+    let answering = serving_nodes(state, graph, placement, component);
+    if !answering.is_empty() {
+        return answering;
+    }
+    let placed = placement.nodes_of(component);
+    let is_ready = |name: &&NodeName| state.is_ready(name);
+    let ready: BTreeSet<&NodeName> = placed.clone().filter(is_ready).collect();
+    if ready.is_empty() { placed.collect() } else { ready }
+}
+
+/// The nodes where a component is placed and serves, and those that its graph is moved from, until it answers where it goes.
+fn serving_nodes<'a>(
+    state: &State,
+    graph: &'a GraphRecord,
+    placement: &'a Placement,
+    component: &'a ComponentName,
+) -> BTreeSet<&'a NodeName> {
     let serves = |name: &&NodeName| {
         let serving = graph.observed.get(*name).and_then(|seen| seen.serving);
         // What it serves of before it got its part is another part.
         serving.is_some_and(|serving| graph.gained.get(*name).is_none_or(|gained| serving >= *gained))
     };
-    let is_ready = |name: &&NodeName| state.is_ready(name);
     let leaving = graph.leaving.as_ref().filter(|leaving| leaving.answered_ms.is_none());
     let before = leaving.into_iter().flat_map(|leaving| leaving.placement.nodes_of(component));
     let placed = placement.nodes_of(component);
-    let answering: BTreeSet<&NodeName> = placed.clone().filter(serves).chain(before).filter(is_ready).collect();
-    if !answering.is_empty() {
-        return answering;
-    }
-    let ready: BTreeSet<&NodeName> = placed.clone().filter(is_ready).collect();
-    if ready.is_empty() { placed.collect() } else { ready }
+    placed.filter(serves).chain(before).filter(|name| state.is_ready(name)).collect()
 }
 
 /// Where one graph stands.
@@ -134,21 +173,50 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
     Some(GraphStatus {
         key: key.clone(),
         uid: record.uid.clone(),
-        revision: record.number(),
+        revision: record.running(),
         generation: record.generation,
         state_revision: state.revision,
-        deployed_at_ms: record.current().map_or(0, |revision| revision.deployed_at_ms),
-        state: graph_state(state, record),
+        deployed_at_ms: record.running_revision().map_or(0, |revision| revision.deployed_at_ms),
+        state: graph_state(state, key, record),
         placement: record.placement.clone(),
         ingress_address: node.map(|node| node.description.ingress_address.clone()),
         ingress: record.linked.ingress.clone(),
         components,
+        rollout: rollout_status(state, key, record),
+        reverted: record.reverted.clone(),
     })
 }
 
-fn graph_state(state: &State, record: &GraphRecord) -> GraphState {
+fn rollout_status(state: &State, key: &GraphKey, record: &GraphRecord) -> Option<RolloutStatus> {
+    let rollout = record.rollout.as_ref()?;
+    let candidate = state.graphs.get(&key.candidate())?;
+    Some(RolloutStatus {
+        revision: candidate.number(),
+        generation: candidate.generation,
+        stable: rollout.running,
+        phase: rollout.phase,
+        step: rollout.step,
+        steps: rollout.spec.steps.clone(),
+        paused: rollout.paused.clone(),
+        candidate: sentence(&graph_state(state, &key.candidate(), candidate)),
+    })
+}
+
+/// A state in words.
+pub(crate) fn sentence(state: &GraphState) -> String {
+    match state {
+        GraphState::Pending { why } => format!("it is on no node: {}", why.join("; ")),
+        GraphState::Starting { phase, .. } => format!("it comes up: {phase}"),
+        GraphState::Serving => "it answers where it was placed".to_owned(),
+        GraphState::Failed { failure, .. } => format!("it will not serve: {failure}"),
+        GraphState::Unknown { why } => why.clone(),
+    }
+}
+
+/// How a graph is.
+pub(crate) fn graph_state(state: &State, key: &GraphKey, record: &GraphRecord) -> GraphState {
     let Some(placement) = &record.placement else {
-        return GraphState::Pending { why: schedule::explain(state, record) };
+        return GraphState::Pending { why: schedule::explain(state, key, record) };
     };
     // It is as far as the node that is furthest behind; a failure is certain, what is not heard of is not.
     let parts = placement.nodes().into_iter().map(|name| part_state(state, record, name, placement));

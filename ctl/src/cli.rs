@@ -12,7 +12,7 @@ use model::name::NamespaceName;
 
 use crate::command::{
     access, check, cluster, completions, component, delete, deploy, dev, diff, events, explain, graph, history,
-    invoke, list, logs, member, node, plan, policy, rebalance, rollback, schema, status, version, why,
+    invoke, list, logs, member, node, plan, policy, rebalance, rollback, rollout, schema, status, version, why,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -216,6 +216,8 @@ pub enum Command {
     Delete(delete::DeleteArguments),
     /// Deploys an earlier revision again and waits until it serves.
     Rollback(rollback::RollbackArguments),
+    /// Revisions that take over by steps: shows how far one is, pauses, promotes or reverts it.
+    Rollout(rollout::RolloutArguments),
     /// Changes and inspects policies.
     Policy(policy::PolicyArguments),
     /// Draws a graph as linked.
@@ -267,6 +269,7 @@ impl Command {
             Self::Diff(arguments) => diff::run(arguments, session).await,
             Self::Delete(arguments) => delete::run(arguments, session).await,
             Self::Rollback(arguments) => rollback::run(arguments, session).await,
+            Self::Rollout(arguments) => rollout::run(arguments, session).await,
             Self::Policy(arguments) => policy::run(arguments, session).await,
             Self::Graph(arguments) => graph::run(arguments, session).await,
             Self::Why(arguments) => why::run(arguments, session).await,

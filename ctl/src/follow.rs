@@ -1,13 +1,14 @@
 //! From "committed" to "serving": follows a graph until it serves a generation, certainly never will, or the time is up.
 //!
-//! A deploy that does not serve is not ready, so every command that changes a graph waits here unless told not to.
+//! A deploy that does not serve is not ready, so every command that changes a graph waits here unless told not to. A
+//! revision that takes over by steps is followed through them.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::id::{Generation, GraphKey, RevisionNumber};
+use model::rollout::{HOLD_MAX, Phase, RolloutStatus, STEPS_MAX, Step};
 use model::status::{GraphState, GraphStatus};
-use proto::weft::graph::v1 as wire;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
@@ -16,9 +17,10 @@ use crate::render;
 use crate::render::table::printable;
 use crate::session::Session;
 use crate::terminal::Terminal;
-use crate::watch::GraphWatch;
+use crate::watch::{GraphWatch, Seen};
 
-/// How long a change is waited for, unless `--deadline` says otherwise: the largest guests compile in under a minute.
+/// How long a change is waited for, unless `--deadline` says otherwise: the largest guests compile in under a minute. The
+/// times that a revision stays at its steps come on top.
 pub const SERVING_PATIENCE: Duration = Duration::from_secs(300);
 /// How often the spinner turns.
 const SPINNER_TICK: Duration = Duration::from_millis(120);
@@ -30,23 +32,43 @@ pub struct Goal {
     pub key: GraphKey,
     /// What must answer: this generation, or a later one of the same revision.
     pub generation: Generation,
-    /// Set where another revision would be another matter: a deploy. `None` for a policy, which later revisions obey
-    /// as well.
-    pub revision: Option<RevisionNumber>,
+    /// Of which revision, and what ends the wait for it.
+    pub wanted: Wanted,
 }
 
-/// Follows a graph until it serves.
-pub async fn until_serving(session: &mut Session<'_>, goal: &Goal) -> Result<wire::GraphStatus, Failure> {
-    let patience = session.deadline.unwrap_or(SERVING_PATIENCE);
-    let until = Instant::now() + patience;
+/// Which revision is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Whichever there is, as for a policy, which later revisions obey as well.
+    Any,
+    /// This one. Another would be another matter, and a step at which it stays until somebody promotes it is an end.
+    Revision(RevisionNumber),
+    /// This one, which somebody has promoted: no step of it is an end.
+    Promoted(RevisionNumber),
+    /// That this one, which somebody has reverted, is let go of.
+    Reverted(RevisionNumber),
+}
+
+/// How a wait ended well.
+pub enum End {
+    /// What was waited for is there.
+    Reached(Seen),
+    /// The revision answers the share of this step, and goes on once somebody promotes it.
+    AtStep(Seen, Step),
+}
+
+/// Follows a graph until it is where it should be.
+pub async fn until_reached(session: &mut Session<'_>, goal: &Goal) -> Result<End, Failure> {
+    let start = Instant::now();
+    let mut patience = session.deadline.unwrap_or(SERVING_PATIENCE);
     let mut steps = Steps::new(&session.terminal);
     let mut watch = GraphWatch::new(&goal.key);
-    let mut last: Option<GraphStatus> = None;
+    let mut last = "the control plane does not answer".to_owned();
     let ended = loop {
         let next = tokio::select! {
             // Cancel-safe: an item that was taken off the stream is returned by the same poll.
             next = watch.next(&session.client) => next,
-            () = tokio::time::sleep_until(until) => break Err(time_is_up(goal, last.as_ref(), patience)),
+            () = tokio::time::sleep_until(start + patience) => break Err(time_is_up(goal, &last, patience)),
             _ = tokio::signal::ctrl_c() => break Err(detached(goal)),
         };
         let seen = match next {
@@ -55,25 +77,43 @@ pub async fn until_serving(session: &mut Session<'_>, goal: &Goal) -> Result<wir
             Err(error) => break Err(error.into()),
         };
         match judge(goal, &seen.status) {
-            Verdict::Serving => break Ok(seen.wire),
-            Verdict::Hopeless(failure) => break Err(failure),
+            Verdict::Reached => break Ok(End::Reached(seen)),
+            Verdict::AtStep(step) => break Ok(End::AtStep(seen, step)),
+            Verdict::Stopped(failure) => break Err(failure),
             Verdict::Waiting(line) => {
                 steps.step(&mut session.terminal, &format!("{} {line}", short(&goal.key)))?;
+                last = line;
             }
         }
-        last = Some(seen.status);
+        patience = patience.max(patience_for(session.deadline, goal, &seen.status));
     };
     steps.finish();
     ended
 }
 
-fn time_is_up(goal: &Goal, last: Option<&GraphStatus>, patience: Duration) -> Failure {
+/// How long is waited, once it is known which steps there are: the times of those that end by themselves come on top,
+/// unless somebody said how long.
+fn patience_for(deadline: Option<Duration>, goal: &Goal, status: &GraphStatus) -> Duration {
+    if let Some(deadline) = deadline {
+        return deadline;
+    }
+    let steps = match (goal.wanted, &status.rollout) {
+        (Wanted::Revision(wanted), Some(rollout)) if rollout.revision == wanted => rollout.steps.as_slice(),
+        _ => &[],
+    };
+    // Bounded as manifests bound them, so that no answer makes a time that cannot be counted.
+    let holds = steps.iter().take(STEPS_MAX).filter_map(|step| step.hold).map(|hold| hold.min(HOLD_MAX));
+    SERVING_PATIENCE + holds.sum::<Duration>()
+}
+
+fn time_is_up(goal: &Goal, last: &str, patience: Duration) -> Failure {
     let took = model::unit::format_duration(patience);
-    let state = last.map_or_else(
-        || "the control plane does not answer".to_owned(),
-        |status| render::status::sentence(&status.state),
-    );
-    let message = format!("{} does not serve after {took}: {state}; the work goes on", goal.key);
+    let lack = match goal.wanted {
+        Wanted::Any => format!("{} does not serve", goal.key),
+        Wanted::Revision(wanted) | Wanted::Promoted(wanted) => format!("{}@{wanted} does not serve", goal.key),
+        Wanted::Reverted(wanted) => format!("{}@{wanted} is not let go of", goal.key),
+    };
+    let message = format!("{lack} after {took}: {last}; the work goes on");
     Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key)) }
 }
 
@@ -88,34 +128,82 @@ fn deleted(goal: &Goal) -> Failure {
 }
 
 enum Verdict {
-    Serving,
+    Reached,
+    AtStep(Step),
     Waiting(String),
-    Hopeless(Failure),
+    /// It comes to nothing, or not before somebody does something.
+    Stopped(Failure),
 }
 
 fn judge(goal: &Goal, status: &GraphStatus) -> Verdict {
+    let is_seen = status.generation >= goal.generation;
+    match goal.wanted {
+        Wanted::Revision(wanted) | Wanted::Promoted(wanted) => judge_revision(goal, wanted, status),
+        Wanted::Any | Wanted::Reverted(_) if !is_seen => unseen(),
+        Wanted::Any => judge_state(goal, status),
+        Wanted::Reverted(wanted) => match &status.rollout {
+            Some(rollout) if rollout.revision == wanted => Verdict::Waiting(render::rollout::sentence(rollout)),
+            _ => Verdict::Reached,
+        },
+    }
+}
+
+/// As long as a revision takes over by steps, the status is that of the one before, of an earlier generation: so the steps
+/// are looked at first.
+fn judge_revision(goal: &Goal, wanted: RevisionNumber, status: &GraphStatus) -> Verdict {
+    if let Some(reverted) = status.reverted.as_ref().filter(|reverted| reverted.revision == wanted) {
+        return Verdict::Stopped(given_up(goal, wanted, &reverted.why, status));
+    }
+    let rollout = status.rollout.as_ref();
+    if status.revision != wanted {
+        let latest = rollout.map_or(status.revision, |rollout| rollout.revision.max(status.revision));
+        if latest > wanted {
+            return Verdict::Stopped(replaced(goal, wanted, latest));
+        }
+        if let Some(rollout) = rollout.filter(|rollout| rollout.revision == wanted) {
+            return judge_steps(goal, rollout);
+        }
+    }
     if status.generation < goal.generation {
-        return Verdict::Waiting("waiting for the change to be seen".to_owned());
+        return unseen();
     }
-    if let Some(wanted) = goal.revision
-        && status.revision != wanted
-    {
-        let message = format!("{}@{wanted} was replaced by revision {}", goal.key, status.revision);
-        return Verdict::Hopeless(Failure::Refused {
-            reason: Some("replaced".to_owned()),
-            message,
-            help: None,
-            next: Some(format!("ctl history {}", short(&goal.key))),
-        });
+    if status.revision != wanted {
+        // Deleted and deployed anew, its revisions begin anew as well.
+        return Verdict::Stopped(replaced(goal, wanted, status.revision));
     }
+    match (judge_state(goal, status), rollout.filter(|rollout| rollout.revision == wanted)) {
+        (Verdict::Waiting(state), Some(rollout)) => {
+            Verdict::Waiting(format!("{}: {state}", render::rollout::sentence(rollout)))
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+fn judge_steps(goal: &Goal, rollout: &RolloutStatus) -> Verdict {
+    let sentence = render::rollout::sentence(rollout);
+    if matches!(goal.wanted, Wanted::Promoted(_)) {
+        return Verdict::Waiting(sentence);
+    }
+    if rollout.paused.is_some() {
+        let name = short(&goal.key);
+        let message = format!("{}: {sentence}", goal.key);
+        return Verdict::Stopped(Failure::StillRunning { message, next: format!("ctl rollout status {name}") });
+    }
+    match (rollout.phase, rollout.steps.get(rollout.step)) {
+        (Phase::Answering { .. }, Some(step)) if step.hold.is_none() => Verdict::AtStep(*step),
+        _ => Verdict::Waiting(sentence),
+    }
+}
+
+fn judge_state(goal: &Goal, status: &GraphStatus) -> Verdict {
     match &status.state {
-        GraphState::Serving => Verdict::Serving,
+        GraphState::Serving => Verdict::Reached,
         GraphState::Failed { failure, serving } => {
             let meanwhile = match serving {
                 Some(generation) => format!("; generation {generation} answers meanwhile"),
                 None => "; nothing answers".to_owned(),
             };
-            Verdict::Hopeless(Failure::Refused {
+            Verdict::Stopped(Failure::Refused {
                 reason: Some(failure.reason.clone()),
                 message: format!(
                     "{}@{} does not serve: {}{meanwhile}",
@@ -128,6 +216,33 @@ fn judge(goal: &Goal, status: &GraphStatus) -> Verdict {
             })
         }
         state => Verdict::Waiting(render::status::sentence(state)),
+    }
+}
+
+fn unseen() -> Verdict {
+    Verdict::Waiting("waiting for the change to be seen".to_owned())
+}
+
+fn replaced(goal: &Goal, wanted: RevisionNumber, by: RevisionNumber) -> Failure {
+    Failure::Refused {
+        reason: Some("replaced".to_owned()),
+        message: format!("{}@{wanted} was replaced by revision {by}", goal.key),
+        help: None,
+        next: Some(format!("ctl history {}", short(&goal.key))),
+    }
+}
+
+fn given_up(goal: &Goal, wanted: RevisionNumber, why: &str, status: &GraphStatus) -> Failure {
+    Failure::Refused {
+        reason: Some("rollout_reverted".to_owned()),
+        message: format!(
+            "{}@{wanted} was given up: {}; revision {} answers everything, as the one before did",
+            goal.key,
+            printable(why),
+            status.revision
+        ),
+        help: None,
+        next: Some(format!("ctl events {}", short(&goal.key))),
     }
 }
 

@@ -130,7 +130,11 @@ impl ComponentReference {
 
 /// A graph as people would type it: without the namespace if that is the default one.
 pub fn short(key: &GraphKey) -> String {
-    if key.namespace == NamespaceName::default_namespace() { key.graph.to_string() } else { key.to_string() }
+    let full = key.to_string();
+    if key.namespace != NamespaceName::default_namespace() {
+        return full;
+    }
+    full.split_once('/').map_or(full.clone(), |(_, name)| name.to_owned())
 }
 
 #[cfg(test)]

@@ -137,7 +137,13 @@ impl RequestId {
     }
 }
 
+/// What stands behind the name of a graph's candidate: `namespace/graph@candidate`.
+pub const CANDIDATE: &str = "candidate";
+
 /// A graph's full name, written `namespace/graph`.
+///
+/// While a graph is rolled out by steps there is a second one beside it, its *candidate*, `namespace/graph@candidate`:
+/// the next revision, which runs as a graph of its own until it replaces the other or is given up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct GraphKey {
@@ -145,24 +151,41 @@ pub struct GraphKey {
     pub namespace: NamespaceName,
     /// Its name there.
     pub graph: GraphName,
+    /// Whether it is the candidate of the graph of this name.
+    pub is_candidate: bool,
 }
 
 impl GraphKey {
     /// A key of its two parts.
-    pub fn new(namespace: NamespaceName, graph: GraphName) -> Self {
-        Self { namespace, graph }
+    pub const fn new(namespace: NamespaceName, graph: GraphName) -> Self {
+        Self { namespace, graph, is_candidate: false }
+    }
+
+    /// The candidate of this graph.
+    pub fn candidate(&self) -> Self {
+        Self { is_candidate: true, ..self.clone() }
+    }
+
+    /// The graph that a candidate is to replace; a graph that is none itself.
+    pub fn base(&self) -> Self {
+        Self { is_candidate: false, ..self.clone() }
     }
 }
 
 impl FromStr for GraphKey {
     type Err = NameError;
 
-    /// Reads `namespace/graph`, or `graph` in the default namespace.
+    /// Reads `namespace/graph`, or `graph` in the default namespace; `@candidate` may stand behind either.
     fn from_str(text: &str) -> Result<Self, NameError> {
-        match text.split_once('/') {
-            Some((namespace, graph)) => Ok(Self::new(namespace.parse()?, graph.parse()?)),
-            None => Ok(Self::new(NamespaceName::default_namespace(), text.parse()?)),
-        }
+        let (name, is_candidate) = match text.rsplit_once('@') {
+            Some((name, CANDIDATE)) => (name, true),
+            _ => (text, false),
+        };
+        let (namespace, graph) = match name.split_once('/') {
+            Some((namespace, graph)) => (namespace.parse()?, graph),
+            None => (NamespaceName::default_namespace(), name),
+        };
+        Ok(Self { namespace, graph: graph.parse()?, is_candidate })
     }
 }
 
@@ -181,6 +204,7 @@ impl From<GraphKey> for String {
 
 impl fmt::Display for GraphKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}/{}", self.namespace, self.graph)
+        write!(out, "{}/{}", self.namespace, self.graph)?;
+        if self.is_candidate { write!(out, "@{CANDIDATE}") } else { Ok(()) }
     }
 }

@@ -33,8 +33,12 @@ pub struct NodeDescription {
     pub level: u32,
 }
 
-/// What agents of this version know. 1: components on several nodes, and checks.
-pub const AGENT_LEVEL: u32 = 1;
+/// What agents of this version know. 1: components on several nodes, and checks. 2: candidates of graphs.
+pub const AGENT_LEVEL: u32 = 2;
+/// From this level on agents know components on several nodes, and checks.
+pub const KNOWS_REPLICAS: u32 = 1;
+/// From this level on agents know candidates of graphs.
+pub const KNOWS_CANDIDATES: u32 = 2;
 
 impl NodeDescription {
     /// The value of a label, of those that an operator has given the node or of its own; its name is the label `node`.

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::assignment::Peer;
-use crate::id::{ClusterId, GraphKey, StateRevision};
+use crate::id::{ClusterId, Generation, GraphKey, StateRevision};
 use crate::name::NodeName;
+use crate::rollout::Share;
 use crate::route::HttpRoute;
 
 /// The full picture, the same for all nodes; a later one replaces it whole.
@@ -14,8 +15,10 @@ pub struct RouteMap {
     pub cluster: ClusterId,
     /// The state in which they were read; it holds in later states as well, until another one comes.
     pub at: StateRevision,
-    /// Every route of a graph that is placed.
+    /// Every route of a graph that is placed; none of a candidate.
     pub routes: Vec<PlacedRoute>,
+    /// The candidates that answer a share of their graphs' requests, sorted by graph.
+    pub candidates: Vec<Candidate>,
     /// The nodes that answer them.
     pub nodes: BTreeMap<NodeName, Peer>,
 }
@@ -31,9 +34,25 @@ pub struct PlacedRoute {
     pub nodes: Vec<NodeName>,
 }
 
+/// A candidate that answers a share of its graph's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// The graph that it is to replace.
+    pub graph: GraphKey,
+    /// Which of that graph's candidates it is, one after the other.
+    pub generation: Generation,
+    /// What it answers of the requests that both can answer.
+    pub share: Share,
+    /// Its routes.
+    pub routes: Vec<PlacedRoute>,
+}
+
 impl RouteMap {
     /// Whether it says the same as another, whenever both were read.
     pub fn is_like(&self, other: &Self) -> bool {
-        self.cluster == other.cluster && self.routes == other.routes && self.nodes == other.nodes
+        self.cluster == other.cluster
+            && self.routes == other.routes
+            && self.candidates == other.candidates
+            && self.nodes == other.nodes
     }
 }

@@ -7,6 +7,7 @@ use crate::linked::Origin;
 use crate::name::ComponentName;
 use crate::placement::Placement;
 use crate::report::Failure;
+use crate::rollout::{Reverted, RolloutStatus};
 use crate::route::HttpRoute;
 
 /// One graph at one revision of the state.
@@ -16,7 +17,7 @@ pub struct GraphStatus {
     pub key: GraphKey,
     /// Its identity.
     pub uid: Uid,
-    /// The current revision.
+    /// The revision that answers, or is to: the one before while another takes over by steps.
     pub revision: RevisionNumber,
     /// The current generation: revision and policies.
     pub generation: Generation,
@@ -34,6 +35,12 @@ pub struct GraphStatus {
     pub ingress: Vec<HttpRoute>,
     /// Its components, policies' included.
     pub components: Vec<ComponentStatus>,
+    /// The revision that takes over by steps, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// The last one that was given up, until the next deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted: Option<Reverted>,
 }
 
 /// Where a graph stands.

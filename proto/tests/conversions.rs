@@ -20,8 +20,9 @@ use model::placement::{LinkTerms, Locality, Placement};
 use model::plan::{Change, ChangeKind, Plan};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
+use model::rollout::{Phase, Reverted, RolloutStatus, Share, Step};
 use model::route::{Host, HttpRoute, PathPrefix};
-use model::routing::{PlacedRoute, RouteMap};
+use model::routing::{Candidate, PlacedRoute, RouteMap};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 use model::trace::{TraceContext, TraceFlags};
 use model::unit::ByteSize;
@@ -60,8 +61,10 @@ fn component() -> impl Strategy<Value = ComponentName> {
 }
 
 fn key() -> impl Strategy<Value = GraphKey> {
-    ("[a-z]{1,8}", "[a-z]{1,8}").prop_map(|(namespace, graph)| {
-        GraphKey::new(NamespaceName::new(namespace).unwrap(), GraphName::new(graph).unwrap())
+    ("[a-z]{1,8}", "[a-z]{1,8}", any::<bool>()).prop_map(|(namespace, graph, is_candidate)| GraphKey {
+        namespace: NamespaceName::new(namespace).unwrap(),
+        graph: GraphName::new(graph).unwrap(),
+        is_candidate,
     })
 }
 
@@ -242,10 +245,21 @@ fn routes() -> impl Strategy<Value = RouteMap> {
             .map(|route| PlacedRoute { graph: graph.clone(), route, nodes: nodes.clone() })
             .collect::<Vec<_>>()
     });
-    (some_text(), any::<u64>(), placed, btree_map(node_name(), peer(), 0..3)).prop_map(
-        |(cluster, at, routes, nodes)| RouteMap {
+    let share = (0..=1_000_u16).prop_map(|share| Share::new(share).unwrap());
+    let candidate = option::of((key(), generation(), share));
+    (some_text(), any::<u64>(), placed, btree_map(node_name(), peer(), 0..3), candidate).prop_map(
+        |(cluster, at, routes, nodes, candidate)| RouteMap {
             cluster: ClusterId::new(cluster).unwrap(),
             at: StateRevision(at),
+            candidates: candidate
+                .map(|(graph, generation, share)| Candidate {
+                    graph,
+                    generation,
+                    share,
+                    routes: routes.clone(),
+                })
+                .into_iter()
+                .collect(),
             routes,
             nodes,
         },
@@ -353,7 +367,9 @@ fn status() -> impl Strategy<Value = GraphStatus> {
         artifact,
     });
     let numbers = any::<[u64; 4]>();
-    let place = (option::of(placement()), option::of(some_text()));
+    let reverted =
+        (any::<u64>(), text()).prop_map(|(revision, why)| Reverted { revision: RevisionNumber(revision), why });
+    let place = (option::of(placement()), option::of(some_text()), option::of(rollout()), option::of(reverted));
     (key(), uid(), numbers, state, place, vec(route(), 0..2), vec(component, 0..3)).prop_map(
         |(
             key,
@@ -376,7 +392,33 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 ingress_address: place.1,
                 ingress,
                 components,
+                rollout: place.2,
+                reverted: place.3,
             }
+        },
+    )
+}
+
+fn rollout() -> impl Strategy<Value = RolloutStatus> {
+    let hold = option::of((0..u64::MAX).prop_map(Duration::from_millis));
+    let share = (0..=1_000_u16).prop_map(|share| Share::new(share).unwrap());
+    let step = (share, hold).prop_map(|(share, hold)| Step { share, hold });
+    let phase = prop_oneof![
+        Just(Phase::Starting),
+        any::<u64>().prop_map(|since_ms| Phase::Answering { since_ms }),
+        Just(Phase::Promoting),
+        Just(Phase::Ending),
+    ];
+    (any::<[u64; 3]>(), phase, 0..20_usize, vec(step, 1..4), option::of(some_text()), text()).prop_map(
+        |([revision, generation, stable], phase, step, steps, paused, candidate)| RolloutStatus {
+            revision: RevisionNumber(revision),
+            generation: Generation(generation),
+            stable: RevisionNumber(stable),
+            phase,
+            step,
+            steps,
+            paused,
+            candidate,
         },
     )
 }

@@ -26,6 +26,7 @@ pub const OF_MEMBERS: &[(&str, Access)] = &[
     ("/weft.graph.v1.Graphs/List", OPERATOR),
     ("/weft.graph.v1.Graphs/Plan", OPERATOR),
     ("/weft.graph.v1.Graphs/Rollback", OPERATOR),
+    ("/weft.graph.v1.Graphs/Rollout", OPERATOR),
     ("/weft.graph.v1.Graphs/Watch", OPERATOR),
     ("/weft.log.v1.Logs/Tail", OPERATOR),
     ("/weft.member.v1.Consensus/Append", MEMBER),

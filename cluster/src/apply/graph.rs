@@ -1,13 +1,14 @@
 //! Graphs: deploy, delete, relink, place.
 
 use model::graph::Artifact;
-use model::id::{Generation, GraphKey};
+use model::id::{Generation, GraphKey, RevisionNumber};
 use model::linked::LinkedGraph;
 
 use super::moves::touch;
+use super::rollout;
 use crate::command::{DeleteGraph, Deploy, DeployOrigin, Relink};
 use crate::outcome::{Outcome, Refusal};
-use crate::state::{GRAPHS_MAX, GraphRecord, HISTORY_MAX, RevisionRecord, State};
+use crate::state::{GRAPHS_MAX, GraphRecord, RevisionRecord, State};
 
 pub(super) fn subject(key: &GraphKey) -> String {
     format!("graph/{key}")
@@ -26,13 +27,23 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
             found: number,
         });
     }
-    if found.is_none() && state.graphs.len() >= GRAPHS_MAX {
+    if found.is_none() && state.graph_count() >= GRAPHS_MAX {
         return Err(Refusal::Exhausted { what: "graphs".to_owned(), bound: GRAPHS_MAX as u64 });
     }
     admit(state, &deploy.key, &deploy.linked)?;
+    if let Some(generation) = rollout::same_candidate(state, deploy)
+        && deploy.origin == DeployOrigin::Deploy
+    {
+        let (key, revision) = (deploy.key.clone(), number.unwrap_or_default());
+        return Ok(Outcome::Deployed { key, revision, generation, unchanged: true });
+    }
+    if rollout::is_by_steps(state, deploy) {
+        return Ok(rollout::begin(state, deploy));
+    }
     if let Some(record) = found
         && deploy.origin == DeployOrigin::Deploy
         && record.linked == deploy.linked
+        && record.rollout.as_ref().is_none_or(|rollout| !rollout.is_open())
         && record.current().is_some_and(|r| r.manifest == deploy.manifest && r.spec == deploy.spec)
     {
         return Ok(Outcome::Deployed {
@@ -79,19 +90,13 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         observed: imbl::OrdMap::new(),
         gained: imbl::OrdMap::new(),
         leaving: None,
+        rollout: None,
+        reverted: None,
     });
-    let mut number = record.number();
-    number.0 += 1;
-    record.revisions.push_back(RevisionRecord {
-        number,
-        deployed_at_ms: now_ms,
-        origin: deploy.origin.clone(),
-        manifest: deploy.manifest.clone(),
-        spec: deploy.spec.clone(),
-    });
-    while record.revisions.len() > HISTORY_MAX {
-        record.revisions.pop_front();
-    }
+    let running = record.number();
+    let number = push_revision(&mut record, deploy, now_ms, running).number;
+    record.rollout = rollout::ended(&record);
+    record.reverted = None;
     // A revision that links to the same graph needs nothing from the node.
     if record.linked != deploy.linked || record.generation == Generation::default() {
         record.generation = at.into();
@@ -101,12 +106,34 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
     let nodes = record.nodes();
     state.graphs.insert(deploy.key.clone(), record);
     touch(state, &nodes);
-    let message = match deploy.origin {
+    state.event(subject(&deploy.key), "deployed", committed(number, &deploy.origin));
+    Outcome::Deployed { key: deploy.key.clone(), revision: number, generation, unchanged: false }
+}
+
+pub(super) fn committed(number: RevisionNumber, origin: &DeployOrigin) -> String {
+    match origin {
         DeployOrigin::Deploy => format!("revision {number} committed"),
         DeployOrigin::Rollback { to } => format!("revision {number} committed, equal to revision {to}"),
+    }
+}
+
+/// Gives a graph the revision that a deploy makes.
+pub(super) fn push_revision(
+    record: &mut GraphRecord,
+    deploy: &Deploy,
+    now_ms: u64,
+    running: RevisionNumber,
+) -> RevisionRecord {
+    let revision = RevisionRecord {
+        number: RevisionNumber(record.number().0 + 1),
+        deployed_at_ms: now_ms,
+        origin: deploy.origin.clone(),
+        manifest: deploy.manifest.clone(),
+        spec: deploy.spec.clone(),
     };
-    state.event(subject(&deploy.key), "deployed", message);
-    Outcome::Deployed { key: deploy.key.clone(), revision: number, generation, unchanged: false }
+    record.revisions.push_back(revision.clone());
+    record.trim(running);
+    revision
 }
 
 pub(super) fn delete(state: &mut State, delete: &DeleteGraph) -> Result<Outcome, Refusal> {
@@ -124,6 +151,7 @@ pub(super) fn delete(state: &mut State, delete: &DeleteGraph) -> Result<Outcome,
     let at = state.advance();
     state.graphs_at = at;
     state.graphs.remove(&delete.key);
+    rollout::drop_candidate(state, &delete.key);
     touch(state, &nodes);
     state.event(subject(&delete.key), "deleted", "the data of its capabilities is kept".to_owned());
     Ok(Outcome::GraphDeleted)
@@ -136,7 +164,7 @@ pub(super) fn relink(state: &mut State, relink: &Relink) -> Result<Outcome, Refu
     let current = state
         .graphs
         .get(&relink.key)
-        .filter(|record| record.uid == relink.uid && record.number() == relink.revision);
+        .filter(|record| record.uid == relink.uid && record.running() == relink.revision);
     let Some(record) = current else {
         return Err(Refusal::Stale { what: format!("graph {}", relink.key) });
     };

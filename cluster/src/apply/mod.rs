@@ -9,6 +9,7 @@ mod moves;
 mod node;
 mod policy;
 mod recovery;
+mod rollout;
 
 pub use recovery::REVISIONS_SKIPPED;
 
@@ -80,6 +81,7 @@ impl State {
             Body::Deploy(deploy) => graph::deploy(self, deploy),
             Body::DeleteGraph(delete) => graph::delete(self, delete),
             Body::Relink(relink) => graph::relink(self, relink),
+            Body::ChangeRollout(change) => rollout::change(self, change),
             Body::PutPolicy(put) => policy::put(self, put),
             Body::DeletePolicy(delete) => policy::delete(self, delete),
             Body::PutArtifact(artifact) => {

@@ -102,7 +102,7 @@ fn leaving(state: &State, record: &GraphRecord, to: &Placement) -> Option<Leavin
     }
     let now = Leaving {
         placement,
-        revision: record.number(),
+        revision: record.running(),
         generation: record.generation,
         linked: record.linked.clone(),
         answered_ms: None,
@@ -168,9 +168,12 @@ fn is_fresh(state: &State, place: &Place) -> bool {
     let is_new = record.uid == place.uid
         && record.generation == place.generation
         && record.placement.as_ref() != Some(&place.placement);
-    // A node that has a part already keeps it while it is not heard of.
+    // A node that has a part already keeps it while it is not heard of; a candidate is another revision of it.
+    let base = state.graphs.get(&place.key.base()).filter(|_| place.key.is_candidate);
     let takes = |name: &NodeName| {
-        record.is_on(name) || state.nodes.get(name).is_some_and(|node| node.refuses().is_none())
+        record.is_on(name)
+            || base.is_some_and(|base| base.is_on(name))
+            || state.nodes.get(name).is_some_and(|node| node.refuses().is_none())
     };
     is_new && place.placement.nodes().into_iter().all(takes)
 }

@@ -15,7 +15,8 @@ use crate::state::{GraphRecord, State};
 pub const REBALANCE_MAX: usize = 500;
 
 /// The moves after which no two nodes that get work differ by more than one graph, or as many of them as are made at one
-/// time. Graphs that require labels, run on several nodes, have data or do not serve as they should stay where they are.
+/// time. Graphs that require labels, run on several nodes, have data, do not serve as they should or
+/// change their revision by steps stay where they are.
 pub fn rebalance(state: &State) -> Vec<Place> {
     if state.level() < MOVES {
         return Vec::new();
@@ -23,7 +24,7 @@ pub fn rebalance(state: &State) -> Vec<Place> {
     let mut load = Load::of(state);
     load.in_order.retain(|(_, name)| state.nodes.get(*name).is_some_and(|node| node.refuses().is_none()));
     let mut movable: BTreeMap<&NodeName, Vec<(&GraphKey, &GraphRecord)>> = BTreeMap::new();
-    for (key, record) in state.graphs.iter().filter(|(_, record)| may_move(record)) {
+    for (key, record) in state.graphs.iter().filter(|(key, record)| !key.is_candidate && may_move(record)) {
         let Some(placement) = &record.placement else { continue };
         movable.entry(&placement.home).or_default().push((key, record));
     }
@@ -47,7 +48,7 @@ fn may_move(record: &GraphRecord) -> bool {
     let is_single = linked.replicas.is_empty() && placement.more.is_empty() && placement.away.is_empty();
     let has_data = !record.data.is_empty() || !linked.capabilities.is_empty();
     let is_free = is_single && linked.require.is_empty() && !has_data;
-    is_free && serves && record.leaving.is_none()
+    is_free && serves && record.leaving.is_none() && record.rollout.is_none()
 }
 
 /// The move of a graph from the node with most graphs, of which one can be moved, to the one with fewest that takes it.

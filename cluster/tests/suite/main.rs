@@ -13,6 +13,7 @@ mod random;
 mod recovery;
 mod replicas;
 mod requests;
+mod rollouts;
 mod schedule;
 mod scheduling;
 mod support;

@@ -164,7 +164,11 @@ fn a_cordoned_node_keeps_what_it_has_and_gets_nothing_new() {
     cluster.admit("n5", Admission::Cordoned);
     cluster.deployed("sales/newer", linked(2));
     assert_eq!(schedule(&cluster.state, cluster.state.now_ms), []);
-    let why = cluster::schedule::explain(&cluster.state, &cluster.state.graphs[&key("sales/newer")]);
+    let why = cluster::schedule::explain(
+        &cluster.state,
+        &key("sales/newer"),
+        &cluster.state.graphs[&key("sales/newer")],
+    );
     assert_eq!(why[0], "n1 no: cordoned");
 }
 

@@ -1,23 +1,25 @@
 //! Sequences of commands, sensible and not: the state stays sound, members agree, and refusals change nothing.
 
 use cluster::command::{
-    Body, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember, LabelNode, Leave,
-    Place, PutPolicy, Relink, RemoveNode, RequestTag,
+    Body, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember,
+    LabelNode, Leave, Place, PutPolicy, Relink, RemoveNode, RequestTag, RolloutChange,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
 use cluster::{Command, FEATURE_LEVEL, State};
-use model::id::{Generation, RevisionNumber, StateRevision};
+use model::graph::GraphSpec;
+use model::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::node::{Admission, NodeState};
 use model::placement::Placement;
 use model::report::{Failure, GraphReport, Progress, Report};
+use model::rollout::Phase;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseResult;
 
 use crate::support::{
-    artifact, key, linked, linked_at, linked_with_database, name, node, policy, random, spec, tag,
+    artifact, key, linked, linked_at, linked_with_database, name, node, policy, random, rollout, spec, tag,
 };
 
 /// One thing that someone asks for. Numbers choose among few, so that commands meet.
@@ -76,7 +78,11 @@ impl Asked {
     }
 
     fn body(&self, state: &State) -> Body {
-        let key = key(&self.graph());
+        let mut key = key(&self.graph());
+        // Half of what is done to graphs is done to candidates, as far as there are any.
+        if self.what >= 128 && matches!(self.what % 62, 5 | 11) && state.graphs.contains_key(&key.candidate()) {
+            key = key.candidate();
+        }
         let record = state.graphs.get(&key);
         let number = record.map(cluster::state::GraphRecord::number);
         let uid = match record {
@@ -84,12 +90,13 @@ impl Asked {
             _ => format!("uid-{}", state.revision).try_into().unwrap(),
         };
         let member = MemberId(u64::from(self.which));
-        match self.what % 48 {
-            0..4 => Body::Deploy(Box::new(Deploy {
+        match self.what % 62 {
+            0..4 | 50..56 => Body::Deploy(Box::new(Deploy {
                 uid,
                 manifest: format!("graph: {}", self.other),
-                spec: spec(),
+                spec: GraphSpec { rollout: (self.which > 1).then(|| rollout(self.other)), ..spec() },
                 linked: self.linked(),
+                by_steps: self.what.is_multiple_of(2),
                 policies_at: self.at(state.policies_at),
                 base: if self.is_fresh { number } else { Some(RevisionNumber(1)) },
                 origin: if self.what < 200 {
@@ -217,7 +224,33 @@ impl Asked {
                 why: String::new(),
             },
             35..44 => Body::RecordReport(self.serving(state)),
+            46..50 | 56..60 => Body::ChangeRollout(Box::new(self.change(state, key, uid))),
             _ => self.init(),
+        }
+    }
+
+    /// Of a revision that takes over by steps.
+    fn change(&self, state: &State, key: GraphKey, uid: Uid) -> ChangeRollout {
+        let record = state.graphs.get(&key);
+        let rollout = record.and_then(|record| record.rollout.as_ref()).filter(|_| self.is_fresh);
+        let why = || "a reason".to_owned();
+        ChangeRollout {
+            key,
+            uid,
+            revision: record.map(cluster::state::GraphRecord::number).unwrap_or_default(),
+            phase: rollout.map_or(Phase::Starting, |rollout| rollout.phase),
+            step: rollout.map_or(0, |rollout| rollout.step),
+            change: match (self.other, rollout.map(|rollout| rollout.phase)) {
+                (0..6, Some(Phase::Ending)) => RolloutChange::Finish,
+                (0..6, Some(Phase::Promoting)) => RolloutChange::End,
+                (0 | 1, _) => RolloutChange::Begin,
+                (2, _) => RolloutChange::Next { why: why() },
+                (3, _) => RolloutChange::Promote { why: why() },
+                (4, _) => RolloutChange::Revert { why: why() },
+                (5, _) => RolloutChange::Pause { why: why() },
+                (6, _) => RolloutChange::Resume,
+                _ => RolloutChange::Finish,
+            },
         }
     }
 
@@ -291,7 +324,12 @@ fn run(all: &[Asked]) -> Result<(State, Vec<Command>), proptest::test_runner::Te
     for (number, asked) in all.iter().enumerate() {
         now_ms += asked.after_ms;
         // As every log begins.
-        let body = if number == 0 { asked.init() } else { asked.body(&state) };
+        let body = match number {
+            0 => asked.init(),
+            // Without these there is little to deploy.
+            1..=2 => Body::PutArtifact(artifact(if number == 1 { 1 } else { 2 })),
+            _ => asked.body(&state),
+        };
         let command = Command { now_ms, request: asked.tag(), body };
         let before = state.clone();
         let known = command.request.as_ref().filter(|tag| is_known(&before, tag, now_ms));
@@ -339,7 +377,7 @@ fn is_lawful(before: &State, after: &State, outcome: &cluster::Outcome, was_know
     for (key, graph) in &after.graphs {
         if let Some(known) = before.graphs.get(key) {
             prop_assert!(graph.generation >= known.generation);
-            prop_assert!(graph.uid == known.uid);
+            prop_assert!(graph.uid == known.uid || key.is_candidate, "only a candidate has others after it");
         } else {
             prop_assert_eq!(graph.generation.0, after.revision.0, "a new graph has a new generation");
         }
@@ -382,8 +420,8 @@ proptest! {
             prop_assert!(!matches!(outcome, cluster::Outcome::Refused(_)), "{outcome:?}");
         }
         prop_assert_eq!(cluster::schedule(&state, state.now_ms), vec![]);
-        for record in state.graphs.values().filter(|record| record.placement.is_none()) {
-            let why = cluster::schedule::explain(&state, record);
+        for (key, record) in state.graphs.iter().filter(|(_, record)| record.placement.is_none()) {
+            let why = cluster::schedule::explain(&state, key, record);
             prop_assert!(why.iter().all(|line| !line.contains("fits")), "{why:?}");
         }
     }
@@ -395,6 +433,7 @@ fn most_commands_meet_something() {
     use proptest::strategy::ValueTree as _;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut revisions, mut graphs, mut observed, mut policies, mut moved) = (0, 0, 0, 0, 0);
+    let (mut promoted, mut reverted) = (0, 0);
     for _ in 0..100 {
         let all = vec(asked(), 240..241).new_tree(&mut runner).unwrap().current();
         let (state, _) = run(&all).unwrap();
@@ -402,8 +441,12 @@ fn most_commands_meet_something() {
         graphs += state.graphs.len();
         observed += state.graphs.values().filter(|graph| !graph.observed.is_empty()).count();
         policies += state.policies.len();
-        moved += state.events.iter().filter(|event| event.reason == "moved").count();
+        let count = |reason| state.events.iter().filter(|event| event.reason == reason).count();
+        moved += count("moved");
+        promoted += count("promoted");
+        reverted += count("reverted");
     }
+    assert!(promoted > 5 && reverted > 5, "{promoted} {reverted}");
     assert!(
         revisions > 1_000 && graphs > 50 && observed > 5 && policies > 10 && moved > 5,
         "{revisions} {graphs} {observed} {policies} {moved}"

@@ -15,7 +15,7 @@ fn down(cluster: &mut Cluster, text: &str) {
 }
 
 fn why(cluster: &Cluster, graph: &str) -> Vec<String> {
-    explain(&cluster.state, &cluster.state.graphs[&key(graph)])
+    explain(&cluster.state, &key(graph), &cluster.state.graphs[&key(graph)])
 }
 
 #[test]

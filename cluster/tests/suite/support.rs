@@ -1,6 +1,7 @@
 //! A cluster under test, and the commands to it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use cluster::command::{Body, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, PutPolicy, Relink, RequestTag};
@@ -13,6 +14,7 @@ use model::linked::{LinkedComponent, LinkedGraph, Origin};
 use model::name::NodeName;
 use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
+use model::rollout::{self, DEADLINE_DEFAULT, MAX_ERRORS_DEFAULT, RolloutSpec, Share, Step};
 use model::route::HttpRoute;
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
@@ -86,6 +88,7 @@ impl Cluster {
             policies_at: self.state.policies_at,
             base: self.number(&key),
             origin: DeployOrigin::Deploy,
+            by_steps: false,
             key,
         }
     }
@@ -207,6 +210,22 @@ pub(crate) fn spec() -> GraphSpec {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        rollout: None,
+    }
+}
+
+/// So many steps, and one.
+pub(crate) fn rollout(steps: u8) -> RolloutSpec {
+    let step = |number: u8| Step {
+        share: Share::new(u16::from(number) * 100).unwrap(),
+        hold: number.is_multiple_of(2).then(|| Duration::from_secs(60)),
+    };
+    RolloutSpec {
+        steps: (0..=steps).map(step).collect(),
+        max_errors: MAX_ERRORS_DEFAULT,
+        max_latency_percent: None,
+        deadline: DEADLINE_DEFAULT,
+        on_failure: rollout::OnFailure::Revert,
     }
 }
 

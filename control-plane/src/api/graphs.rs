@@ -98,6 +98,7 @@ impl Graphs {
             policies_at: state.policies_at,
             base: planned.base,
             origin,
+            by_steps: false,
         }));
         Ok(match propose(&self.context, Some(tag), body).await? {
             Ok(outcome) => Ok(deployed(&outcome, warnings)?),

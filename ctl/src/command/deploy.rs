@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use clap::Args;
 use model::id::{Generation, GraphKey, RevisionNumber};
-use model::status::GraphStatus;
 use proto::convert::parse;
 use proto::weft::graph::v1 as wire;
 
@@ -13,11 +12,12 @@ use crate::cli::{Format, MutationFlags};
 use crate::client::{CallError, Services};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::{self, Goal};
+use crate::follow::{self, End, Goal, Wanted};
 use crate::manifest::{self, Document};
 use crate::reference::short;
 use crate::render;
 use crate::session::Session;
+use crate::watch::Seen;
 
 /// Arguments of `deploy`.
 #[derive(Debug, Args)]
@@ -27,6 +27,9 @@ pub struct DeployArguments {
     /// Apply exactly this plan, or nothing.
     #[arg(long, value_name = "ID")]
     pub plan: Option<String>,
+    /// Let it take over at once, whatever the manifest's `rollout` says.
+    #[arg(long)]
+    pub at_once: bool,
     /// Do not wait until the graph serves.
     #[arg(long)]
     pub detach: bool,
@@ -65,6 +68,7 @@ pub async fn run(arguments: DeployArguments, session: &mut Session<'_>) -> Resul
         plan_id: arguments.plan.unwrap_or_default(),
         expected_revision: arguments.expected_revision,
         strict: arguments.strict,
+        at_once: arguments.at_once,
     };
     let call = |services: Services, request_id: String| {
         let request = wire::DeployRequest { request_id, ..request.clone() };
@@ -101,30 +105,64 @@ pub async fn finish(
     let revision = RevisionNumber(answer.revision);
     let name = short(&key);
     let what = if answer.unchanged { "unchanged since" } else { "committed" };
-    session.terminal.progress(&format!("{what} {name}@{revision}, generation {}", answer.generation))?;
+    let how = if answer.by_steps { ", which takes over by steps" } else { "" };
+    session.terminal.progress(&format!("{what} {name}@{revision}, generation {}{how}", answer.generation))?;
     if detach {
         match session.format {
             Format::Json | Format::Yaml => session.write_message(&answer)?,
             _ => session.terminal.data_line(&format!("{name}@{revision}"))?,
         }
-        session.terminal.note(&format!("  next: ctl status {name} --watch"))?;
+        let next = if answer.by_steps {
+            format!("ctl rollout status {name}")
+        } else {
+            format!("ctl status {name} --watch")
+        };
+        session.terminal.note(&format!("  next: {next}"))?;
         return Ok(Exit::Done);
     }
-    let goal = Goal { key, generation: Generation(answer.generation), revision: Some(revision) };
-    let wire = follow::until_serving(session, &goal).await?;
-    let status = GraphStatus::try_from(wire.clone()).map_err(CallError::Answer)?;
-    let node = status.placement.as_ref().map(|nodes| format!(" on {nodes}")).unwrap_or_default();
-    let took = render::time::elapsed(start.elapsed());
-    session.terminal.progress(&format!("{name}@{revision} serves{node} after {took}"))?;
-    match session.format {
-        Format::Json | Format::Yaml => session.write_message(&wire)?,
-        Format::Name => session.terminal.data_line(&format!("{name}@{revision}"))?,
-        Format::Table | Format::Wide => {
-            for url in render::status::urls(&status) {
-                session.terminal.data_line(&url)?;
-            }
+    let goal =
+        Goal { key, generation: Generation(answer.generation), wanted: Wanted::Revision(revision) };
+    match follow::until_reached(session, &goal).await? {
+        End::Reached(seen) => serves(session, revision, &seen, start)?,
+        End::AtStep(seen, step) => {
+            let took = render::time::elapsed(start.elapsed());
+            let line = format!("{name}@{revision} answers {} after {took}; it waits to be promoted", step.share);
+            session.terminal.progress(&line)?;
+            show(session, revision, &seen)?;
+            session.terminal.note(&format!("  next: ctl rollout promote {name}"))?;
         }
     }
-    session.terminal.note(&format!("  next: ctl status {name}"))?;
     Ok(Exit::Done)
+}
+
+/// What is printed once a revision serves.
+pub(super) fn serves(
+    session: &mut Session<'_>,
+    revision: RevisionNumber,
+    seen: &Seen,
+    start: Instant,
+) -> Result<(), Failure> {
+    let name = short(&seen.status.key);
+    let node = seen.status.placement.as_ref().map(|nodes| format!(" on {nodes}")).unwrap_or_default();
+    let took = render::time::elapsed(start.elapsed());
+    session.terminal.progress(&format!("{name}@{revision} serves{node} after {took}"))?;
+    show(session, revision, seen)?;
+    Ok(session.terminal.note(&format!("  next: ctl status {name}"))?)
+}
+
+/// The graph as programs read it, or where people find it.
+fn show(session: &mut Session<'_>, revision: RevisionNumber, seen: &Seen) -> Result<(), Failure> {
+    match session.format {
+        Format::Json | Format::Yaml => session.write_message(&seen.wire),
+        Format::Name => {
+            let name = short(&seen.status.key);
+            Ok(session.terminal.data_line(&format!("{name}@{revision}"))?)
+        }
+        Format::Table | Format::Wide => {
+            for url in render::status::urls(&seen.status) {
+                session.terminal.data_line(&url)?;
+            }
+            Ok(())
+        }
+    }
 }

@@ -58,7 +58,11 @@ fn table(revisions: &[wire::RevisionSummary], is_wide: bool, now_ms: u64) -> Tab
             0 => "deploy".to_owned(),
             number => format!("rollback to {number}"),
         };
-        let state = if revision.current { "current" } else { "replaced" };
+        let state = match (revision.current, revision.candidate) {
+            (true, _) => "current",
+            (false, true) => "candidate",
+            (false, false) => "replaced",
+        };
         table.row([revision.number.to_string(), deployed, what, state.to_owned()]);
     }
     table
@@ -75,11 +79,13 @@ mod tests {
             deployed_at_ms: number * 60_000,
             rollback_to,
             current,
+            candidate: number == 4,
         };
-        let table =
-            table(&[revision(3, 1, true), revision(2, 0, false), revision(1, 0, false)], false, 240_000);
+        let revisions = [revision(4, 0, false), revision(3, 1, true), revision(2, 0, false), revision(1, 0, false)];
+        let table = table(&revisions, false, 240_000);
         insta::assert_snapshot!(table.render(None), @r"
         REVISION  DEPLOYED  WHAT           STATE
+        4         0s ago    deploy         candidate
         3         1m ago    rollback to 1  current
         2         2m ago    deploy         replaced
         1         3m ago    deploy         replaced

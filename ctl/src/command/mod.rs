@@ -22,6 +22,7 @@ pub mod plan;
 pub mod policy;
 pub mod rebalance;
 pub mod rollback;
+pub mod rollout;
 pub mod schema;
 pub mod status;
 pub mod version;

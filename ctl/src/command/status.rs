@@ -80,9 +80,12 @@ async fn watch(key: &GraphKey, session: &mut Session<'_>) -> Result<Exit, Failur
             Format::Table | Format::Wide => {
                 let status = &seen.status;
                 let time = render::time::moment(now_ms(), now_ms());
-                let state = render::status::sentence(&status.state);
+                let mut line = render::status::sentence(&status.state);
+                for more in render::rollout::sentences(status) {
+                    line.push_str(&format!("; {more}"));
+                }
                 session.terminal.data_line(&format!(
-                    "{time} {}@{} {state}",
+                    "{time} {}@{} {line}",
                     short(&status.key),
                     status.revision
                 ))?;

@@ -6,6 +6,7 @@ use model::linked::Origin;
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
 
+use super::rollout;
 use super::table::{Table, printable};
 use super::time;
 use crate::reference::short;
@@ -67,28 +68,38 @@ pub fn graphs(statuses: &[GraphStatus], is_wide: bool, now_ms: u64) -> Table {
             status.key.namespace.to_string(),
             status.key.graph.to_string(),
             status.revision.to_string(),
-            status.state.word().to_owned(),
+            standing(status),
             urls(status).join(" "),
             time::age(status.deployed_at_ms, now_ms),
         ];
         if is_wide {
             row.push(status.placement.as_ref().map(ToString::to_string).unwrap_or_default());
             row.push(status.generation.to_string());
-            row.push(why(&status.state));
+            row.push(why(status));
         }
         table.row(row);
     }
     table
 }
 
-fn why(state: &GraphState) -> String {
-    match state {
-        GraphState::Serving => String::new(),
-        state => sentence(state),
+/// The state as a word, and what takes over meanwhile.
+fn standing(status: &GraphStatus) -> String {
+    let word = status.state.word();
+    match status.rollout.as_ref().and_then(rollout::hint) {
+        Some(hint) => format!("{word}, {hint}"),
+        None => word.to_owned(),
     }
 }
 
-/// One graph: a line about all of it, its components, and where requests go.
+fn why(status: &GraphStatus) -> String {
+    let state = match &status.state {
+        GraphState::Serving => None,
+        state => Some(sentence(state)),
+    };
+    state.into_iter().chain(rollout::sentences(status)).collect::<Vec<_>>().join("; ")
+}
+
+/// One graph: a line about all of it, what takes over or was given up, its components, and where requests go.
 pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
     let node = status.placement.as_ref().map(|nodes| format!(" on {nodes}")).unwrap_or_default();
     let age = time::age(status.deployed_at_ms, now_ms);
@@ -99,6 +110,9 @@ pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
         sentence(&status.state),
         status.generation
     );
+    for line in rollout::sentences(status) {
+        text.push_str(&format!("{line}\n"));
+    }
     let mut table = Table::new(["COMPONENT", "FROM", "ARTIFACT"]);
     for component in &status.components {
         let from = match &component.origin {

@@ -168,9 +168,14 @@ impl<'a> Walk<'a> {
             self.path.push(name.to_owned());
             let message = format!("`{name}` is missing");
             let diagnostic = Diagnostic::error("missing_field", join(&self.path), message);
-            self.push(diagnostic.at(Some(span.clone()), format!("needs `{name}`")));
+            let diagnostic = diagnostic.at(Some(span.clone()), format!("needs `{name}`"));
+            let known = property(schema, name);
+            self.push(match known.and_then(|known| examples(name, known)) {
+                Some(examples) => diagnostic.help(format!("as in {examples}")),
+                None => diagnostic,
+            });
             self.path.pop();
-            if let Some(known) = property(schema, name) {
+            if let Some(known) = known {
                 let value = stand_in(self.root, resolve(self.root, known), span);
                 kept.push(Entry { key: name.to_owned(), at: span.clone(), is_tagged: false, value });
             }
@@ -267,6 +272,13 @@ fn property<'s>(schema: &'s Value, name: &str) -> Option<&'s Value> {
 
 fn required(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// A field with each value that its schema has as an example: `hold: 10m` or `hold: until-promoted`.
+fn examples(name: &str, schema: &Value) -> Option<String> {
+    let examples = schema.get("examples").and_then(Value::as_array)?;
+    let shown = examples.iter().filter_map(Value::as_str).map(|example| format!("`{name}: {example}`"));
+    Some(shown.collect::<Vec<_>>().join(" or "))
 }
 
 /// Follows `$ref`; the schemas of manifests refer by it and by nothing else.

@@ -12,6 +12,7 @@ use model::name::{ComponentName, GraphName, NamespaceName};
 use model::placement::{LinkTerms, Locality, REPLICAS_MAX, Requirements};
 use model::route::{Host, HttpRoute, PathPrefix};
 
+use super::rollout::rollout;
 use super::shape::{
     CapabilityEntry, ComponentEntry, GraphFile, HealthEntry, HttpEntry, IngressEntry, LinkEntry,
     PlacementEntry, ScaleEntry,
@@ -34,9 +35,15 @@ const LINKS: &str =
 
 const BY_REQUEST: &str = "a node makes an instance for each request; `scale.replicas` says on how many nodes";
 const SCHEDULER: &str = "call the component from a scheduler over HTTP";
+const STEPS: &str = "write `steps`; a first one with `share: 0%` has a revision up before anybody gets to it";
 
 pub(super) const REFUSED: &[Refused] = &[
-    not_yet("rollout", "a new revision replaces the old one at once, losing no request"),
+    not_yet("rollout.strategy", STEPS),
+    not_yet("rollout.canary", STEPS),
+    not_yet("rollout.blue-green", STEPS),
+    renamed("rollout.auto-revert", "on-failure"),
+    renamed("rollout.steps.*.weight", "share"),
+    renamed("rollout.steps.*.pause", "hold"),
     not_yet("expose", "links between graphs come later"),
     not_yet("ingress.*.grpc", "use `http`"),
     not_yet("ingress.*.cron", SCHEDULER),
@@ -99,6 +106,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
     let ingress = reading.ingress(&mut findings, file.ingress, &names);
     let links = reading.links(&mut findings, file.links, &names);
     let labels = findings.labels("labels", file.labels);
+    let rollout = file.rollout.as_ref().map(|entry| rollout(&mut findings, entry));
     if file.components.value.is_empty() && !file.components.is_stand_in {
         let diagnostic = Diagnostic::error("no_components", "components", "a graph has at least one component");
         findings.push(diagnostic.at(place(&file.components), "none here"));
@@ -129,6 +137,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
                 links,
                 require: reading.require,
                 replicas: reading.replicas,
+                rollout,
             },
             sources: reading.sources,
             places: reading.places,

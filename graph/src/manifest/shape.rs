@@ -37,6 +37,12 @@ pub struct GraphFile {
     /// The links that are written out.
     #[serde(default)]
     pub links: Vec<Placed<LinkEntry>>,
+    /// How a new revision takes over from the one before. Without this section it replaces the one before at once on each
+    /// node where it answers, losing no request. With it, it runs beside the one before as a candidate and answers a share
+    /// of the requests of the ingress, step by step, and all of them after the last step. One that does not come up, or
+    /// that fails more than the one before as surely as statistics can tell, is given up by itself: the one before answers
+    /// everything again. The first revision of a graph has nothing to take over from and answers everything at once.
+    pub rollout: Option<RolloutEntry>,
 }
 
 /// One way in.
@@ -185,4 +191,47 @@ pub struct OnLossEntry {
     /// The case of the function's error type to answer with; it holds nothing, or a string that says why. An error type
     /// that is a string says why by itself. Functions without such an error end their caller's instance.
     pub error: Placed<String>,
+}
+
+/// How a new revision takes over from the one before: by steps.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RolloutEntry {
+    /// 1 to 20 steps, one after the other, the first one once the revision answers on all of its nodes. After the last one
+    /// it answers everything, whatever that one's share was.
+    #[schemars(length(min = 1, max = 20))]
+    pub steps: Placed<Vec<StepEntry>>,
+    /// How much larger the share of its requests that fail (with a status of 500 or more) may be than that of the revision
+    /// before, since the step began: `0%` to `100%`, added to what fails of the other; `1%` if left out. More is a failure
+    /// once chance is ruled out, which takes at least 10 requests.
+    #[schemars(regex(pattern = r"^[0-9]{1,3}(\.[0-9])?%$"))]
+    pub max_errors: Option<Placed<String>>,
+    /// How long 95 of 100 requests may take, in percent of what they take of the revision before: `101%` to `10000%`, in
+    /// whole percent; unbounded if left out. More is a failure once each of both has answered 100 requests in the step.
+    #[schemars(regex(pattern = "^[0-9]+%$"))]
+    pub max_latency: Option<Placed<String>>,
+    /// How long it may take until it answers on all of its nodes: `1s` to `24h`; `10m` if left out. Longer is a failure.
+    #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
+    pub deadline: Option<Placed<String>>,
+    /// What becomes of a revision that does not come up or does worse: `revert` (it is given up, and the one before answers
+    /// everything again) or `pause` (it stays at its step until somebody promotes or reverts it); `revert` if left out.
+    #[schemars(extend("enum" = ["revert", "pause"]))]
+    pub on_failure: Option<Placed<String>>,
+}
+
+/// One step of a rollout.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct StepEntry {
+    /// What the new revision answers of the requests: `0%` to `100%`, with at most one digit behind the point, and no less
+    /// than at the step before. At `0%` it is up, and nobody gets to it.
+    #[schemars(regex(pattern = r"^[0-9]{1,3}(\.[0-9])?%$"), example = "10%")]
+    pub share: Placed<String>,
+    /// How long: `1ms` to `24h`, or `until-promoted`: until somebody says that it goes on.
+    #[schemars(
+        regex(pattern = "^([0-9]+(ms|s|m|h)|until-promoted)$"),
+        example = "10m",
+        example = "until-promoted"
+    )]
+    pub hold: Placed<String>,
 }

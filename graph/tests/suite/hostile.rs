@@ -70,6 +70,11 @@ const PIECES: &[&str] = &[
     "limits: {memory: 64Mi}\n",
     "egress: [",
     "https://a",
+    "rollout:\n",
+    "  steps:\n",
+    "    - {share: 10%, hold: 1m}\n",
+    "  - {share: 0.5%, hold: until-promoted}\n",
+    "max-latency: 150%\n",
 ];
 
 /// What a reader makes of bytes is in bounds, and can be shown.

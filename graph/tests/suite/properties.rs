@@ -145,6 +145,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
         links: links.collect(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        rollout: None,
     };
     let policies = made.policies.iter().enumerate().map(|(number, policy)| in_force(number, policy));
     (spec, types, policies.collect())
@@ -338,6 +339,7 @@ fn the_largest_graph_is_linked_in_time() {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        rollout: None,
     };
     let policy = |number: usize| {
         let about = if number < 8 { "acme:large/i7".to_owned() } else { format!("acme:other{number}/*") };

@@ -11,8 +11,10 @@ mod log;
 mod node;
 mod plan;
 mod report;
+mod rollout;
 mod routing;
 mod status;
+mod traffic;
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -1,9 +1,10 @@
 //! Route maps.
 
-use model::id::StateRevision;
-use model::routing::{PlacedRoute, RouteMap};
+use model::id::{Generation, StateRevision};
+use model::routing::{Candidate, PlacedRoute, RouteMap};
 
 use super::assignment::peers;
+use super::rollout::share;
 use super::{DecodeError, each, parse, read, required};
 use crate::weft::node::v1 as wire;
 
@@ -14,6 +15,7 @@ impl From<RouteMap> for wire::RouteMap {
             at: map.at.0,
             routes: map.routes.into_iter().map(Into::into).collect(),
             nodes: map.nodes.into_iter().map(|(node, peer)| (node.into(), peer.into())).collect(),
+            candidates: map.candidates.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -27,6 +29,31 @@ impl TryFrom<wire::RouteMap> for RouteMap {
             at: StateRevision(map.at),
             routes: each("routes", map.routes)?,
             nodes: peers("nodes", map.nodes)?,
+            candidates: each("candidates", map.candidates)?,
+        })
+    }
+}
+
+impl From<Candidate> for wire::Candidate {
+    fn from(candidate: Candidate) -> Self {
+        Self {
+            graph: candidate.graph.into(),
+            generation: candidate.generation.0,
+            share: candidate.share.thousandths().into(),
+            routes: candidate.routes.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::Candidate> for Candidate {
+    type Error = DecodeError;
+
+    fn try_from(candidate: wire::Candidate) -> Result<Self, DecodeError> {
+        Ok(Self {
+            graph: parse("graph", &candidate.graph)?,
+            generation: Generation(candidate.generation),
+            share: share("share", candidate.share)?,
+            routes: each("routes", candidate.routes)?,
         })
     }
 }

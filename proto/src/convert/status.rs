@@ -4,6 +4,7 @@ use model::id::{Generation, RevisionNumber, StateRevision};
 use model::linked::Origin;
 use model::placement::Placement;
 use model::report::Failure;
+use model::rollout::RolloutStatus;
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 
 use super::{DecodeError, each, parse, read, required};
@@ -38,6 +39,8 @@ impl From<GraphStatus> for wire::GraphStatus {
             ingress_address: status.ingress_address.unwrap_or_default(),
             ingress: status.ingress.into_iter().map(Into::into).collect(),
             components: status.components.into_iter().map(Into::into).collect(),
+            rollout: status.rollout.map(Into::into),
+            reverted: status.reverted.map(Into::into),
         }
     }
 }
@@ -60,6 +63,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             State::Unknown(unknown) => GraphState::Unknown { why: unknown.why },
         };
         let placement = status.placement.map(Placement::try_from).transpose();
+        let rollout = status.rollout.map(RolloutStatus::try_from).transpose();
         Ok(Self {
             key: parse("graph", &status.graph)?,
             uid: read("uid", status.uid)?,
@@ -72,6 +76,8 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             ingress_address: (!status.ingress_address.is_empty()).then_some(status.ingress_address),
             ingress: each("ingress", status.ingress)?,
             components: each("components", status.components)?,
+            rollout: rollout.map_err(|error| error.under("rollout"))?,
+            reverted: status.reverted.map(Into::into),
         })
     }
 }

@@ -119,6 +119,7 @@ fn spec() -> GraphSpec {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        rollout: None,
     }
 }
 
@@ -201,6 +202,7 @@ fn drawn(chance: &mut Chance, state: &State, number: u8) -> Option<Body> {
             policies_at: state.policies_at,
             base: revision,
             origin: DeployOrigin::Deploy,
+            by_steps: number.is_multiple_of(3),
             key,
         })),
         2 => Body::DeleteGraph(DeleteGraph { key, expected: revision }),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use model::id::{Generation, GraphKey};
-use model::status::GraphStatus;
 use proto::convert::{parse, required};
 use proto::weft::policy::v1 as wire;
 
@@ -13,7 +12,7 @@ use crate::cli::Format;
 use crate::client::CallError;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::follow::{self, Goal};
+use crate::follow::{self, End, Goal, Wanted};
 use crate::lookup;
 use crate::reference::short;
 use crate::render;
@@ -76,7 +75,7 @@ pub(super) async fn finish(session: &mut Session<'_>, change: Change) -> Result<
 async fn goals(session: &Session<'_>, change: &Change) -> Result<Vec<Goal>, Failure> {
     let read = |relinked: &wire::Relinked| -> Result<Goal, CallError> {
         let key: GraphKey = parse("relinked.graph", &relinked.graph)?;
-        Ok(Goal { key, generation: Generation(relinked.generation), revision: None })
+        Ok(Goal { key, generation: Generation(relinked.generation), wanted: Wanted::Any })
     };
     let relinked = change.answer.relinked.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     // A repeated command changes nothing, yet what it committed the first time may not be in force yet.
@@ -93,7 +92,7 @@ async fn goals(session: &Session<'_>, change: &Change) -> Result<Vec<Goal>, Fail
             answered => answered?,
         };
         let status = required("status", graph.status).map_err(CallError::Answer)?;
-        goals.push(Goal { key, generation: Generation(status.generation), revision: None });
+        goals.push(Goal { key, generation: Generation(status.generation), wanted: Wanted::Any });
     }
     Ok(goals)
 }
@@ -102,12 +101,10 @@ async fn goals(session: &Session<'_>, change: &Change) -> Result<Vec<Goal>, Fail
 async fn wait(session: &mut Session<'_>, goals: &[Goal], change: &Change) -> Result<(), Failure> {
     let mut failed = Vec::new();
     for (nth, goal) in goals.iter().enumerate() {
-        match follow::until_serving(session, goal).await {
-            Ok(status) => {
-                let status = GraphStatus::try_from(status).map_err(CallError::Answer)?;
-                let name = short(&goal.key);
-                let line =
-                    format!("{name} serves generation {} ({}/{})", status.generation, nth + 1, goals.len());
+        match follow::until_reached(session, goal).await {
+            Ok(End::Reached(seen) | End::AtStep(seen, _)) => {
+                let (name, generation) = (short(&goal.key), seen.status.generation);
+                let line = format!("{name} serves generation {generation} ({}/{})", nth + 1, goals.len());
                 session.terminal.progress(&line)?;
             }
             // Deleted meanwhile: no link is left for the policy to stand on.

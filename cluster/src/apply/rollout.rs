@@ -1,0 +1,210 @@
+//! Revisions that take over by steps.
+//!
+//! The new revision runs as a graph of its own, its *candidate*, beside the one that it is to replace: everything that is
+//! true of graphs is true of it, its policies, its placement and its moves. Promoted, the graph becomes what the candidate is, as
+//! by a deploy; given up, it stays what it is. In both cases nobody is sent to the candidate any more, and once every
+//! ingress knows, it is let go of.
+
+use model::id::{Generation, GraphKey};
+use model::rollout::{Phase, Reverted, Step};
+
+use super::graph::{push_revision, subject};
+use super::moves::touch;
+use crate::command::{ChangeRollout, Deploy, DeployOrigin, RolloutChange};
+use crate::feature::ROLLOUTS;
+use crate::outcome::{Outcome, Refusal};
+use crate::state::{GraphRecord, RevisionRecord, Rollout, State};
+
+/// Whether a deploy takes over by steps: it says so, and there is something else to take over from.
+pub(super) fn is_by_steps(state: &State, deploy: &Deploy) -> bool {
+    let is_other = |record: &GraphRecord| record.linked != deploy.linked;
+    deploy.by_steps
+        && state.level() >= ROLLOUTS
+        && deploy.spec.rollout.is_some()
+        && state.graphs.get(&deploy.key).is_some_and(is_other)
+}
+
+/// The generation of the candidate that is what a deploy asks for, if there is one.
+pub(super) fn same_candidate(state: &State, deploy: &Deploy) -> Option<Generation> {
+    state.graphs.get(&deploy.key)?.rollout.as_ref().filter(|rollout| rollout.is_open())?;
+    let candidate = state.graphs.get(&deploy.key.candidate())?;
+    let current = candidate.current()?;
+    let is_same =
+        candidate.linked == deploy.linked && current.manifest == deploy.manifest && current.spec == deploy.spec;
+    is_same.then_some(candidate.generation)
+}
+
+/// Begins to let a revision take over by steps, in place of one that does so already.
+pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
+    let (Some(mut record), Some(spec)) = (state.graphs.get(&deploy.key).cloned(), deploy.spec.rollout.clone())
+    else {
+        return state.done();
+    };
+    let at = state.advance();
+    state.graphs_at = at;
+    let now_ms = state.now_ms;
+    let running = record.running();
+    let revision = push_revision(&mut record, deploy, now_ms, running);
+    let number = revision.number;
+    let candidate = GraphRecord {
+        uid: deploy.uid.clone(),
+        created_at_ms: now_ms,
+        revisions: [revision].into_iter().collect(),
+        generation: at.into(),
+        linked: deploy.linked.clone(),
+        placement: None,
+        // What has its data somewhere has them there for both.
+        data: record
+            .data
+            .iter()
+            .filter(|(name, _)| deploy.linked.capabilities.contains_key(*name))
+            .map(owned)
+            .collect(),
+        observed: imbl::OrdMap::new(),
+        gained: imbl::OrdMap::new(),
+        leaving: None,
+        rollout: None,
+        reverted: None,
+    };
+    let message = format!(
+        "revision {number} takes over by steps: {}; revision {running} answers the rest",
+        spec.steps.iter().map(Step::to_string).collect::<Vec<_>>().join(", ")
+    );
+    record.reverted = None;
+    record.rollout = Some(Box::new(Rollout {
+        running,
+        spec,
+        started_ms: now_ms,
+        phase: Phase::Starting,
+        step: 0,
+        paused: None,
+    }));
+    state.graphs.insert(deploy.key.clone(), record);
+    let before = state.graphs.insert(deploy.key.candidate(), candidate);
+    if let Some(before) = before {
+        touch(state, &before.nodes());
+    }
+    state.event(subject(&deploy.key), "deployed", super::graph::committed(number, &deploy.origin));
+    state.event(subject(&deploy.key), "rollout_started", message);
+    Outcome::Deployed { key: deploy.key.clone(), revision: number, generation: at.into(), unchanged: false }
+}
+
+fn owned<A: Clone, B: Clone>((a, b): (&A, &B)) -> (A, B) {
+    (a.clone(), b.clone())
+}
+
+/// What a rollout comes to when its graph is deployed anew at once: nobody is sent to its candidate any more.
+pub(super) fn ended(record: &GraphRecord) -> Option<Box<Rollout>> {
+    let rollout = record.rollout.as_ref()?;
+    Some(Box::new(Rollout {
+        running: record.number(),
+        phase: Phase::Ending,
+        paused: None,
+        ..(**rollout).clone()
+    }))
+}
+
+/// Lets go of a candidate, if there is one.
+pub(super) fn drop_candidate(state: &mut State, key: &GraphKey) {
+    if let Some(candidate) = state.graphs.remove(&key.candidate()) {
+        touch(state, &candidate.nodes());
+    }
+}
+
+pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcome, Refusal> {
+    let ChangeRollout { key, uid, revision, phase, step, change } = wanted;
+    let stale = || Refusal::Stale { what: format!("the rollout of graph {key}") };
+    let record = state.graphs.get(key).filter(|record| record.uid == *uid && record.number() == *revision);
+    let Some(mut record) = record.cloned() else { return Err(stale()) };
+    let mut rollout = match record.rollout.take() {
+        Some(rollout) if rollout.phase == *phase && rollout.step == *step => rollout,
+        _ => return Err(stale()),
+    };
+    let at = state.revision.0 + 1;
+    let now_ms = state.now_ms;
+    let answering = Phase::Answering { since_ms: now_ms };
+    let mut events: Vec<(&str, String)> = Vec::new();
+    let steps = rollout.spec.steps.len();
+    match change {
+        RolloutChange::Begin if rollout.phase == Phase::Starting => {
+            rollout.phase = answering;
+            events.push(("rollout_step", at_step(&rollout, &record, "it answers where it was placed")));
+        }
+        RolloutChange::Next { why } if rollout.is_open() && rollout.step + 1 < steps => {
+            rollout.step += 1;
+            rollout.paused = None;
+            if rollout.phase != Phase::Starting {
+                rollout.phase = answering;
+            }
+            events.push(("rollout_step", at_step(&rollout, &record, why)));
+        }
+        RolloutChange::Pause { why } if rollout.is_open() => {
+            rollout.paused = Some(why.clone());
+            events.push(("rollout_paused", format!("revision {revision} stays at its step: {why}")));
+        }
+        RolloutChange::Resume if rollout.is_open() && rollout.paused.is_some() => {
+            rollout.paused = None;
+            if rollout.phase == Phase::Starting {
+                // It has its whole time again to come up.
+                rollout.started_ms = now_ms;
+            } else {
+                rollout.phase = answering;
+            }
+            events.push(("rollout_resumed", format!("revision {revision} goes on")));
+        }
+        RolloutChange::Promote { why } if rollout.is_open() => {
+            let Some(candidate) = state.graphs.get(&key.candidate()) else { return Err(stale()) };
+            record.linked = candidate.linked.clone();
+            record.generation = Generation(at);
+            for (name, node) in &candidate.data {
+                record.data.entry(name.clone()).or_insert_with(|| node.clone());
+            }
+            (rollout.running, rollout.phase, rollout.paused) = (*revision, Phase::Promoting, None);
+            events.push(("promoted", format!("revision {revision} answers everything: {why}")));
+        }
+        RolloutChange::Revert { why } if rollout.is_open() => {
+            let Some(stable) = record.revision(rollout.running).cloned() else { return Err(stale()) };
+            let origin = DeployOrigin::Rollback { to: stable.number };
+            let number = model::id::RevisionNumber(revision.0 + 1);
+            let back = RevisionRecord { number, deployed_at_ms: now_ms, origin, ..stable.clone() };
+            record.revisions.push_back(back);
+            record.trim(number);
+            record.reverted = Some(Reverted { revision: *revision, why: why.clone() });
+            (rollout.running, rollout.phase, rollout.paused) = (number, Phase::Ending, None);
+            let message = format!(
+                "revision {revision} was given up: {why}. Revision {number} is equal to {}",
+                stable.number
+            );
+            events.push(("reverted", message));
+        }
+        RolloutChange::End if rollout.phase == Phase::Promoting => rollout.phase = Phase::Ending,
+        RolloutChange::Finish if rollout.phase == Phase::Ending => {}
+        _ => return Err(stale()),
+    }
+    state.advance();
+    let is_over = *change == RolloutChange::Finish;
+    let is_linked_anew = matches!(change, RolloutChange::Promote { .. } | RolloutChange::Revert { .. });
+    if is_linked_anew {
+        // A deploy that was linked against the state before is decided again.
+        state.graphs_at = state.revision;
+    }
+    record.rollout = (!is_over).then_some(rollout);
+    let nodes = record.nodes();
+    state.graphs.insert(key.clone(), record);
+    if is_linked_anew {
+        touch(state, &nodes);
+    }
+    if is_over {
+        drop_candidate(state, key);
+    }
+    for (reason, message) in events {
+        state.event(subject(key), reason, message);
+    }
+    Ok(state.done())
+}
+
+fn at_step(rollout: &Rollout, record: &GraphRecord, why: &str) -> String {
+    let step = rollout.spec.steps.get(rollout.step).map(Step::to_string).unwrap_or_default();
+    let (revision, at, all) = (record.number(), rollout.step + 1, rollout.spec.steps.len());
+    format!("revision {revision} answers {step}, step {at} of {all}: {why}")
+}

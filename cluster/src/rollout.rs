@@ -1,0 +1,286 @@
+//! What becomes of a revision that takes over by steps: reads the state and how its requests went, changes nothing.
+//!
+//! A revision does worse if that is sure, not if it looks so: its share of failed requests is taken as low as it may be by
+//! chance (the lower bound of Wilson's interval, of three standard deviations; Wilson, "Probable inference, the law of succession, and
+//! statistical inference", 1927), and compared with what fails of the stable revision meanwhile. One failure of a few
+//! requests reverts nothing, and all of ten do.
+
+use model::id::GraphKey;
+use model::rollout::{OnFailure, Phase, RolloutSpec};
+use model::status::GraphState;
+use model::traffic::Counts;
+use model::unit::format_duration;
+
+use crate::command::RolloutChange;
+use crate::state::{GraphRecord, Rollout, State};
+use crate::view;
+
+/// Requests to a revision before which it is not judged.
+const JUDGED_LEAST: u64 = 10;
+/// Requests to each of both revisions before which their latencies are not compared.
+const LATENCY_JUDGED_LEAST: u64 = 100;
+/// Of so many in a hundred requests the slowest is compared.
+const LATENCY_PERCENT: u64 = 95;
+/// How far from the middle the bound of the interval is, in standard deviations.
+const DEVIATIONS: f64 = 3.0;
+
+/// How the requests of both revisions went since the step began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Those that the stable revision answered.
+    pub stable: Counts,
+    /// Those that the new one answered.
+    pub candidate: Counts,
+}
+
+/// What is to be done about the revision that takes over of a graph, at a time in milliseconds since 1970; nothing where
+/// there is none, or as long as it has to wait. That nobody is sent to a candidate any more is not waited for here.
+pub fn decide(
+    state: &State,
+    key: &GraphKey,
+    record: &GraphRecord,
+    traffic: &Traffic,
+    now_ms: u64,
+) -> Option<RolloutChange> {
+    let rollout = record.rollout.as_ref()?;
+    match rollout.phase {
+        Phase::Ending => None,
+        Phase::Promoting => {
+            let is_done = view::graph_state(state, key, record) == GraphState::Serving;
+            is_done.then_some(RolloutChange::End)
+        }
+        Phase::Starting | Phase::Answering { .. } => {
+            let candidate_key = key.candidate();
+            let candidate = state.graphs.get(&candidate_key)?;
+            let how = view::graph_state(state, &candidate_key, candidate);
+            if let GraphState::Failed { failure, .. } = &how {
+                return failed(rollout, format!("it will not serve: {failure}"));
+            }
+            match rollout.phase {
+                Phase::Answering { since_ms } => answering(rollout, traffic, since_ms, now_ms),
+                _ => starting(rollout, &how, now_ms),
+            }
+        }
+    }
+}
+
+fn starting(rollout: &Rollout, how: &GraphState, now_ms: u64) -> Option<RolloutChange> {
+    if *how == GraphState::Serving {
+        return rollout.paused.is_none().then_some(RolloutChange::Begin);
+    }
+    let deadline = rollout.spec.deadline;
+    if now_ms.saturating_sub(rollout.started_ms) < milliseconds(deadline) {
+        return None;
+    }
+    failed(rollout, format!("it does not answer after {}: {}", format_duration(deadline), view::sentence(how)))
+}
+
+fn answering(rollout: &Rollout, traffic: &Traffic, since_ms: u64, now_ms: u64) -> Option<RolloutChange> {
+    if let Some(why) = worse(&rollout.spec, traffic) {
+        return failed(rollout, why);
+    }
+    if rollout.paused.is_some() {
+        return None;
+    }
+    // A step without an end waits for somebody.
+    let hold = rollout.spec.steps.get(rollout.step)?.hold?;
+    if now_ms.saturating_sub(since_ms) < milliseconds(hold) {
+        return None;
+    }
+    let why = figures(traffic);
+    let is_last = rollout.step + 1 >= rollout.spec.steps.len();
+    Some(if is_last { RolloutChange::Promote { why } } else { RolloutChange::Next { why } })
+}
+
+/// What a failure comes to; nothing where the rollout waits already for somebody to say.
+fn failed(rollout: &Rollout, why: String) -> Option<RolloutChange> {
+    match rollout.spec.on_failure {
+        OnFailure::Revert => Some(RolloutChange::Revert { why }),
+        OnFailure::Pause => rollout.paused.is_none().then_some(RolloutChange::Pause { why }),
+    }
+}
+
+fn milliseconds(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Why the new revision does worse than the stable one, if that is sure.
+fn worse(spec: &RolloutSpec, traffic: &Traffic) -> Option<String> {
+    let Traffic { stable, candidate } = traffic;
+    if candidate.requests >= JUDGED_LEAST {
+        let bound = share_of(stable) + f64::from(spec.max_errors.thousandths()) / 1_000.0;
+        if surely_failed(candidate) > bound {
+            return Some(format!(
+                "{} of its {} requests failed, and {} of {} of the stable revision's: more than {} beyond is not allowed",
+                candidate.failures, candidate.requests, stable.failures, stable.requests, spec.max_errors
+            ));
+        }
+    }
+    let percent = u64::from(spec.max_latency_percent?);
+    if candidate.requests.min(stable.requests) < LATENCY_JUDGED_LEAST {
+        return None;
+    }
+    let (least, _) = candidate.quantile_us(LATENCY_PERCENT)?;
+    let (_, most) = stable.quantile_us(LATENCY_PERCENT)?;
+    (least > most.saturating_mul(percent) / 100).then(|| {
+        format!(
+            "{LATENCY_PERCENT} % of its requests took up to more than {}, of the stable revision's up to {}: at most {percent} % \
+             is allowed",
+            shown_us(least),
+            shown_us(most)
+        )
+    })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of requests, far below 2^53")]
+fn share_of(counts: &Counts) -> f64 {
+    if counts.requests == 0 { 0.0 } else { counts.failures as f64 / counts.requests as f64 }
+}
+
+/// What fails at least, whatever chance has done: the lower bound of Wilson's interval.
+#[allow(clippy::cast_precision_loss, reason = "counts of requests, far below 2^53")]
+fn surely_failed(counts: &Counts) -> f64 {
+    let (count, share) = (counts.requests as f64, share_of(counts));
+    let square = DEVIATIONS * DEVIATIONS;
+    let middle = share + square / (2.0 * count);
+    let spread = DEVIATIONS * (share * (1.0 - share) / count + square / (4.0 * count * count)).sqrt();
+    (middle - spread) / (1.0 + square / count)
+}
+
+/// How the requests of both went, in words.
+pub fn figures(traffic: &Traffic) -> String {
+    let one = |counts: &Counts| {
+        let slow = counts
+            .quantile_us(LATENCY_PERCENT)
+            .map(|(_, most)| format!(", {LATENCY_PERCENT} % within {}", shown_us(most)));
+        format!("{} requests, {} failed{}", counts.requests, counts.failures, slow.unwrap_or_default())
+    };
+    format!("{}; the stable revision: {}", one(&traffic.candidate), one(&traffic.stable))
+}
+
+fn shown_us(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros} us"),
+        1_000..10_000 => format!("{}.{} ms", micros / 1_000, micros % 1_000 / 100),
+        _ => format!("{} ms", micros / 1_000),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::time::Duration;
+
+    use model::id::RevisionNumber;
+    use model::rollout::{Share, Step};
+    use model::traffic::{LATENCIES_MAX, latency_index};
+
+    use super::*;
+
+    fn spec(on_failure: OnFailure) -> RolloutSpec {
+        let step = |share: &str, hold| Step { share: share.parse().unwrap(), hold };
+        RolloutSpec {
+            steps: vec![step("10%", Some(Duration::from_secs(60))), step("50%", None)],
+            max_errors: "1%".parse().unwrap(),
+            max_latency_percent: Some(150),
+            deadline: Duration::from_secs(600),
+            on_failure,
+        }
+    }
+
+    fn rollout(step: usize, phase: Phase) -> Rollout {
+        Rollout {
+            running: RevisionNumber(1),
+            spec: spec(OnFailure::Revert),
+            started_ms: 0,
+            phase,
+            step,
+            paused: None,
+        }
+    }
+
+    fn counts(requests: u64, failures: u64, micros: u64) -> Counts {
+        let mut latencies = vec![0; LATENCIES_MAX];
+        latencies[latency_index(micros)] = requests;
+        Counts { requests, failures, latencies }
+    }
+
+    fn traffic(stable: Counts, candidate: Counts) -> Traffic {
+        Traffic { stable, candidate }
+    }
+
+    #[test]
+    fn a_few_failures_of_few_requests_are_chance_and_many_are_not() {
+        let cases = [
+            ((100, 0), (9, 9), false),
+            ((100, 0), (10, 10), true),
+            ((100, 0), (10, 1), false),
+            ((100, 0), (20, 1), false),
+            ((100, 0), (20, 2), true),
+            ((1_000, 0), (1_000, 15), false),
+            ((1_000, 0), (1_000, 25), true),
+            ((1_000, 200), (1_000, 215), false),
+            ((0, 0), (50, 0), false),
+        ];
+        for (stable, candidate, is_worse) in cases {
+            let traffic = traffic(counts(stable.0, stable.1, 500), counts(candidate.0, candidate.1, 500));
+            assert_eq!(
+                worse(&spec(OnFailure::Revert), &traffic).is_some(),
+                is_worse,
+                "{stable:?} {candidate:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_revision_that_is_slower_than_allowed_does_worse() {
+        let judged = |stable, candidate| {
+            worse(&spec(OnFailure::Revert), &traffic(counts(200, 0, stable), counts(200, 0, candidate)))
+        };
+        assert_eq!(judged(10_000, 10_000), None);
+        assert_eq!(judged(10_000, 14_000), None, "that is allowed");
+        let why = judged(10_000, 40_000).unwrap();
+        assert!(why.contains("at most 150 % is allowed"), "{why}");
+        let few = traffic(counts(200, 0, 10_000), counts(99, 0, 90_000));
+        assert_eq!(worse(&spec(OnFailure::Revert), &few), None, "too few to say");
+    }
+
+    #[test]
+    fn a_step_ends_with_its_time_and_one_without_waits() {
+        let well = traffic(counts(90, 0, 500), counts(10, 0, 500));
+        let first = rollout(0, Phase::Answering { since_ms: 1_000 });
+        assert_eq!(answering(&first, &well, 1_000, 60_999), None);
+        let Some(RolloutChange::Next { why }) = answering(&first, &well, 1_000, 61_000) else {
+            panic!("it goes on")
+        };
+        assert!(why.starts_with("10 requests, 0 failed, 95 % within"), "{why}");
+        let paused = Rollout { paused: Some("somebody".to_owned()), ..first };
+        assert_eq!(answering(&paused, &well, 1_000, 61_000), None);
+        let last = rollout(1, Phase::Answering { since_ms: 1_000 });
+        assert_eq!(answering(&last, &well, 1_000, u64::MAX), None);
+    }
+
+    #[test]
+    fn what_does_worse_is_given_up_or_waits_for_somebody_once() {
+        let badly = traffic(counts(90, 0, 500), counts(20, 20, 500));
+        let reverts = rollout(0, Phase::Answering { since_ms: 0 });
+        assert!(matches!(answering(&reverts, &badly, 0, 10), Some(RolloutChange::Revert { .. })));
+        let mut pauses = Rollout { spec: spec(OnFailure::Pause), ..reverts };
+        let Some(RolloutChange::Pause { why }) = answering(&pauses, &badly, 0, 10) else { panic!("it waits") };
+        pauses.paused = Some(why);
+        assert_eq!(answering(&pauses, &badly, 0, u64::MAX), None);
+    }
+
+    #[test]
+    fn one_that_does_not_come_up_has_its_deadline() {
+        let slow = GraphState::Starting { phase: "compiling".to_owned(), serving: None };
+        let rollout = rollout(0, Phase::Starting);
+        assert_eq!(starting(&rollout, &slow, 599_999), None);
+        let Some(RolloutChange::Revert { why }) = starting(&rollout, &slow, 600_000) else {
+            panic!("it is late")
+        };
+        assert_eq!(why, "it does not answer after 10m: it comes up: compiling");
+        assert_eq!(starting(&rollout, &GraphState::Serving, 5), Some(RolloutChange::Begin));
+        assert_eq!(Share::ALL.to_string(), "100%");
+    }
+}

@@ -119,7 +119,8 @@ impl Api {
         Ok(MembersClient::new(self.channel.clone()).list(member::ListRequest {}).await?.into_inner())
     }
 
-    fn graphs(&self) -> GraphsClient<Channel> {
+    /// The service itself.
+    pub fn graphs(&self) -> GraphsClient<Channel> {
         GraphsClient::new(self.channel.clone())
     }
 
@@ -192,6 +193,7 @@ impl Api {
             plan_id: String::new(),
             expected_revision: None,
             strict: false,
+            at_once: false,
         };
         Ok(self.graphs().deploy(request).await?.into_inner())
     }

@@ -15,3 +15,4 @@ pub mod raft;
 pub mod replicas;
 pub mod routing;
 pub mod server;
+pub mod traffic;

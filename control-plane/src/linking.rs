@@ -276,7 +276,7 @@ impl Linker {
     pub fn effects(&self, state: &State, policies: &[PolicyInForce]) -> Vec<Effect> {
         let mut effects = Vec::new();
         for (key, record) in &state.graphs {
-            let Some(current) = record.current() else { continue };
+            let Some(current) = record.running_revision() else { continue };
             let linked = match self.link(key, &current.spec, policies) {
                 Ok(linked) if linked.graph == record.linked => continue,
                 Ok(linked) => match schedule::unmet(state, &linked.graph, Some(record)) {

@@ -43,6 +43,7 @@ use crate::maintenance;
 use crate::raft::{self, Consensus, Handle, OpenError, ProposeError, RaftConfig, TransferError};
 use crate::replicas::Replicas;
 use crate::routing;
+use crate::traffic::TrafficBook;
 
 /// The wait before a member says again where it is reached.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(500);
@@ -158,8 +159,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let liveness = Liveness::new(config.node_timeout());
     let replicas = Replicas::new(raft.clone(), artifacts.clone(), peers.clone());
     let stop = CancellationToken::new();
-    let mut loops =
-        leader::start(&stop, &raft, &relinker, &liveness, config.artifact_grace, config.feature_level());
+    let traffic = TrafficBook::default();
+    let mut loops = leader::start(
+        &stop,
+        &raft,
+        &relinker,
+        &liveness,
+        &traffic,
+        config.artifact_grace,
+        config.feature_level(),
+    );
     loops.spawn(room.keep(config.data_dir.clone(), config.disk_reserve, stop.clone()));
     loops.spawn(raft::fitness::keep(raft.clone(), stop.clone()));
     loops.spawn(credentials.clone().keep(raft.clone(), stop.clone()));
@@ -176,6 +185,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         linker,
         relinker,
         liveness,
+        traffic,
         sessions: nodes::Sessions::default(),
         routes,
         checks: Checks::default(),

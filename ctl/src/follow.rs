@@ -236,7 +236,7 @@ fn given_up(goal: &Goal, wanted: RevisionNumber, why: &str, status: &GraphStatus
     Failure::Refused {
         reason: Some("rollout_reverted".to_owned()),
         message: format!(
-            "{}@{wanted} was given up: {}; revision {} answers everything, as the one before did",
+            "{}@{wanted} was given up: {}; revision {}, equal to the one before, answers everything",
             goal.key,
             printable(why),
             status.revision
@@ -289,8 +289,10 @@ impl Steps {
 mod tests {
     use model::id::{StateRevision, Uid};
     use model::report::Failure as Cause;
+    use model::rollout::Reverted;
 
     use super::*;
+    use crate::testing::{rolling, rollout};
 
     fn status(revision: u64, generation: u64, state: GraphState) -> GraphStatus {
         GraphStatus {
@@ -305,35 +307,49 @@ mod tests {
             ingress_address: None,
             ingress: Vec::new(),
             components: Vec::new(),
+            rollout: None,
+            reverted: None,
         }
     }
 
-    fn goal(generation: u64, revision: Option<u64>) -> Goal {
-        Goal {
-            key: "sales/crm".parse().unwrap(),
-            generation: Generation(generation),
-            revision: revision.map(RevisionNumber),
-        }
+    fn goal(generation: u64, wanted: Wanted) -> Goal {
+        Goal { key: "sales/crm".parse().unwrap(), generation: Generation(generation), wanted }
+    }
+
+    fn of_deploy(revision: u64) -> Wanted {
+        Wanted::Revision(RevisionNumber(revision))
     }
 
     fn word(goal: &Goal, status: &GraphStatus) -> String {
         match judge(goal, status) {
-            Verdict::Serving => "serving".to_owned(),
+            Verdict::Reached => "reached".to_owned(),
+            Verdict::AtStep(step) => format!("at {step}"),
             Verdict::Waiting(line) => line,
-            Verdict::Hopeless(failure) => failure.to_string(),
+            Verdict::Stopped(failure) => failure.to_string(),
         }
     }
 
     #[test]
     fn only_the_wanted_generation_or_a_later_one_of_its_revision_counts() {
         let serving = |revision, generation| status(revision, generation, GraphState::Serving);
-        let deploy = goal(12, Some(7));
-        assert_eq!(word(&deploy, &serving(7, 12)), "serving");
-        assert_eq!(word(&deploy, &serving(7, 15)), "serving", "a policy changed meanwhile");
+        let deploy = goal(12, of_deploy(7));
+        assert_eq!(word(&deploy, &serving(7, 12)), "reached");
+        assert_eq!(word(&deploy, &serving(7, 15)), "reached", "a policy changed meanwhile");
         assert_eq!(word(&deploy, &serving(6, 11)), "waiting for the change to be seen");
         assert_eq!(word(&deploy, &serving(8, 14)), "sales/crm@7 was replaced by revision 8");
-        let policy = goal(12, None);
-        assert_eq!(word(&policy, &serving(8, 14)), "serving", "later revisions obey the policy too");
+        assert_eq!(
+            word(&deploy, &serving(8, 9)),
+            "sales/crm@7 was replaced by revision 8",
+            "rolled back by steps"
+        );
+        assert_eq!(
+            word(&deploy, &serving(1, 20)),
+            "sales/crm@7 was replaced by revision 1",
+            "deleted meanwhile"
+        );
+        let policy = goal(12, Wanted::Any);
+        assert_eq!(word(&policy, &serving(8, 14)), "reached", "later revisions obey the policy too");
+        assert_eq!(word(&policy, &serving(8, 11)), "waiting for the change to be seen");
     }
 
     #[test]
@@ -341,15 +357,144 @@ mod tests {
         let cause = Cause { reason: "start_failed".to_owned(), message: "a trap".to_owned() };
         let failed = |serving| status(7, 12, GraphState::Failed { failure: cause.clone(), serving });
         assert_eq!(
-            word(&goal(12, Some(7)), &failed(Some(Generation(9)))),
+            word(&goal(12, of_deploy(7)), &failed(Some(Generation(9)))),
             "sales/crm@7 does not serve: a trap; generation 9 answers meanwhile"
         );
-        let Verdict::Hopeless(failure) = judge(&goal(12, Some(7)), &failed(None)) else {
+        let Verdict::Stopped(failure) = judge(&goal(12, of_deploy(7)), &failed(None)) else {
             panic!("a failed graph is hopeless");
         };
         let Failure::Refused { reason, message, next, .. } = failure else { panic!("it is a refusal") };
         assert_eq!(reason.unwrap(), "start_failed");
         assert!(message.ends_with("; nothing answers"));
         assert_eq!(next.unwrap(), "ctl logs sales/crm --since 5m");
+    }
+
+    /// A status at a step, from 0.
+    fn at(step: usize) -> GraphStatus {
+        rolling(RolloutStatus { step, ..rollout(Phase::Answering { since_ms: 0 }) })
+    }
+
+    #[test]
+    fn a_revision_is_followed_through_its_steps() {
+        let deploy = goal(12, of_deploy(4));
+        let before = GraphStatus { rollout: None, ..at(0) };
+        assert_eq!(word(&deploy, &before), "waiting for the change to be seen");
+        let candidate = "it comes up: compiling".to_owned();
+        let starting = rolling(RolloutStatus { candidate, ..rollout(Phase::Starting) });
+        assert_eq!(word(&deploy, &starting), "revision 4 comes up: compiling");
+        assert_eq!(word(&deploy, &at(1)), "revision 4 answers 10% for 1m: step 2 of 3");
+        assert_eq!(word(&deploy, &at(2)), "revision 4 answers 50% for 5m: step 3 of 3");
+        assert_eq!(word(&deploy, &at(9)), "revision 4 answers", "a step that is none");
+        // The stable revision was linked anew meanwhile, or does not serve: neither says anything of the new one.
+        let relinked = GraphStatus { generation: Generation(20), ..at(1) };
+        assert_eq!(word(&deploy, &relinked), "revision 4 answers 10% for 1m: step 2 of 3");
+        let failure = Cause { reason: "start_failed".to_owned(), message: "a trap".to_owned() };
+        let failed = GraphStatus { state: GraphState::Failed { failure, serving: None }, ..relinked };
+        assert_eq!(word(&deploy, &failed), "revision 4 answers 10% for 1m: step 2 of 3");
+
+        let promoted = |phase, state| GraphStatus {
+            revision: RevisionNumber(4),
+            generation: Generation(21),
+            state,
+            ..rolling(rollout(phase))
+        };
+        let compiling = || GraphState::Starting { phase: "compiling".to_owned(), serving: Some(Generation(9)) };
+        assert_eq!(
+            word(&deploy, &promoted(Phase::Promoting, compiling())),
+            "revision 4 is promoted: compiling (generation 9 answers meanwhile)"
+        );
+        assert_eq!(word(&deploy, &promoted(Phase::Promoting, GraphState::Serving)), "reached");
+        assert_eq!(word(&deploy, &promoted(Phase::Ending, GraphState::Serving)), "reached");
+        let over = GraphStatus { rollout: None, ..promoted(Phase::Ending, GraphState::Serving) };
+        assert_eq!(word(&deploy, &over), "reached");
+    }
+
+    #[test]
+    fn a_step_without_an_end_is_the_end_of_a_deploy_and_a_pause_is_not() {
+        let deploy = goal(12, of_deploy(4));
+        assert_eq!(word(&deploy, &at(0)), "at 0% until it is promoted");
+        let starting = rolling(RolloutStatus { step: 0, ..rollout(Phase::Starting) });
+        assert!(matches!(judge(&deploy, &starting), Verdict::Waiting(_)), "it is not at that step yet");
+        let mut paused = at(0);
+        paused.rollout.as_mut().unwrap().paused = Some("an operator".to_owned());
+        let Verdict::Stopped(Failure::StillRunning { message, next }) = judge(&deploy, &paused) else {
+            panic!("nothing happens until somebody says so");
+        };
+        assert_eq!(message, "sales/crm: revision 4 is paused at 0%, step 1 of 3: an operator");
+        assert_eq!(next, "ctl rollout status sales/crm");
+        // Whoever has promoted it waits on, though the status may be older.
+        let promoted = goal(9, Wanted::Promoted(RevisionNumber(4)));
+        assert_eq!(word(&promoted, &paused), "revision 4 is paused at 0%, step 1 of 3: an operator");
+        assert_eq!(word(&promoted, &at(0)), "revision 4 answers 0% until it is promoted: step 1 of 3");
+    }
+
+    #[test]
+    fn a_revision_that_was_given_up_or_replaced_has_failed() {
+        let reverted = |phase| GraphStatus {
+            revision: RevisionNumber(5),
+            reverted: Some(Reverted {
+                revision: RevisionNumber(4),
+                why: "12 of its 20\nrequests failed".to_owned(),
+            }),
+            ..rolling(rollout(phase))
+        };
+        for wanted in [of_deploy(4), Wanted::Promoted(RevisionNumber(4))] {
+            let over = GraphStatus { rollout: None, ..reverted(Phase::Ending) };
+            for seen in [reverted(Phase::Ending), over] {
+                let Verdict::Stopped(failure) = judge(&goal(12, wanted), &seen) else {
+                    panic!("it was given up")
+                };
+                assert_eq!(failure.exit(), crate::exit::Exit::Failed);
+                let Failure::Refused { reason, message, next, .. } = failure else { panic!("it is a refusal") };
+                assert_eq!(reason.unwrap(), "rollout_reverted");
+                assert_eq!(
+                    message,
+                    "sales/crm@4 was given up: 12 of its 20 requests failed; revision 5, equal to the one before, \
+                     answers everything"
+                );
+                assert_eq!(next.unwrap(), "ctl events sales/crm");
+            }
+        }
+        assert_eq!(word(&goal(9, of_deploy(5)), &reverted(Phase::Ending)), "reached", "another one was");
+        let newer = GraphStatus { reverted: None, ..at(1) };
+        assert_eq!(word(&goal(10, of_deploy(2)), &newer), "sales/crm@2 was replaced by revision 4");
+        assert_eq!(word(&goal(9, of_deploy(3)), &newer), "reached", "it is the stable one");
+    }
+
+    #[test]
+    fn a_revert_is_done_once_the_candidate_is_gone() {
+        let revert = goal(9, Wanted::Reverted(RevisionNumber(4)));
+        assert_eq!(word(&revert, &rolling(rollout(Phase::Ending))), "the candidate of revision 4 is let go of");
+        let gone = GraphStatus { rollout: None, ..rolling(rollout(Phase::Ending)) };
+        assert_eq!(word(&revert, &gone), "reached");
+        let other = RolloutStatus { revision: RevisionNumber(6), ..rollout(Phase::Starting) };
+        assert_eq!(word(&revert, &rolling(other)), "reached");
+    }
+
+    #[test]
+    fn the_times_of_steps_are_waited_for_on_top() {
+        let minutes = Duration::from_mins;
+        let deploy = goal(12, of_deploy(4));
+        assert_eq!(patience_for(None, &deploy, &at(1)), SERVING_PATIENCE + minutes(6));
+        assert_eq!(patience_for(Some(minutes(1)), &deploy, &at(1)), minutes(1), "somebody said how long");
+        assert_eq!(patience_for(None, &goal(12, of_deploy(5)), &at(1)), SERVING_PATIENCE, "steps of another");
+        assert_eq!(patience_for(None, &goal(12, Wanted::Any), &at(1)), SERVING_PATIENCE);
+        let endless = Step { share: "1%".parse().unwrap(), hold: Some(Duration::MAX) };
+        let hostile = rolling(RolloutStatus { steps: vec![endless; 1_000], ..rollout(Phase::Starting) });
+        assert_eq!(patience_for(None, &deploy, &hostile), SERVING_PATIENCE + HOLD_MAX * 20);
+    }
+
+    #[test]
+    fn who_waits_no_longer_is_told_where_it_is() {
+        let Failure::StillRunning { message, next } =
+            time_is_up(&goal(12, of_deploy(4)), "revision 4 answers 10% for 1m: step 2 of 3", SERVING_PATIENCE)
+        else {
+            panic!("the work goes on")
+        };
+        assert_eq!(
+            message,
+            "sales/crm@4 does not serve after 5m: revision 4 answers 10% for 1m: step 2 of 3; the work goes on"
+        );
+        assert_eq!(next, "ctl status sales/crm --watch");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use model::id::{GraphKey, RevisionNumber};
+use model::id::{CANDIDATE, GraphKey, RevisionNumber};
 use model::name::{ComponentName, GraphName, NamespaceName};
 
 /// `[namespace/]graph[@revision]`
@@ -42,6 +42,12 @@ pub enum ReferenceError {
     /// The part behind `@`.
     #[error("a revision is a number, as in `crm@7`")]
     Revision,
+    /// What takes over by steps has no commands of its own.
+    #[error("what takes over by steps is seen by `ctl rollout status {graph}`: write the graph alone")]
+    Candidate {
+        /// The graph.
+        graph: String,
+    },
 }
 
 fn name<T>(part: &str) -> Result<T, ReferenceError>
@@ -59,6 +65,7 @@ impl FromStr for GraphReference {
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
         let (text, revision) = match text.split_once('@') {
             None => (text, None),
+            Some((graph, CANDIDATE)) => return Err(ReferenceError::Candidate { graph: graph.to_owned() }),
             Some((text, number)) => {
                 let number: u64 = number.parse().map_err(|_| ReferenceError::Revision)?;
                 if number == 0 {
@@ -150,6 +157,17 @@ mod tests {
         assert_eq!(read("hr/pay@7").unwrap(), ("hr/pay".to_owned(), Some(RevisionNumber(7))));
         for wrong in ["", "a/b/c", "crm@", "crm@x", "crm@0", "Crm", "a b"] {
             assert!(read(wrong).is_err(), "{wrong:?}");
+        }
+        let candidate = read("hr/pay@candidate").unwrap_err().to_string();
+        assert!(candidate.contains("`ctl rollout status hr/pay`"), "{candidate}");
+    }
+
+    #[test]
+    fn a_short_name_leaves_out_the_default_namespace_alone() {
+        for (full, expected) in [("default/crm", "crm"), ("sales/crm", "sales/crm")] {
+            let key: GraphKey = full.parse().unwrap();
+            assert_eq!(short(&key), expected);
+            assert_eq!(short(&key.candidate()), format!("{expected}@candidate"));
         }
     }
 

@@ -1,21 +1,32 @@
-//! What tests share: a command line run in this process, and a linked graph to be shown.
+//! What tests share: a command line run in this process, a control plane that answers as it is told to, and graphs to be
+//! shown.
+
+mod graphs;
 
 use std::collections::BTreeMap;
+
+use std::time::{Duration, SystemTime};
 
 use clap::Parser as _;
 use model::digest::Digest;
 use model::graph::{Artifact, CapabilitySpec, Settings};
-use model::id::Generation;
+use model::id::{ClusterId, Generation, RevisionNumber, StateRevision, Uid};
 use model::interface::InterfaceName;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
+use model::placement::Placement;
 use model::policy::PolicyVersion;
+use model::rollout::{Phase, RolloutStatus, Step};
 use model::route::HttpRoute;
+use model::status::{GraphState, GraphStatus};
+use tempfile::TempDir;
+use trust::{Authority, Identity, Key, Keyring, Role, SpiffeId};
 
 use crate::cli::Cli;
 use crate::exit::Exit;
 use crate::session::Session;
 use crate::terminal::{Look, Terminal};
+pub(crate) use graphs::{Answers, FakeGraphs};
 
 /// What a run wrote, and how it ended.
 pub(crate) struct Ran {
@@ -36,6 +47,67 @@ pub(crate) fn ctl(arguments: &[&str]) -> Ran {
     let exit = runtime.block_on(crate::run(cli.command, &mut session));
     drop(session);
     Ran { exit, stdout: String::from_utf8(stdout).unwrap(), stderr: String::from_utf8(stderr).unwrap() }
+}
+
+/// The identity of a member, and in a folder the `operator.pem` that it lets in.
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) fn credentials() -> (Keyring, TempDir) {
+    let cluster = ClusterId::new("c").unwrap();
+    let now = SystemTime::now();
+    let authority = Authority::generate(&cluster, now).unwrap();
+    let issue = |role| {
+        let key = Key::generate().unwrap();
+        let id = SpiffeId::new(cluster.clone(), role, Uid::new("1").unwrap()).unwrap();
+        let hour = Duration::from_secs(3600);
+        let certificate = authority.issue(&key.request().unwrap(), &id, now..now + hour).unwrap();
+        Identity::new(key, certificate, vec![authority.certificate_der().to_vec()]).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("operator.pem"), issue(Role::Operator).to_pem().as_bytes()).unwrap();
+    (Keyring::new(issue(Role::Member)), folder)
+}
+
+/// A revision at the second of its three steps, where that says something.
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) fn rollout(phase: Phase) -> RolloutStatus {
+    let step = |share: &str, hold: Option<u64>| Step {
+        share: share.parse().unwrap(),
+        hold: hold.map(Duration::from_secs),
+    };
+    RolloutStatus {
+        revision: RevisionNumber(4),
+        generation: Generation(12),
+        stable: RevisionNumber(3),
+        phase,
+        step: 1,
+        steps: vec![step("0%", None), step("10%", Some(60)), step("50%", Some(300))],
+        paused: None,
+        candidate: "it answers where it was placed".to_owned(),
+    }
+}
+
+/// A graph whose revision 3 serves while another one takes over.
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) fn rolling(rollout: RolloutStatus) -> GraphStatus {
+    GraphStatus {
+        key: "default/crm".parse().unwrap(),
+        uid: Uid::new("u").unwrap(),
+        revision: RevisionNumber(3),
+        generation: Generation(9),
+        state_revision: StateRevision(12),
+        deployed_at_ms: 0,
+        state: GraphState::Serving,
+        placement: Some(Placement::whole("n1".parse().unwrap())),
+        ingress_address: Some("127.0.0.1:8000".to_owned()),
+        ingress: vec![HttpRoute {
+            host: Some("crm.localhost".parse().unwrap()),
+            path: "/".parse().unwrap(),
+            to: "app".parse().unwrap(),
+        }],
+        components: Vec::new(),
+        rollout: Some(rollout),
+        reverted: None,
+    }
 }
 
 #[allow(clippy::unwrap_used, reason = "tests")]

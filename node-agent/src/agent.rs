@@ -33,6 +33,7 @@ use crate::roads::{Roads, ToldRoads};
 use crate::runner::{Call, InvokeError, PrepareError, Runner, Running};
 use crate::told::{Assigned, Told};
 use crate::traces::{self, Traces};
+use crate::traffic::TrafficCounts;
 
 /// Says where the agent listens, for those who start it on port 0.
 const READY_FILE: &str = "agent.json";
@@ -106,7 +107,9 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         keyring: keyring.clone(),
         labels: config.labels.clone(),
     });
-    let routes = RouteTableHandle::new(config.name.clone(), assigned.clone(), route_map.clone());
+    let traffic = TrafficCounts::default();
+    let routes =
+        RouteTableHandle::new(config.name.clone(), assigned.clone(), route_map.clone(), traffic.clone());
     let http_road = Arc::new(HttpRoad::new(roads.clone()));
     let reach = Reach::new(assigned.clone(), audit);
     let answers = Arc::new(Answers::new(routes.clone(), traces.clone(), http_road.clone(), reach.clone()));
@@ -159,6 +162,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         keyring: keyring.clone(),
         answers,
         assigned,
+        traffic,
         routes: route_map,
     })?;
     // What it follows is told from now on.

@@ -30,6 +30,7 @@ use crate::route_book::RouteBook;
 use crate::runner::Runner;
 use crate::session::Session;
 use crate::told::{Assigned, Told};
+use crate::traffic::TrafficCounts;
 
 /// What it is made of.
 pub struct Parts<R> {
@@ -55,6 +56,8 @@ pub struct Parts<R> {
     pub answers: Arc<Answers>,
     /// Told what should run, before anybody can ask for it.
     pub assigned: Assigned,
+    /// How requests of clients went.
+    pub traffic: TrafficCounts,
     /// Told where requests of the cluster go.
     pub routes: Told<RouteMap>,
 }
@@ -118,6 +121,7 @@ impl Control {
             route_book,
             routes: route_sender,
             report: report.clone(),
+            traffic: parts.traffic,
             connected: connected_sender,
         };
         Ok(Self {

@@ -35,3 +35,4 @@ pub mod runner;
 pub mod session;
 pub mod told;
 pub mod traces;
+pub mod traffic;

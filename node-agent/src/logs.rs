@@ -114,7 +114,7 @@ impl LogBook {
 
     /// Makes the graph known, so that it can be followed before its first line.
     pub fn know(&self, graph: &GraphKey) {
-        self.lock().ring(graph);
+        self.lock().ring(&graph.base());
     }
 
     /// Takes a line.
@@ -127,7 +127,8 @@ impl LogBook {
             sequence: book.sequence,
             time_ms,
             node: self.node.clone(),
-            graph: entry.graph,
+            // What a candidate says is read with what its graph says.
+            graph: entry.graph.base(),
             component: entry.component,
             request: entry.request,
             level: entry.level,

@@ -108,7 +108,13 @@ mod tests {
 
     fn map(cluster: &str, at: u64) -> RouteMap {
         let cluster = ClusterId::new(cluster).unwrap();
-        RouteMap { cluster, at: StateRevision(at), routes: Vec::new(), candidates: Vec::new(), nodes: BTreeMap::new() }
+        RouteMap {
+            cluster,
+            at: StateRevision(at),
+            routes: Vec::new(),
+            candidates: Vec::new(),
+            nodes: BTreeMap::new(),
+        }
     }
 
     #[test]

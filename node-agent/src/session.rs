@@ -29,6 +29,7 @@ use crate::backoff::Backoff;
 use crate::control_plane::{ControlPlane, Member};
 use crate::ledger::{Ledger, Refusal};
 use crate::route_book::{self, RouteBook};
+use crate::traffic::TrafficCounts;
 
 /// From dialling to the welcome; a member that is slower is as good as none.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(5);
@@ -59,6 +60,8 @@ pub struct Session {
     pub routes: watch::Sender<Option<Arc<RouteMap>>>,
     /// What runs.
     pub report: watch::Receiver<Arc<Report>>,
+    /// How requests went, for whoever decides on rollouts.
+    pub traffic: TrafficCounts,
     /// Whether a control plane that assigns is connected.
     pub connected: watch::Sender<bool>,
 }
@@ -120,7 +123,8 @@ impl Session {
 
     async fn connect(&mut self, member: &Member) -> Result<Infallible, Ended> {
         let heartbeat = watch::Sender::new(None);
-        let up = reports(self.description.clone(), heartbeat.subscribe(), self.report.clone());
+        let up =
+            reports(self.description.clone(), heartbeat.subscribe(), self.report.clone(), self.traffic.clone());
         let mut client = NodesClient::new(member.channel()).max_decoding_message_size(ASSIGNMENT_MAX_BYTES);
         let greeting = async {
             let mut down = client.session(up).await?.into_inner();
@@ -235,41 +239,61 @@ async fn written<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(write).await.map_err(|_| Ended::Lost)
 }
 
-/// What goes up: the description, then the report at once, on each change and with each heartbeat.
+/// What goes up: the description, then the report at once, on each change and with each heartbeat, and behind a heartbeat
+/// how requests went.
 fn reports(
     description: NodeDescription,
     heartbeat: watch::Receiver<Option<Duration>>,
     report: watch::Receiver<Arc<Report>>,
+    traffic: TrafficCounts,
 ) -> impl Stream<Item = wire::FromAgent> + Send + 'static {
     enum State {
         Hello(Box<NodeDescription>),
         Welcome,
         Reports(Interval),
+        Traffic(Interval),
     }
     let message = |message| wire::FromAgent { message: Some(message) };
     let start = (State::Hello(Box::new(description)), heartbeat, report);
-    unfold(start, move |(state, mut heartbeat, mut report)| async move {
-        let next = match state {
-            State::Hello(description) => {
-                return Some((message(Up::Hello((*description).into())), (State::Welcome, heartbeat, report)));
-            }
-            State::Welcome => {
-                // An error here is the end of the connection that would have been welcomed.
-                let every = (*heartbeat.wait_for(Option::is_some).await.ok()?)?;
-                let mut ticks = interval_at(Instant::now() + every, every);
-                ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-                ticks
-            }
-            State::Reports(mut ticks) => {
-                tokio::select! {
-                    // Both are safe to cancel: a tick or a change that is not taken here is taken next time.
-                    _ = ticks.tick() => {}
-                    changed = report.changed() => changed.ok()?,
+    unfold(start, move |(state, mut heartbeat, mut report)| {
+        let traffic = traffic.clone();
+        async move {
+            let mut is_heartbeat = false;
+            let state = match state {
+                State::Traffic(ticks) => match traffic.told() {
+                    Some(told) => {
+                        return Some((message(Up::Traffic(told)), (State::Reports(ticks), heartbeat, report)));
+                    }
+                    None => State::Reports(ticks),
+                },
+                other => other,
+            };
+            let next = match state {
+                State::Hello(description) => {
+                    return Some((
+                        message(Up::Hello((*description).into())),
+                        (State::Welcome, heartbeat, report),
+                    ));
                 }
-                ticks
-            }
-        };
-        let latest = Report::clone(&report.borrow_and_update());
-        Some((message(Up::Report(latest.into())), (State::Reports(next), heartbeat, report)))
+                State::Welcome => {
+                    // An error here is the end of the connection that would have been welcomed.
+                    let every = (*heartbeat.wait_for(Option::is_some).await.ok()?)?;
+                    let mut ticks = interval_at(Instant::now() + every, every);
+                    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+                    ticks
+                }
+                State::Reports(mut ticks) | State::Traffic(mut ticks) => {
+                    tokio::select! {
+                        // Both are safe to cancel: a tick or a change that is not taken here is taken next time.
+                        _ = ticks.tick() => is_heartbeat = true,
+                        changed = report.changed() => changed.ok()?,
+                    }
+                    ticks
+                }
+            };
+            let latest = Report::clone(&report.borrow_and_update());
+            let next = if is_heartbeat { State::Traffic(next) } else { State::Reports(next) };
+            Some((message(Up::Report(latest.into())), (next, heartbeat, report)))
+        }
     })
 }

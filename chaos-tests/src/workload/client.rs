@@ -173,6 +173,7 @@ async fn call(api: &Api, asked: &Asked, graph: &Graph) -> Result<Answer, Status>
                 plan_id: String::new(),
                 expected_revision: *expected,
                 strict: false,
+                at_once: false,
             };
             let done = client.deploy(request).await?.into_inner();
             // Each value is linked otherwise, so that its generation is the state that it made.

@@ -135,7 +135,7 @@ fn head(state: &State, taken_at_ms: u64, state_bytes: usize, state_sha256: Vec<u
         state_sha256,
         artifacts: state.artifacts.len() as u64,
         artifact_bytes: state.artifacts.values().map(|artifact| artifact.size).sum(),
-        graphs: state.graphs.len() as u64,
+        graphs: state.graph_count() as u64,
         policies: state.policies.len() as u64,
         nodes: state.nodes.len() as u64,
     }

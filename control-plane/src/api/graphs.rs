@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag};
+use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag, RolloutChange};
 use cluster::outcome::Refusal;
-use cluster::state::RevisionRecord;
+use cluster::state::{GraphRecord, NodeRecord, RevisionRecord, Rollout};
 use cluster::{Outcome, State, view};
 use futures::StreamExt as _;
 use graph::diagnostic::nearest;
@@ -13,8 +13,10 @@ use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::linked::{Link, LinkedGraph};
 use model::name::NamespaceName;
+use model::node::{KNOWS_CANDIDATES, NodeState};
 use model::placement::Placement;
 use model::plan::Plan;
+use model::rollout::Ask;
 use proto::convert::{parse, read};
 use proto::status::refuse;
 use proto::weft::graph::v1 as wire;
@@ -24,9 +26,12 @@ use uuid::Uuid;
 
 use super::mutation::{TRIES_MAX, known, propose, tag};
 use super::{Answers, Context, logs, refusal, until_stopped};
+use crate::leader::rollouts::changing;
 use crate::linking::CheckedGraph;
 use crate::planted::Bug;
 
+/// Nodes that are named in a refusal.
+const NODES_SHOWN: usize = 5;
 /// What an agent may take beyond the deadline of a call to say that it has passed.
 const INVOKE_MARGIN: Duration = Duration::from_secs(5);
 
@@ -87,6 +92,7 @@ impl Graphs {
         planned: Planned,
         manifest: String,
         origin: DeployOrigin,
+        by_steps: bool,
     ) -> Result<Result<wire::DeployResponse, Refusal>, Status> {
         let warnings = planned.plan.warnings;
         let body = Body::Deploy(Box::new(Deploy {
@@ -98,10 +104,10 @@ impl Graphs {
             policies_at: state.policies_at,
             base: planned.base,
             origin,
-            by_steps: false,
+            by_steps,
         }));
         Ok(match propose(&self.context, Some(tag), body).await? {
-            Ok(outcome) => Ok(deployed(&outcome, warnings)?),
+            Ok(outcome) => Ok(deployed(&self.context.raft.state(), &outcome, warnings)?),
             Err(refused) => Err(refused),
         })
     }
@@ -152,7 +158,35 @@ fn plan_id(manifest: &str, artifacts: &BTreeMap<String, Artifact>, state: &State
     hex::encode(&hash.finalize()[..6])
 }
 
-fn deployed(outcome: &Outcome, warnings: Vec<String>) -> Result<wire::DeployResponse, Status> {
+/// Whether a revision takes over by steps: its manifest says so, whoever deploys it does not say otherwise, and something
+/// answers from which it can take over. Refused where an agent does not know what a candidate is.
+fn takes_steps(state: &State, planned: &Planned, at_once: bool) -> Result<bool, Status> {
+    let answers = |record: &GraphRecord| record.observed.values().any(|seen| seen.serving.is_some());
+    let is_wanted = planned.checked.spec.rollout.is_some() && !at_once;
+    if !is_wanted || !state.graphs.get(&planned.checked.key).is_some_and(answers) {
+        return Ok(false);
+    }
+    let is_too_old =
+        |node: &&NodeRecord| node.state == NodeState::Ready && node.description.level < KNOWS_CANDIDATES;
+    let mut too_old: Vec<String> = state
+        .nodes
+        .values()
+        .filter(is_too_old)
+        .map(|node| format!("{} ({})", node.description.name, node.description.version))
+        .collect();
+    if too_old.is_empty() {
+        return Ok(true);
+    }
+    let count = too_old.len();
+    too_old.truncate(NODES_SHOWN);
+    let message = format!(
+        "`rollout` needs agents that know candidates, and {count} are of earlier versions: {}. Upgrade them, or deploy at once",
+        too_old.join(", ")
+    );
+    Err(refuse(Code::FailedPrecondition, "agents_too_old", message))
+}
+
+fn deployed(state: &State, outcome: &Outcome, warnings: Vec<String>) -> Result<wire::DeployResponse, Status> {
     match outcome {
         Outcome::Deployed { key, revision, generation, unchanged } => Ok(wire::DeployResponse {
             graph: key.to_string(),
@@ -160,6 +194,10 @@ fn deployed(outcome: &Outcome, warnings: Vec<String>) -> Result<wire::DeployResp
             generation: generation.0,
             unchanged: *unchanged,
             warnings,
+            by_steps: state
+                .graphs
+                .get(&key.candidate())
+                .is_some_and(|candidate| candidate.number() == *revision),
         }),
         other => Err(Status::internal(format!("a deploy had the outcome {other:?}"))),
     }
@@ -172,10 +210,38 @@ fn read_artifacts(artifacts: BTreeMap<String, wire::Artifact>) -> Result<BTreeMa
 
 /// `NOT_FOUND`, with the nearest name there is.
 pub(super) fn not_found(state: &State, key: &GraphKey) -> Status {
-    let names: Vec<String> = state.graphs.keys().map(ToString::to_string).collect();
+    let graphs = state.graphs.keys().filter(|key| !key.is_candidate);
+    let names: Vec<String> = graphs.map(ToString::to_string).collect();
     let near = nearest(&key.to_string(), names.iter().map(String::as_str));
     let hint = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
     refuse(Code::NotFound, "not_found", format!("there is no graph {key}{hint}"))
+}
+
+/// A graph that is asked for by itself: what is done to its candidate is done by its rollout.
+fn whole(text: &str) -> Result<GraphKey, Status> {
+    let key: GraphKey = parse("graph", text)?;
+    if key.is_candidate {
+        let message = format!("{key} is the candidate of {}: see `ctl rollout`", key.base());
+        return Err(refuse(Code::InvalidArgument, "candidate", message));
+    }
+    Ok(key)
+}
+
+/// What is wanted of a rollout, as a change of how far it is.
+fn asked(key: &GraphKey, rollout: &Rollout, ask: Ask) -> Result<RolloutChange, Status> {
+    let why = || "somebody asked for it".to_owned();
+    Ok(match ask {
+        Ask::Pause => RolloutChange::Pause { why: why() },
+        Ask::Resume if rollout.paused.is_none() => {
+            let message =
+                format!("the rollout of {key} is not paused; a step that waits ends with `ctl rollout next`");
+            return Err(refuse(Code::FailedPrecondition, "not_paused", message));
+        }
+        Ask::Resume => RolloutChange::Resume,
+        Ask::Next if rollout.step + 1 < rollout.spec.steps.len() => RolloutChange::Next { why: why() },
+        Ask::Next | Ask::Promote => RolloutChange::Promote { why: why() },
+        Ask::Revert => RolloutChange::Revert { why: why() },
+    })
 }
 
 fn deleted(key: &GraphKey) -> Status {
@@ -185,7 +251,7 @@ fn deleted(key: &GraphKey) -> Status {
 fn revision_of<'a>(state: &'a State, key: &GraphKey, number: u64) -> Result<&'a RevisionRecord, Status> {
     let record = state.graphs.get(key).ok_or_else(|| not_found(state, key))?;
     let found = match number {
-        0 => record.current(),
+        0 => record.running_revision(),
         number => record.revisions.iter().find(|revision| revision.number.0 == number),
     };
     found.ok_or_else(|| {
@@ -231,7 +297,7 @@ impl wire::graphs_server::Graphs for Graphs {
         for _ in 0..TRIES_MAX {
             let state = self.state().await?;
             if let Some(outcome) = known(&state, &tag)? {
-                return Ok(Response::new(deployed(&outcome, Vec::new())?));
+                return Ok(Response::new(deployed(&state, &outcome, Vec::new())?));
             }
             let planned = self.plan_on(state.clone(), request.manifest.clone(), artifacts.clone()).await?;
             if !request.plan_id.is_empty() && request.plan_id != planned.plan.id {
@@ -252,7 +318,9 @@ impl wire::graphs_server::Graphs for Graphs {
                 return Err(refuse(Code::FailedPrecondition, "generation_conflict", message));
             }
             let manifest = request.manifest.clone();
-            match self.commit(tag.clone(), &state, planned, manifest, DeployOrigin::Deploy).await? {
+            let by_steps = takes_steps(&state, &planned, request.at_once)?;
+            let origin = DeployOrigin::Deploy;
+            match self.commit(tag.clone(), &state, planned, manifest, origin, by_steps).await? {
                 Ok(answer) => return Ok(Response::new(answer)),
                 Err(refused @ (Refusal::Stale { .. } | Refusal::RevisionConflict { .. })) => {
                     last = Some(refused)
@@ -270,13 +338,13 @@ impl wire::graphs_server::Graphs for Graphs {
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
         let tag = tag(&request_id, &request)?;
-        let key: GraphKey = parse("graph", &request.graph)?;
+        let key = whole(&request.graph)?;
         for _ in 0..TRIES_MAX {
             let state = self.state().await?;
             if let Some(outcome) = known(&state, &tag)? {
-                return Ok(Response::new(deployed(&outcome, Vec::new())?));
+                return Ok(Response::new(deployed(&state, &outcome, Vec::new())?));
             }
-            let current = revision_of(&state, &key, 0)?.number;
+            let current = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?.number();
             let to = match request.to_revision {
                 0 if current.0 <= 1 => {
                     let message = format!("{key} has no revision before {current}");
@@ -290,13 +358,51 @@ impl wire::graphs_server::Graphs for Graphs {
             let sources = self.context.checks.run(move || sources_of(&kept)).await??;
             let origin = DeployOrigin::Rollback { to: revision.number };
             let planned = self.plan_on(state.clone(), manifest.clone(), sources).await?;
-            match self.commit(tag.clone(), &state, planned, manifest, origin).await? {
+            // Who goes back wants to be back.
+            match self.commit(tag.clone(), &state, planned, manifest, origin, false).await? {
                 Ok(answer) => return Ok(Response::new(answer)),
                 Err(Refusal::Stale { .. } | Refusal::RevisionConflict { .. }) => {}
                 Err(refused) => return Err(refusal::outcome(&refused)),
             }
         }
         Err(refuse(Code::Aborted, "stale", "the graph changes too often at this moment: try again"))
+    }
+
+    async fn rollout(
+        &self,
+        request: Request<wire::RolloutRequest>,
+    ) -> Result<Response<wire::RolloutResponse>, Status> {
+        let mut request = request.into_inner();
+        let request_id = std::mem::take(&mut request.request_id);
+        let tag = tag(&request_id, &request)?;
+        let key = whole(&request.graph)?;
+        let ask = Ask::try_from(request.ask())?;
+        for _ in 0..TRIES_MAX {
+            let state = self.state().await?;
+            if known(&state, &tag)?.is_none() {
+                let record = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?;
+                let newest = record.number();
+                if let Some(expected) = request.expected_revision.filter(|expected| *expected != newest.0) {
+                    let message = format!("the graph is at revision {newest}, not at the expected {expected}");
+                    return Err(refuse(Code::FailedPrecondition, "generation_conflict", message));
+                }
+                let Some(rollout) = record.rollout.as_ref().filter(|rollout| rollout.is_open()) else {
+                    let message =
+                        format!("no revision of {key} takes over by steps; it runs {}", record.running());
+                    return Err(refuse(Code::FailedPrecondition, "no_rollout", message));
+                };
+                let body = changing(&key, record, rollout, asked(&key, rollout, ask)?);
+                match propose(&self.context, Some(tag.clone()), body).await? {
+                    Ok(_) => {}
+                    Err(Refusal::Stale { .. }) => continue,
+                    Err(refused) => return Err(refusal::outcome(&refused)),
+                }
+            }
+            let state = self.state().await?;
+            let status = view::status(&state, &key).ok_or_else(|| not_found(&state, &key))?;
+            return Ok(Response::new(wire::RolloutResponse { status: Some(status.into()) }));
+        }
+        Err(refuse(Code::Aborted, "stale", "the rollout changes too often at this moment: try again"))
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
@@ -319,7 +425,7 @@ impl wire::graphs_server::Graphs for Graphs {
         let namespace: Option<NamespaceName> =
             if namespace.is_empty() { None } else { Some(parse("namespace", &namespace)?) };
         let state = self.state().await?;
-        let keys = state.graphs.keys();
+        let keys = state.graphs.keys().filter(|key| !key.is_candidate);
         let keys = keys.filter(|key| namespace.as_ref().is_none_or(|wanted| key.namespace == *wanted));
         let graphs = keys.filter_map(|key| view::status(&state, key)).map(Into::into).collect();
         Ok(Response::new(wire::ListResponse { graphs }))
@@ -332,7 +438,7 @@ impl wire::graphs_server::Graphs for Graphs {
         let mut request = request.into_inner();
         let request_id = std::mem::take(&mut request.request_id);
         let tag = tag(&request_id, &request)?;
-        let key: GraphKey = parse("graph", &request.graph)?;
+        let key = whole(&request.graph)?;
         let state = self.state().await?;
         if known(&state, &tag)?.is_none() && !state.graphs.contains_key(&key) {
             return Err(not_found(&state, &key));
@@ -350,7 +456,7 @@ impl wire::graphs_server::Graphs for Graphs {
         let key: GraphKey = parse("graph", &request.into_inner().graph)?;
         let state = self.state().await?;
         let record = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?;
-        let current = record.number();
+        let (current, newest) = (record.running(), record.number());
         let summary = |revision: &RevisionRecord| wire::RevisionSummary {
             number: revision.number.0,
             deployed_at_ms: revision.deployed_at_ms,
@@ -359,6 +465,7 @@ impl wire::graphs_server::Graphs for Graphs {
                 DeployOrigin::Rollback { to } => to.0,
             },
             current: revision.number == current,
+            candidate: revision.number == newest && newest != current,
         };
         let revisions = record.revisions.iter().rev().map(summary).collect();
         Ok(Response::new(wire::HistoryResponse { revisions }))

@@ -1,5 +1,6 @@
 //! `weft.log.v1.Logs`: passes on what the agents of a graph's nodes say.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cluster::State;
@@ -36,17 +37,23 @@ impl Logs {
     }
 }
 
-/// The nodes that run a graph, or this member of it.
+/// The nodes that run a graph or its candidate, or this member of the graph.
 fn nodes_of<'a>(
     state: &'a State,
     key: &GraphKey,
     member: Option<&ComponentName>,
 ) -> Result<Vec<&'a NodeDescription>, Status> {
     let record = state.graphs.get(key).ok_or_else(|| graphs::not_found(state, key))?;
-    let names = record.placement.iter().flat_map(|placement| match member {
-        Some(member) => placement.nodes_of(member).collect::<Vec<_>>(),
-        None => placement.nodes().into_iter().collect(),
-    });
+    let candidate = state.graphs.get(&key.candidate()).filter(|_| member.is_none());
+    let placements =
+        record.placement.iter().chain(candidate.and_then(|candidate| candidate.placement.as_ref()));
+    let names: BTreeSet<&NodeName> = placements
+        .flat_map(|placement| match member {
+            Some(member) => placement.nodes_of(member).collect::<Vec<_>>(),
+            None => placement.nodes().into_iter().collect(),
+        })
+        .collect();
+    let names = names.into_iter();
     let mut nodes: Vec<_> = names.filter_map(|name| state.nodes.get(name)).collect();
     // Of several, one that is heard of is asked first.
     nodes.sort_by_key(|node| node.state != NodeState::Ready);
@@ -152,7 +159,7 @@ impl wire::logs_server::Logs for Logs {
 
     async fn tail(&self, request: Request<wire::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         let request = request.into_inner();
-        let key: GraphKey = parse("graph", &request.graph)?;
+        let key = parse::<GraphKey>("graph", &request.graph)?.base();
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         let lines =
             merged(&self.context, nodes_of(&state, &key, None)?, &request, crate::clock::now_ms()).await?;

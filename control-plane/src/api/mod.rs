@@ -33,6 +33,7 @@ use crate::linking::Linker;
 use crate::raft::Handle;
 use crate::replicas::Replicas;
 use crate::routing::Routes;
+use crate::traffic::TrafficBook;
 
 /// Manifests that are checked and linked at one time: each may read artifacts of 64 MiB, and all of them wait for the
 /// same processors.
@@ -55,6 +56,8 @@ pub struct Context {
     pub relinker: Relinker,
     /// Who is heard of.
     pub liveness: Liveness,
+    /// How requests went to revisions that take over by steps.
+    pub traffic: TrafficBook,
     /// The sessions of agents.
     pub sessions: nodes::Sessions,
     /// What all agents are told of the ingress.

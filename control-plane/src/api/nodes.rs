@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cluster::command::{Body, LabelNode, RemoveNode};
+use cluster::rollout::Traffic;
 use cluster::state::{GraphRecord, NodeRecord};
 use cluster::{State, view};
 use model::id::{Generation, GraphKey};
@@ -361,6 +362,10 @@ impl Session {
     async fn take(&mut self, message: wire::FromAgent) -> Result<(), Status> {
         let report = match required("message", message.message)? {
             wire::from_agent::Message::Report(report) => Report::try_from(report)?,
+            wire::from_agent::Message::Traffic(traffic) => {
+                self.context.liveness.touch(&self.name);
+                return self.note(traffic);
+            }
             wire::from_agent::Message::Hello(_) => {
                 return Err(refuse(Code::InvalidArgument, "unexpected", "a session has one `hello`"));
             }
@@ -372,6 +377,20 @@ impl Session {
         self.context.liveness.touch(&self.name);
         self.return_if_given_up().await?;
         self.record(shortened(report)).await
+    }
+
+    /// Notes how requests went at the node's ingress.
+    fn note(&self, traffic: wire::Traffic) -> Result<(), Status> {
+        let state = self.context.raft.state();
+        for of in traffic.graphs {
+            let key: GraphKey = parse("graphs.graph", &of.graph)?;
+            let counted = Traffic {
+                stable: required("graphs.stable", of.stable)?.try_into()?,
+                candidate: required("graphs.candidate", of.candidate)?.try_into()?,
+            };
+            self.context.traffic.note(&state, &self.name, (key, Generation(of.generation)), counted);
+        }
+        Ok(())
     }
 
     /// A node that was given up while its session lived on is heard again.

@@ -6,6 +6,7 @@ mod collect;
 pub mod liveness;
 mod members;
 pub mod relink;
+pub mod rollouts;
 mod scheduler;
 
 use std::future::Future;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::Handle;
+use crate::traffic::TrafficBook;
 use liveness::Liveness;
 use relink::Relinker;
 
@@ -29,6 +31,7 @@ pub fn start(
     raft: &Handle,
     relinker: &Relinker,
     liveness: &Liveness,
+    traffic: &TrafficBook,
     artifact_grace: Duration,
     own_level: u32,
 ) -> JoinSet<()> {
@@ -53,6 +56,7 @@ pub fn start(
         async move { members::pass(&raft, &state, own_level).await }
     }));
     loops.spawn(scheduler::let_go(raft.clone(), stop.clone()));
+    loops.spawn(rollouts::run(raft.clone(), traffic.clone(), stop.clone()));
     loops.spawn(liveness.clone().run(stop.clone(), raft.clone()));
     loops.spawn(collect::run(raft.clone(), artifact_grace, stop.clone()));
     loops

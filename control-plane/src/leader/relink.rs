@@ -60,7 +60,7 @@ pub fn relinking(
     linked: LinkedGraph,
     now_ms: u64,
 ) -> Command {
-    let (key, uid, revision) = (key.clone(), record.uid.clone(), record.number());
+    let (key, uid, revision) = (key.clone(), record.uid.clone(), record.running());
     let body = Body::Relink(Box::new(Relink { key, uid, revision, policies_at, linked }));
     Command { now_ms, request: None, body }
 }

@@ -20,7 +20,7 @@ const PLACES_MAX: usize = 500;
 const NODES_NAMED_MAX: usize = 1_000;
 /// How long a graph that was moved goes on where it was, after it answers where it went: every ingress is told within a
 /// tenth of a second where that is, and what it has sent before is answered.
-const ROUTES_SETTLE: Duration = Duration::from_secs(2);
+pub(super) const ROUTES_SETTLE: Duration = Duration::from_secs(2);
 /// How often it is looked at whether what was moved can be let go of.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 

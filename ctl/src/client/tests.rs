@@ -3,12 +3,10 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use futures::Stream;
 use model::digest::Digest;
 use model::graph::Artifact;
-use model::id::{ClusterId, Uid};
 use proto::CHUNK_MAX_BYTES;
 use proto::status::refuse;
 use proto::weft::artifact::v1 as wire;
@@ -16,11 +14,12 @@ use proto::weft::artifact::v1::artifacts_server::{Artifacts, ArtifactsServer};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::{Code, Request, Response, Status, Streaming};
-use trust::{Authority, Clients, Identity, Key, Role, SpiffeId};
+use trust::Clients;
 
 use super::*;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::testing::credentials;
 
 /// What the control plane does and has seen.
 #[derive(Debug, Default)]
@@ -92,23 +91,6 @@ impl Artifacts for Fake {
     async fn get(&self, _: Request<wire::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
         Err(Status::unimplemented("not asked for here"))
     }
-}
-
-/// An authority, the identity of a member, and the operators' in a file.
-fn credentials() -> (Keyring, TempDir) {
-    let cluster = ClusterId::new("c").unwrap();
-    let now = SystemTime::now();
-    let authority = Authority::generate(&cluster, now).unwrap();
-    let issue = |role| {
-        let key = Key::generate().unwrap();
-        let id = SpiffeId::new(cluster.clone(), role, Uid::new("1").unwrap()).unwrap();
-        let hour = Duration::from_secs(3600);
-        let certificate = authority.issue(&key.request().unwrap(), &id, now..now + hour).unwrap();
-        Identity::new(key, certificate, vec![authority.certificate_der().to_vec()]).unwrap()
-    };
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("operator.pem"), issue(Role::Operator).to_pem().as_bytes()).unwrap();
-    (Keyring::new(issue(Role::Member)), folder)
 }
 
 async fn start(stats: impl IntoIterator<Item = Status>) -> (Fake, Client) {

@@ -120,16 +120,18 @@ pub async fn finish(
         session.terminal.note(&format!("  next: {next}"))?;
         return Ok(Exit::Done);
     }
-    let goal =
-        Goal { key, generation: Generation(answer.generation), wanted: Wanted::Revision(revision) };
+    let goal = Goal { key, generation: Generation(answer.generation), wanted: Wanted::Revision(revision) };
     match follow::until_reached(session, &goal).await? {
         End::Reached(seen) => serves(session, revision, &seen, start)?,
         End::AtStep(seen, step) => {
             let took = render::time::elapsed(start.elapsed());
-            let line = format!("{name}@{revision} answers {} after {took}; it waits to be promoted", step.share);
+            let line =
+                format!("{name}@{revision} answers {} after {took}; it waits to be promoted", step.share);
             session.terminal.progress(&line)?;
             show(session, revision, &seen)?;
-            session.terminal.note(&format!("  next: ctl rollout promote {name}"))?;
+            if let Some(rollout) = &seen.status.rollout {
+                session.terminal.note(&format!("  next: {}", render::rollout::next(&name, rollout)))?;
+            }
         }
     }
     Ok(Exit::Done)
@@ -164,5 +166,119 @@ fn show(session: &mut Session<'_>, revision: RevisionNumber, seen: &Seen) -> Res
             }
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use model::rollout::{Phase, Reverted, RolloutStatus};
+    use model::status::GraphStatus;
+
+    use super::*;
+    use crate::testing::{Answers, FakeGraphs, rolling, rollout};
+
+    /// A control plane that commits revision 4, which takes over by steps, and then shows this.
+    fn fake(watched: &[GraphStatus]) -> FakeGraphs {
+        let deployed = wire::DeployResponse {
+            graph: "default/crm".to_owned(),
+            revision: 4,
+            generation: 12,
+            by_steps: true,
+            ..wire::DeployResponse::default()
+        };
+        let watched = watched.iter().cloned().map(Into::into).collect();
+        FakeGraphs::start(Answers { deployed, watched, ..Answers::default() })
+    }
+
+    fn at(step: usize) -> GraphStatus {
+        rolling(RolloutStatus { step, ..rollout(Phase::Answering { since_ms: 0 }) })
+    }
+
+    fn starting() -> GraphStatus {
+        let candidate = "it comes up: compiling".to_owned();
+        rolling(RolloutStatus { candidate, ..rollout(Phase::Starting) })
+    }
+
+    #[test]
+    fn a_revision_that_takes_over_by_steps_is_told_step_by_step() {
+        let serving = GraphStatus {
+            revision: RevisionNumber(4),
+            generation: Generation(21),
+            ..rolling(rollout(Phase::Promoting))
+        };
+        let fake = fake(&[starting(), at(1), at(2), serving]);
+        let ran = fake.ctl(&["deploy", &fake.manifest()]);
+        assert_eq!(
+            (ran.exit, ran.stdout.as_str()),
+            (Exit::Done, "http://crm.localhost:8000/\n"),
+            "{}",
+            ran.stderr
+        );
+        for line in [
+            " committed crm@4, generation 12, which takes over by steps\n",
+            " crm revision 4 comes up: compiling\n",
+            " crm revision 4 answers 10% for 1m: step 2 of 3\n",
+            " crm revision 4 answers 50% for 5m: step 3 of 3\n",
+            " crm@4 serves on n1 after ",
+        ] {
+            assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+        }
+        assert!(!fake.asked().deploys[0].at_once);
+    }
+
+    #[test]
+    fn at_once_is_said_to_the_control_plane() {
+        let fake = fake(&[]);
+        let ran = fake.ctl(&["deploy", &fake.manifest(), "--at-once", "--detach"]);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (Exit::Done, "crm@4\n"), "{}", ran.stderr);
+        assert!(ran.stderr.ends_with("  next: ctl rollout status crm\n"), "{}", ran.stderr);
+        assert!(fake.asked().deploys[0].at_once);
+    }
+
+    #[test]
+    fn a_deploy_that_was_given_up_fails_with_the_reason() {
+        let why = "12 of its 20 requests failed".to_owned();
+        let reverted = GraphStatus {
+            revision: RevisionNumber(5),
+            reverted: Some(Reverted { revision: RevisionNumber(4), why }),
+            ..rolling(rollout(Phase::Ending))
+        };
+        let fake = fake(&[at(1), reverted]);
+        let ran = fake.ctl(&["deploy", &fake.manifest()]);
+        assert_eq!((ran.exit, ran.stdout.as_str()), (Exit::Failed, ""));
+        let error = "error[rollout_reverted]: default/crm@4 was given up: 12 of its 20 requests failed; revision 5, \
+                     equal to the one before, answers everything\n  next: ctl events crm\n";
+        assert!(ran.stderr.ends_with(error), "{}", ran.stderr);
+    }
+
+    #[test]
+    fn a_deploy_that_waits_to_be_promoted_has_done_its_work() {
+        let fake = fake(&[starting(), at(0)]);
+        let ran = fake.ctl(&["deploy", &fake.manifest()]);
+        assert_eq!(
+            (ran.exit, ran.stdout.as_str()),
+            (Exit::Done, "http://crm.localhost:8000/\n"),
+            "{}",
+            ran.stderr
+        );
+        assert!(ran.stderr.contains(" crm@4 answers 0% after "), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("; it waits to be promoted\n  next: ctl rollout promote crm, "),
+            "{}",
+            ran.stderr
+        );
+        assert_eq!(fake.ctl(&["deploy", &fake.manifest(), "-q"]).stdout, "crm@4\n");
+    }
+
+    #[test]
+    fn a_deploy_that_is_paused_goes_on_without_us() {
+        let mut paused = at(1);
+        paused.rollout.as_mut().unwrap().paused = Some("an operator".to_owned());
+        let fake = fake(&[at(1), paused]);
+        let ran = fake.ctl(&["deploy", &fake.manifest()]);
+        assert_eq!(ran.exit, Exit::StillRunning);
+        let error = "error: default/crm: revision 4 is paused at 10%, step 2 of 3: an operator\n  next: ctl rollout status crm\n";
+        assert!(ran.stderr.ends_with(error), "{}", ran.stderr);
     }
 }

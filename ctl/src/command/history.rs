@@ -81,7 +81,8 @@ mod tests {
             current,
             candidate: number == 4,
         };
-        let revisions = [revision(4, 0, false), revision(3, 1, true), revision(2, 0, false), revision(1, 0, false)];
+        let revisions =
+            [revision(4, 0, false), revision(3, 1, true), revision(2, 0, false), revision(1, 0, false)];
         let table = table(&revisions, false, 240_000);
         insta::assert_snapshot!(table.render(None), @r"
         REVISION  DEPLOYED  WHAT           STATE

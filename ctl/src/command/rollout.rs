@@ -39,7 +39,7 @@ pub enum RolloutCommand {
     Pause(AskArguments),
     /// Lets it go on that was paused.
     Resume(AskArguments),
-    /// Lets it go to its next step now, also from one at which it waits to be promoted.
+    /// Lets it go to its next step now, from the last one to everything; also where it waits to be promoted.
     Next(AskArguments),
     /// Lets it answer everything now, and waits until it does.
     Promote(EndArguments),
@@ -162,11 +162,7 @@ fn taking_over(status: &GraphStatus) -> RevisionNumber {
 }
 
 /// Asks for it; what the graph is after it.
-async fn send(
-    arguments: &AskArguments,
-    ask: Ask,
-    session: &Session<'_>,
-) -> Result<(GraphKey, Seen), Failure> {
+async fn send(arguments: &AskArguments, ask: Ask, session: &Session<'_>) -> Result<(GraphKey, Seen), Failure> {
     let key = arguments.graph.key(&session.namespace);
     let request = wire::RolloutRequest {
         request_id: String::new(),
@@ -179,11 +175,19 @@ async fn send(
         async move { services.graphs().rollout(request).await }
     };
     let answer = session.client.mutate(arguments.mutation.request_id.as_ref(), call).await;
-    let answer = answer.map_err(|error| match Failure::from(error) {
-        failure @ Failure::Refused { next: None, .. } => failure.next(format!("ctl rollout status {}", short(&key))),
-        failure => failure,
-    })?;
+    let answer = answer.map_err(|error| next_step(error.into(), &key))?;
     Ok((key, read(answer.status)?))
+}
+
+/// Where something else takes over, or nothing does, what there is is looked at first.
+fn next_step(failure: Failure, key: &GraphKey) -> Failure {
+    let is_elsewhere = |reason: &str| matches!(reason, "no_rollout" | "not_paused" | "generation_conflict");
+    match &failure {
+        Failure::Refused { reason: Some(reason), next: None, .. } if is_elsewhere(reason) => {
+            failure.next(format!("ctl rollout status {}", short(key)))
+        }
+        _ => failure,
+    }
 }
 
 /// The revision that must be the one which takes over: by the flag, or behind the name of the graph.
@@ -191,7 +195,8 @@ fn expected(arguments: &AskArguments) -> Result<Option<u64>, Failure> {
     let named = arguments.graph.revision.map(|number| number.0);
     match (named, arguments.expected_revision) {
         (Some(named), Some(flag)) if named != flag => {
-            let message = format!("the graph is named at revision {named}, and --expected-revision says {flag}");
+            let message =
+                format!("the graph is named at revision {named}, and --expected-revision says {flag}");
             Err(Failure::Usage(message))
         }
         (named, flag) => Ok(named.or(flag)),
@@ -227,4 +232,168 @@ fn note_next(name: &str, status: &GraphStatus, session: &mut Session<'_>) -> Res
         (None, None) => format!("ctl history {name}"),
     };
     Ok(session.terminal.note(&format!("  next: {next}"))?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use model::rollout::{Phase, Reverted, RolloutStatus};
+    use proto::status::refuse;
+    use tonic::Code;
+
+    use super::*;
+    use crate::testing::{Answers, FakeGraphs, rolling, rollout};
+
+    fn answering() -> GraphStatus {
+        rolling(rollout(Phase::Answering { since_ms: 0 }))
+    }
+
+    fn fake(after: &GraphStatus, watched: &[GraphStatus]) -> FakeGraphs {
+        FakeGraphs::start(Answers {
+            status: after.clone().into(),
+            watched: watched.iter().cloned().map(Into::into).collect(),
+            ..Answers::default()
+        })
+    }
+
+    #[test]
+    fn each_command_asks_for_what_it_says_and_tells_what_comes_of_it() {
+        let paused = rolling(RolloutStatus {
+            paused: Some("an operator".to_owned()),
+            ..rollout(Phase::Answering { since_ms: 0 })
+        });
+        for (word, ask, after, line) in [
+            (
+                "pause",
+                wire::RolloutAsk::Pause,
+                paused,
+                "crm: revision 4 is paused at 10%, step 2 of 3: an operator",
+            ),
+            (
+                "resume",
+                wire::RolloutAsk::Resume,
+                answering(),
+                "crm: revision 4 answers 10% for 1m: step 2 of 3",
+            ),
+            ("next", wire::RolloutAsk::Next, answering(), "crm: revision 4 answers 10% for 1m: step 2 of 3"),
+        ] {
+            let fake = fake(&after, &[]);
+            let ran = fake.ctl(&["rollout", word, "crm", "--request-id", "ci-42"]);
+            assert_eq!((ran.exit, ran.stdout.as_str()), (Exit::Done, ""), "{}", ran.stderr);
+            assert!(ran.stderr.starts_with(line), "{}", ran.stderr);
+            assert!(ran.stderr.contains("\n  next: ctl rollout "), "{}", ran.stderr);
+            let asked = fake.asked().rollouts.clone();
+            let expected = wire::RolloutRequest {
+                request_id: "ci-42".to_owned(),
+                graph: "default/crm".to_owned(),
+                ask: ask.into(),
+                expected_revision: None,
+            };
+            assert_eq!(asked, [expected]);
+        }
+    }
+
+    #[test]
+    fn a_revision_that_is_named_is_expected() {
+        let fake = fake(&answering(), &[]);
+        for arguments in [
+            &["rollout", "next", "sales/crm@4", "-o", "name"][..],
+            &["rollout", "next", "sales/crm", "--expected-revision", "4", "-o", "name"],
+            &["rollout", "next", "sales/crm@4", "--expected-revision", "4", "-o", "name"],
+        ] {
+            assert_eq!(fake.ctl(arguments).stdout, "sales/crm@4\n");
+            let asked = fake.asked().rollouts.pop().unwrap();
+            assert_eq!((asked.graph.as_str(), asked.expected_revision), ("sales/crm", Some(4)));
+        }
+        let ran = fake.ctl(&["rollout", "next", "crm@4", "--expected-revision", "5"]);
+        assert_eq!((ran.exit, fake.asked().rollouts.len()), (Exit::Usage, 0), "{}", ran.stderr);
+    }
+
+    #[test]
+    fn a_promoted_revision_is_waited_for_until_it_serves() {
+        let promoted = |phase, state| GraphStatus {
+            revision: RevisionNumber(4),
+            generation: model::id::Generation(21),
+            state,
+            ..rolling(rollout(phase))
+        };
+        let compiling = model::status::GraphState::Starting { phase: "compiling".to_owned(), serving: None };
+        let serving = promoted(Phase::Ending, model::status::GraphState::Serving);
+        let after = promoted(Phase::Promoting, compiling);
+        let control_plane = fake(&after, &[answering(), after.clone(), serving]);
+        let ran = control_plane.ctl(&["rollout", "promote", "crm"]);
+        assert_eq!(
+            (ran.exit, ran.stdout.as_str()),
+            (Exit::Done, "http://crm.localhost:8000/\n"),
+            "{}",
+            ran.stderr
+        );
+        for line in [
+            " crm revision 4 answers 10% for 1m: step 2 of 3\n",
+            " crm revision 4 is promoted: compiling\n",
+            " crm@4 serves on n1 after ",
+        ] {
+            assert!(ran.stderr.contains(line), "{line}: {}", ran.stderr);
+        }
+        assert_eq!(control_plane.asked().rollouts[0].ask(), wire::RolloutAsk::Promote);
+
+        let ran = fake(&after, &[]).ctl(&["rollout", "promote", "crm", "--detach"]);
+        assert_eq!(ran.stderr, "crm: revision 4 is promoted\n  next: ctl status crm --watch\n");
+    }
+
+    #[test]
+    fn a_reverted_revision_is_waited_for_until_it_is_let_go_of() {
+        let ending = GraphStatus {
+            revision: RevisionNumber(5),
+            reverted: Some(Reverted { revision: RevisionNumber(4), why: "an operator".to_owned() }),
+            ..rolling(rollout(Phase::Ending))
+        };
+        let over = GraphStatus { rollout: None, ..ending.clone() };
+        let control_plane = fake(&ending, &[ending.clone(), over.clone()]);
+        let ran = control_plane.ctl(&["rollout", "revert", "crm", "-o", "json"]);
+        assert_eq!(ran.exit, Exit::Done, "{}", ran.stderr);
+        let written: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        assert_eq!((&written["revision"], &written["rollout"]), (&"5".into(), &serde_json::Value::Null));
+        assert!(ran.stderr.contains(" crm the candidate of revision 4 is let go of\n"), "{}", ran.stderr);
+        let said = "crm: revision 4 was given up: an operator; revision 5 answers everything\n  next: ctl events crm\n";
+        assert!(ran.stderr.ends_with(said), "{}", ran.stderr);
+        assert_eq!(control_plane.asked().rollouts[0].ask(), wire::RolloutAsk::Revert);
+
+        let ran = fake(&over, &[]).ctl(&["rollout", "revert", "crm"]);
+        assert_eq!((ran.exit, ran.stderr.as_str()), (Exit::Done, said), "a repeat of one that is done");
+    }
+
+    #[test]
+    fn a_status_tells_the_steps_or_that_there_are_none() {
+        let rolling = fake(&answering(), &[]);
+        let ran = rolling.ctl(&["rollout", "status", "crm"]);
+        assert!(ran.stdout.starts_with("crm@4  answers 10% for 1m: step 2 of 3\n"), "{}", ran.stdout);
+        assert_eq!(ran.stderr, "  next: ctl rollout next crm, or ctl rollout revert crm\n");
+        assert_eq!(rolling.ctl(&["rollout", "status", "crm", "-q"]).stdout, "crm@4\n");
+        let yaml = rolling.ctl(&["rollout", "status", "crm", "-o", "yaml"]).stdout;
+        assert!(yaml.contains("phase: ROLLOUT_PHASE_ANSWERING"), "{yaml}");
+
+        let reverted = Some(Reverted { revision: RevisionNumber(2), why: "too slow".to_owned() });
+        let none = fake(&GraphStatus { rollout: None, reverted, ..answering() }, &[]);
+        let ran = none.ctl(&["rollout", "status", "crm"]);
+        assert_eq!(
+            (ran.exit, ran.stdout.as_str()),
+            (Exit::Done, "crm@3 answers everything: serving\nrevision 2 was given up: too slow\n")
+        );
+        assert_eq!(none.ctl(&["rollout", "status", "crm", "-q"]).stdout, "");
+        assert_eq!(none.ctl(&["rollout", "status", "crm@3"]).exit, Exit::Usage);
+    }
+
+    #[test]
+    fn a_refusal_names_the_next_command() {
+        let refusal =
+            refuse(Code::FailedPrecondition, "no_rollout", "nothing takes over by steps in default/crm");
+        let fake = FakeGraphs::start(Answers { refusal: Some(refusal), ..Answers::default() });
+        let ran = fake.ctl(&["rollout", "pause", "crm"]);
+        assert_eq!(ran.exit, Exit::Failed);
+        assert_eq!(
+            ran.stderr,
+            "error[no_rollout]: nothing takes over by steps in default/crm\n  next: ctl rollout status crm\n"
+        );
+    }
 }

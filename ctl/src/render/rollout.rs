@@ -51,7 +51,8 @@ pub fn page(status: &GraphStatus, rollout: &RolloutStatus, now_ms: u64) -> Strin
     if status.revision == rollout.revision {
         line("graph", state);
     } else {
-        line("stable", format!("{name}@{}, which answers the rest: {state}", status.revision));
+        let what = if matches!(rollout.phase, Phase::Answering { .. }) { "the rest" } else { "everything" };
+        line("stable", format!("{name}@{}, which answers {what}: {state}", status.revision));
     }
     if rollout.phase != Phase::Ending {
         line("candidate", rollout.candidate.clone());
@@ -68,6 +69,12 @@ pub fn next(name: &str, rollout: &RolloutStatus) -> String {
         Phase::Promoting | Phase::Ending => return format!("ctl status {name} --watch"),
         _ if rollout.paused.is_some() => "resume",
         Phase::Starting => return format!("ctl status {name} --watch, or ctl rollout revert {name}"),
+        // Promoted, it would leave out the steps behind this one.
+        Phase::Answering { .. } if waits(rollout) && rollout.step + 1 < rollout.steps.len() => {
+            return format!(
+                "ctl rollout promote {name}, ctl rollout next {name} for its next step, or ctl rollout revert {name}"
+            );
+        }
         Phase::Answering { .. } if waits(rollout) => "promote",
         Phase::Answering { .. } => "next",
     };
@@ -117,13 +124,14 @@ fn mark(rollout: &RolloutStatus, nth: usize) -> &'static str {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use crate::testing::{rollout, rolling};
+    use crate::testing::{rolling, rollout};
 
     use super::*;
 
     #[test]
     fn every_phase_has_a_sentence() {
-        let starting = RolloutStatus { candidate: "it comes up: compiling".to_owned(), ..rollout(Phase::Starting) };
+        let starting =
+            RolloutStatus { candidate: "it comes up: compiling".to_owned(), ..rollout(Phase::Starting) };
         assert_eq!(sentence(&starting), "revision 4 comes up: compiling");
         let stuck = RolloutStatus { paused: Some("it does\nnot".to_owned()), ..starting };
         assert_eq!(sentence(&stuck), "revision 4 is paused before it answers: it does not");
@@ -151,11 +159,34 @@ mod tests {
     #[test]
     fn a_page_shows_where_among_its_steps_a_revision_is() {
         let shown = |rollout: RolloutStatus| page(&rolling(rollout.clone()), &rollout, 13_000);
-        insta::assert_snapshot!(shown(rollout(Phase::Answering { since_ms: 1_000 })));
-        insta::assert_snapshot!(shown(rollout(Phase::Starting)));
+        insta::assert_snapshot!(shown(rollout(Phase::Answering { since_ms: 1_000 })), @"
+        crm@4  answers 10% for 1m: step 2 of 3
+          since      12s ago
+          stable     crm@3, which answers the rest: serving
+          candidate  it answers where it was placed
+          done       step 1: 0% until it is promoted
+          now        step 2: 10% for 1m
+          to come    step 3: 50% for 5m
+        ");
+        let candidate = "it comes up: compiling".to_owned();
+        insta::assert_snapshot!(shown(RolloutStatus { step: 0, candidate, ..rollout(Phase::Starting) }), @"
+        crm@4  comes up: compiling
+          stable     crm@3, which answers everything: serving
+          candidate  it comes up: compiling
+          to come    step 1: 0% until it is promoted
+          to come    step 2: 10% for 1m
+          to come    step 3: 50% for 5m
+        ");
         let mut promoted = rolling(rollout(Phase::Promoting));
         promoted.revision = model::id::RevisionNumber(4);
-        insta::assert_snapshot!(page(&promoted, &rollout(Phase::Promoting), 13_000));
+        insta::assert_snapshot!(page(&promoted, &rollout(Phase::Promoting), 13_000), @"
+        crm@4  is promoted
+          graph      serving
+          candidate  it answers where it was placed
+          done       step 1: 0% until it is promoted
+          done       step 2: 10% for 1m
+          left out   step 3: 50% for 5m
+        ");
     }
 
     #[test]
@@ -163,7 +194,12 @@ mod tests {
         let answering = rollout(Phase::Answering { since_ms: 0 });
         assert_eq!(next("crm", &answering), "ctl rollout next crm, or ctl rollout revert crm");
         let waiting = RolloutStatus { step: 0, ..answering.clone() };
-        assert_eq!(next("crm", &waiting), "ctl rollout promote crm, or ctl rollout revert crm");
+        assert_eq!(
+            next("crm", &waiting),
+            "ctl rollout promote crm, ctl rollout next crm for its next step, or ctl rollout revert crm"
+        );
+        let last = RolloutStatus { steps: waiting.steps[..1].to_vec(), ..waiting };
+        assert_eq!(next("crm", &last), "ctl rollout promote crm, or ctl rollout revert crm");
         let paused = RolloutStatus { paused: Some("an operator".to_owned()), ..answering };
         assert_eq!(next("crm", &paused), "ctl rollout resume crm, or ctl rollout revert crm");
         assert_eq!(next("crm", &rollout(Phase::Ending)), "ctl status crm --watch");

@@ -137,8 +137,10 @@ mod tests {
     use model::status::ComponentStatus;
 
     use model::placement::Placement;
+    use model::rollout::{Phase, Reverted};
 
     use super::*;
+    use crate::testing::{rolling, rollout};
 
     fn status(state: GraphState) -> GraphStatus {
         let component = |name: &str, origin| ComponentStatus {
@@ -163,6 +165,8 @@ mod tests {
                 to: "app".parse().unwrap(),
             }],
             components: vec![component("app", Origin::Graph), component("app--pii", Origin::Policy(policy))],
+            rollout: None,
+            reverted: None,
         }
     }
 
@@ -189,6 +193,27 @@ mod tests {
         sales      crm    7         serving  http://crm.localhost:8000/api  1m   n1    12          -
         sales      crm    7         failed   -                              1m   n1    12          failed: start_failed: a trap (generation 8 answers meanwhile)
         ");
+    }
+
+    #[test]
+    fn what_takes_over_by_steps_is_told_beside_what_answers() {
+        let mut rolling = rolling(rollout(Phase::Answering { since_ms: 0 }));
+        let table = graphs(std::slice::from_ref(&rolling), true, 61_000).render(None);
+        insta::assert_snapshot!(table, @"
+        NAMESPACE  GRAPH  REVISION  STATE                       INGRESS                     AGE  NODE  GENERATION  WHY
+        default    crm    3         serving, revision 4 at 10%  http://crm.localhost:8000/  1m   n1    9           revision 4 answers 10% for 1m: step 2 of 3
+        ");
+        rolling.reverted = Some(Reverted { revision: RevisionNumber(2), why: "too slow".to_owned() });
+        insta::assert_snapshot!(graph(&rolling, None, 181_000), @"
+        crm@3  serving on n1  generation 9  deployed 3m ago
+        revision 4 answers 10% for 1m: step 2 of 3
+        revision 2 was given up: too slow
+        COMPONENT  FROM  ARTIFACT
+        http://crm.localhost:8000/
+        ");
+        rolling.rollout = None;
+        assert_eq!(standing(&rolling), "serving");
+        assert_eq!(why(&rolling), "revision 2 was given up: too slow");
     }
 
     #[test]

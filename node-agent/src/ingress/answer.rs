@@ -1,6 +1,7 @@
 //! Who answers a request, and what is said where nobody does.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{
     CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, TE, TRANSFER_ENCODING, UPGRADE,
@@ -19,6 +20,9 @@ use crate::traces::{Answering, Trace, Traces};
 
 /// Headers of this prefix are Weft's own; a client's are taken off.
 const OWN_HEADER_PREFIX: &str = "weft-";
+
+/// In a request that is carried to another node: the candidate that it was drawn for.
+const CANDIDATE: HeaderName = HeaderName::from_static("weft-candidate");
 
 /// Headers between the two ends of one connection (RFC 9110 §7.6.1), besides those that `connection` names.
 const OF_ONE_CONNECTION: [HeaderName; 6] = [
@@ -72,19 +76,24 @@ impl Answers {
     }
 
     async fn answer_to(&self, asker: Asker, mut request: Request<Incoming>) -> Response<Body> {
-        let found = self.routes.find(host_of(&request), request.uri().path());
-        let answering = found.as_ref().map(|(target, route)| {
-            let graph = match target {
-                Target::Here(running) => running.key(),
-                Target::Placed(placed) => &placed.graph,
-            };
-            Answering { graph, route }
-        });
+        let begun = Instant::now();
+        let candidate = request.headers_mut().remove(CANDIDATE);
+        let (host, path) = (host_of(&request), request.uri().path());
+        let found = match asker {
+            Asker::Client => self.routes.find(host, path),
+            Asker::Node => {
+                let candidate = candidate.and_then(|key| key.to_str().ok()?.parse().ok());
+                self.routes.find_carried(candidate.as_ref(), host, path)
+            }
+        };
+        let answering =
+            found.as_ref().map(|found| Answering { graph: found.target.graph(), route: &found.route });
         let (mut span, trace) = self.traces.request(&mut request, answering);
-        if let Some((_, route)) = &found {
-            name_host(&mut request, route);
+        if let Some(found) = &found {
+            name_host(&mut request, &found.route);
         }
-        let response = match found {
+        let counted = found.as_ref().and_then(|found| found.counted.clone());
+        let response = match found.map(|found| (found.target, found.route)) {
             Some((Target::Here(running), route)) => running.handle(&route, request, trace).await,
             Some((Target::Placed(placed), _)) if asker == Asker::Node || placed.nodes.is_empty() => {
                 not_yet(&placed)
@@ -92,6 +101,9 @@ impl Answers {
             Some((Target::Placed(placed), _)) => self.pass_on(&placed, request, &trace).await,
             None => not_found(host_of(&request), request.uri().path()),
         };
+        if let Some(counted) = counted {
+            counted.answered(response.status(), begun.elapsed());
+        }
         span.answered(&response);
         response.map(|body| body.within(span))
     }
@@ -100,12 +112,12 @@ impl Answers {
     async fn pass_on(&self, placed: &Placed, mut request: Request<Incoming>, trace: &Trace) -> Response<Body> {
         let mut span = trace.passing_on(&mut request);
         let (host, path) = (host_of(&request).map(str::to_owned), request.uri().path().to_owned());
-        let whither = || match self.routes.find(host.as_deref(), &path)?.0 {
-            Target::Here(running) => {
-                (*running.key() == placed.graph).then(|| [self.routes.node().clone()].into())
-            }
-            Target::Placed(now) => (now.graph == placed.graph).then(|| now.nodes.clone()),
-        };
+        let whither = || self.routes.whither(&placed.graph, host.as_deref(), &path);
+        if placed.graph.is_candidate
+            && let Ok(key) = HeaderValue::from_str(&placed.graph.to_string())
+        {
+            request.headers_mut().insert(CANDIDATE, key);
+        }
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let (node, outcome) = self.road.send(&placed.nodes, request, None, whither).await;
         span.passed_on(node.as_ref());

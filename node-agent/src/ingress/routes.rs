@@ -3,20 +3,24 @@
 //! It is made of three things: the graphs that serve here, those that should, and the routes of the whole cluster. What
 //! serves here goes before what is elsewhere.
 //!
+//! A candidate answers a share of its graph's requests: one is drawn for it by chance, of those that both can answer.
+//!
 //! Exact hosts come before routes for any host; among those of one host the longest path prefix wins.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use model::assignment::Assignment;
 use model::id::GraphKey;
 use model::name::NodeName;
+use model::rollout::Share;
 use model::route::HttpRoute;
-use model::routing::RouteMap;
+use model::routing::{PlacedRoute, RouteMap};
 
 use crate::host::Running;
 use crate::told::{Assigned, Told};
+use crate::traffic::{Both, Counted, TrafficCounts};
 
 /// The table in force; a cheap handle.
 #[derive(Clone)]
@@ -29,9 +33,11 @@ struct Shared {
     assigned: Assigned,
     /// What the cluster has.
     cluster: Told<RouteMap>,
+    /// How requests went that two revisions share.
+    traffic: TrafficCounts,
     /// What serves here. Held while a table is made of it.
     running: Mutex<Vec<Arc<Running>>>,
-    table: ArcSwap<Table<Target>>,
+    tables: ArcSwap<Tables>,
 }
 
 /// What answers the requests of a route.
@@ -43,6 +49,16 @@ pub(crate) enum Target {
     Placed(Arc<Placed>),
 }
 
+impl Target {
+    /// The graph.
+    pub(crate) fn graph(&self) -> &GraphKey {
+        match self {
+            Self::Here(running) => running.key(),
+            Self::Placed(placed) => &placed.graph,
+        }
+    }
+}
+
 /// Where a graph that does not serve here should answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
@@ -51,16 +67,41 @@ pub(crate) struct Placed {
     pub(crate) nodes: Arc<[NodeName]>,
 }
 
+/// What answers one request.
+pub(crate) struct Found {
+    pub(crate) target: Target,
+    pub(crate) route: Arc<HttpRoute>,
+    /// Set where two revisions share the requests of the graph.
+    pub(crate) counted: Option<Counted>,
+}
+
+impl From<&(Arc<HttpRoute>, Target)> for Found {
+    fn from((route, target): &(Arc<HttpRoute>, Target)) -> Self {
+        Self { target: target.clone(), route: route.clone(), counted: None }
+    }
+}
+
+/// All that is known of routes.
+#[derive(Default)]
+struct Tables {
+    /// Of graphs.
+    graphs: Table<Target>,
+    /// Of their candidates, by the graph that each is to replace.
+    candidates: HashMap<GraphKey, Split>,
+}
+
+/// A candidate that serves here, or answers a share of its graph's requests, or both.
+struct Split {
+    table: Table<Target>,
+    /// Which share; none as long as no ingress should send anybody to it.
+    shared: Option<(Share, Arc<Both>)>,
+}
+
 impl RouteTableHandle {
     /// The table of `node`, empty at first.
-    pub fn new(node: NodeName, assigned: Assigned, cluster: Told<RouteMap>) -> Self {
-        let (running, table) = (Mutex::default(), ArcSwap::default());
-        Self(Arc::new(Shared { node, assigned, cluster, running, table }))
-    }
-
-    /// This node.
-    pub(crate) fn node(&self) -> &NodeName {
-        &self.0.node
+    pub fn new(node: NodeName, assigned: Assigned, cluster: Told<RouteMap>, traffic: TrafficCounts) -> Self {
+        let (running, tables) = (Mutex::default(), ArcSwap::default());
+        Self(Arc::new(Shared { node, assigned, cluster, traffic, running, tables }))
     }
 
     /// From now on these graphs serve here. Requests under way end where they began.
@@ -88,11 +129,59 @@ impl RouteTableHandle {
         }
     }
 
-    /// What answers a request.
-    pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<(Target, Arc<HttpRoute>)> {
-        let table = self.0.table.load();
-        table.find(host, path).map(|(route, target)| (target.clone(), route.clone()))
+    /// What answers a request of a client: where two revisions share the requests of a graph, one of them by chance.
+    pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<Found> {
+        let tables = self.0.tables.load();
+        let found = tables.graphs.find(host, path)?;
+        let shared = tables.candidates.get(found.1.graph());
+        let Some((split, (share, both))) = shared.and_then(|split| Some((split, split.shared.as_ref()?)))
+        else {
+            return Some(found.into());
+        };
+        // What only one of them can answer, that one answers.
+        let candidate = is_drawn(*share).then(|| split.table.find(host, path)).flatten();
+        let counted = Some(Counted::by(both.clone(), candidate.is_some()));
+        Some(Found { counted, ..candidate.unwrap_or(found).into() })
     }
+
+    /// What answers a request that another node carries here, for a candidate if it says so: that serves here, or else its
+    /// graph answers.
+    pub(crate) fn find_carried(
+        &self,
+        candidate: Option<&GraphKey>,
+        host: Option<&str>,
+        path: &str,
+    ) -> Option<Found> {
+        let tables = self.0.tables.load();
+        let split = candidate.and_then(|candidate| tables.candidates.get(&candidate.base()));
+        let found = split.and_then(|split| split.table.find(host, path));
+        found
+            .filter(|(_, target)| matches!(target, Target::Here(_)))
+            .map_or_else(|| tables.graphs.find(host, path).map(Found::from), |found| Some(found.into()))
+    }
+
+    /// The nodes that answer the requests of a graph or a candidate now. Those of its graph where nobody is sent to a
+    /// candidate any more; none where nothing is known of either.
+    pub(crate) fn whither(&self, graph: &GraphKey, host: Option<&str>, path: &str) -> Option<Arc<[NodeName]>> {
+        let tables = self.0.tables.load();
+        let split = tables.candidates.get(&graph.base()).filter(|_| graph.is_candidate);
+        let of_candidate = split.and_then(|split| split.table.find(host, path));
+        let (_, target) = of_candidate.or_else(|| tables.graphs.find(host, path))?;
+        if target.graph().base() != graph.base() {
+            return None;
+        }
+        Some(match target {
+            Target::Here(_) => [self.0.node.clone()].into(),
+            Target::Placed(placed) => placed.nodes.clone(),
+        })
+    }
+}
+
+/// Whether a request is one of these, by chance.
+fn is_drawn(share: Share) -> bool {
+    let all = u64::from(Share::ALL.thousandths());
+    // A draw out of 2^64 is even enough over a thousand.
+    share == Share::ALL || getrandom::u64().unwrap_or(u64::MAX) % all < u64::from(share.thousandths())
 }
 
 impl Shared {
@@ -102,34 +191,68 @@ impl Shared {
         change(&mut running);
         let (assigned, cluster) = (self.assigned.now(), self.cluster.now());
         let routes = routes(&self.node, &running, assigned.as_deref(), cluster.as_deref());
-        self.table.store(Arc::new(Table::new(routes)));
+        let graphs = Table::new(routes);
+        let candidates = self.splits(&running, cluster.as_deref());
+        self.tables.store(Arc::new(Tables { graphs, candidates }));
+    }
+
+    /// The candidates that serve here, and those of the cluster.
+    fn splits(&self, running: &[Arc<Running>], cluster: Option<&RouteMap>) -> HashMap<GraphKey, Split> {
+        let known = || cluster.into_iter().flat_map(|cluster| &cluster.candidates);
+        self.traffic.keep(&known().map(|known| (known.graph.clone(), known.generation)).collect());
+        let here =
+            running.iter().filter(|running| running.key().is_candidate).map(|running| running.key().base());
+        let graphs: BTreeSet<GraphKey> = here.chain(known().map(|known| known.graph.clone())).collect();
+        let split = |graph: GraphKey| {
+            let candidate = graph.candidate();
+            let told = known().find(|known| known.graph == graph);
+            let here = serving(running).filter(|(_, target)| *target.graph() == candidate);
+            let elsewhere = told.into_iter().flat_map(|told| &told.routes);
+            let elsewhere = elsewhere.filter_map(|known| placed_elsewhere(&self.node, known));
+            let table = Table::new(here.chain(elsewhere));
+            let shared = told.map(|told| (told.share, self.traffic.of((graph.clone(), told.generation))));
+            (graph, Split { table, shared })
+        };
+        graphs.into_iter().map(split).collect()
     }
 }
 
-/// All routes, and of equal ones the one that counts first. The routes of the cluster say who serves; the assignment of this
-/// node knows earlier of what is new.
+/// The routes of what serves here.
+fn serving(running: &[Arc<Running>]) -> impl Iterator<Item = (HttpRoute, Target)> {
+    let routes = |running: &'_ Arc<Running>| {
+        let target = Target::Here(running.clone());
+        running.routes().map(|route| (route.clone(), target.clone())).collect::<Vec<_>>()
+    };
+    running.iter().flat_map(routes)
+}
+
+/// Where a graph answers besides this node.
+fn placed<'a>(here: &NodeName, graph: &GraphKey, nodes: impl Iterator<Item = &'a NodeName>) -> Target {
+    let nodes = nodes.filter(|node| *node != here).cloned().collect();
+    Target::Placed(Arc::new(Placed { graph: graph.clone(), nodes }))
+}
+
+/// A route of the cluster, if it is answered on other nodes.
+fn placed_elsewhere(here: &NodeName, known: &PlacedRoute) -> Option<(HttpRoute, Target)> {
+    let is_elsewhere = known.nodes.iter().any(|node| node != here);
+    is_elsewhere.then(|| (known.route.clone(), placed(here, &known.graph, known.nodes.iter())))
+}
+
+/// All routes of graphs, and of equal ones the one that counts first. The routes of the cluster say who serves; the
+/// assignment of this node knows earlier of what is new.
 fn routes(
     here: &NodeName,
     running: &[Arc<Running>],
     assigned: Option<&Assignment>,
     cluster: Option<&RouteMap>,
 ) -> impl Iterator<Item = (HttpRoute, Target)> {
-    let serving = running
-        .iter()
-        .flat_map(|running| running.routes().map(move |route| (route.clone(), Target::Here(running.clone()))));
-    let placed = move |graph: &GraphKey, nodes: Vec<&NodeName>| {
-        let nodes = nodes.into_iter().filter(|node| *node != here).cloned().collect();
-        Target::Placed(Arc::new(Placed { graph: graph.clone(), nodes }))
-    };
+    let serving = serving(running).filter(|(_, target)| !target.graph().is_candidate);
     let cluster = cluster.into_iter().flat_map(|cluster| &cluster.routes);
-    let cluster = cluster
-        .filter(move |known| known.nodes.iter().any(|node| node != here))
-        .map(move |known| (known.route.clone(), placed(&known.graph, known.nodes.iter().collect())));
-    let should = assigned.into_iter().flat_map(|assigned| &assigned.graphs).flat_map(move |graph| {
+    let cluster = cluster.filter_map(move |known| placed_elsewhere(here, known));
+    let should = assigned.into_iter().flat_map(|assigned| &assigned.graphs);
+    let should = should.filter(|graph| !graph.key.is_candidate).flat_map(move |graph| {
         let routes = graph.linked.ingress.iter();
-        routes.map(move |route| {
-            (route.clone(), placed(&graph.key, graph.placement.nodes_of(&route.to).collect()))
-        })
+        routes.map(move |route| (route.clone(), placed(here, &graph.key, graph.placement.nodes_of(&route.to))))
     });
     // What comes here answers elsewhere until it serves.
     serving.chain(cluster).chain(should)
@@ -245,6 +368,15 @@ mod tests {
         let first = |name: &str| (route("a.example/x").0, name.to_owned());
         let table = Table::new(["here", "elsewhere"].map(first));
         assert_eq!(table.find(Some("a.example"), "/x").unwrap().1, "here");
+    }
+
+    #[test]
+    fn requests_are_drawn_by_their_share() {
+        let drawn = |share: &str| (0..4_000).filter(|_| is_drawn(share.parse().unwrap())).count();
+        assert_eq!((drawn("0%"), drawn("100%")), (0, 4_000));
+        // Ten standard deviations: a failure by chance is not to be expected.
+        let (few, half) = (drawn("10%"), drawn("50%"));
+        assert!(few.abs_diff(400) < 190 && half.abs_diff(2_000) < 317, "{few} {half}");
     }
 
     proptest! {

@@ -202,7 +202,7 @@ fn drawn(chance: &mut Chance, state: &State, number: u8) -> Option<Body> {
             policies_at: state.policies_at,
             base: revision,
             origin: DeployOrigin::Deploy,
-            by_steps: number.is_multiple_of(3),
+            by_steps: false,
             key,
         })),
         2 => Body::DeleteGraph(DeleteGraph { key, expected: revision }),

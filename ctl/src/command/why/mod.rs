@@ -7,6 +7,7 @@ use model::id::GraphKey;
 use model::linked::{LinkedGraph, Origin, Target};
 use model::name::ComponentName;
 use model::placement::Placement;
+use model::rollout::Phase;
 use model::status::{GraphState, GraphStatus};
 use proto::convert::required;
 use proto::weft::event::v1::Event;
@@ -122,6 +123,7 @@ fn sentences(known: &Known, now_ms: u64) -> Vec<String> {
         GraphState::Unknown { why } => vec![format!("whether {name} serves is not known"), why.clone()],
     };
     out.extend(meanwhile(&status.state));
+    out.extend(about_steps(status));
     out.extend(about_node(known, now_ms));
     out.extend(about_policies(known));
     out.extend(render::status::urls(status).into_iter().map(|url| format!("requests: {url}")));
@@ -139,6 +141,18 @@ fn meanwhile(state: &GraphState) -> Option<String> {
         }),
         GraphState::Pending { .. } | GraphState::Serving | GraphState::Unknown { .. } => None,
     }
+}
+
+/// What takes over by steps, and what was given up.
+fn about_steps(status: &GraphStatus) -> Vec<String> {
+    let mut out = render::rollout::sentences(status);
+    if let Some(rollout) =
+        status.rollout.as_ref().filter(|rollout| matches!(rollout.phase, Phase::Answering { .. }))
+    {
+        let (new, stable) = (rollout.revision, status.revision);
+        out.push(format!("revision {new} runs beside revision {stable}: {}", rollout.candidate));
+    }
+    out
 }
 
 /// When the generation that is wanted began to serve, as far as events are kept.
@@ -204,7 +218,8 @@ fn next(known: &Known) -> Option<String> {
         GraphState::Unknown { .. } => {
             known.status.placement.as_ref().map(|placed| format!("ctl node show {}", placed.home))
         }
-        GraphState::Serving => None,
+        GraphState::Serving if known.status.rollout.is_some() => Some(format!("ctl rollout status {name}")),
+        GraphState::Serving => known.status.reverted.as_ref().map(|_| format!("ctl events {name}")),
     }
 }
 
@@ -213,8 +228,10 @@ fn next(known: &Known) -> Option<String> {
 mod tests {
     use model::id::{Generation, RevisionNumber, StateRevision, Uid};
     use model::report::Failure as Why;
+    use model::rollout::Reverted;
 
     use super::*;
+    use crate::testing::rollout;
 
     fn known(state: GraphState) -> Known {
         let is_placed = !matches!(state, GraphState::Pending { .. });
@@ -237,6 +254,8 @@ mod tests {
                 ingress_address: is_placed.then(|| "127.0.0.1:8000".to_owned()),
                 ingress: Vec::new(),
                 components: Vec::new(),
+                rollout: None,
+                reverted: None,
             },
             linked: LinkedGraph::default(),
             component: None,
@@ -287,6 +306,26 @@ mod tests {
         node n1 is not heard of
         node n1 is ready for 3m: a graph stays where it was first placed
         ");
+    }
+
+    #[test]
+    fn what_takes_over_by_steps_has_an_answer_too() {
+        let mut known = known(GraphState::Serving);
+        let shown = |known: &Known| sentences(known, 180_000)[2..].join("\n");
+        known.status.rollout = Some(rollout(Phase::Answering { since_ms: 0 }));
+        insta::assert_snapshot!(shown(&known), @"
+        revision 4 answers 10% for 1m: step 2 of 3
+        revision 4 runs beside revision 3: it answers where it was placed
+        node n1 is ready for 3m: a graph stays where it was first placed
+        ");
+        assert_eq!(next(&known).unwrap(), "ctl rollout status crm");
+        known.status.rollout = None;
+        known.status.reverted = Some(Reverted { revision: RevisionNumber(4), why: "too slow".to_owned() });
+        insta::assert_snapshot!(shown(&known), @"
+        revision 4 was given up: too slow
+        node n1 is ready for 3m: a graph stays where it was first placed
+        ");
+        assert_eq!(next(&known).unwrap(), "ctl events crm");
     }
 
     #[test]

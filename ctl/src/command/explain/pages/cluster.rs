@@ -16,6 +16,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "See `ctl node list`; if the node is down, start its agent. What it runs may serve meanwhile.",
     },
     Page {
+        reason: "agents_too_old",
+        means: "The revision is to take over by steps, and agents of nodes are of a version that does not know how. The message names the nodes.",
+        remedy: "Upgrade them (`ctl node list` shows their versions), or deploy with `--at-once`.",
+    },
+    Page {
         reason: "already_initialised",
         means: "The cluster has its identity already; it gets one once.",
         remedy: "Nothing.",
@@ -39,6 +44,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "backups",
         means: "A backup is being taken at this moment, and a member takes one at a time.",
         remedy: "Try again once it is done, or ask another member (`--addr`).",
+    },
+    Page {
+        reason: "candidate",
+        means: "`GRAPH@candidate` is a revision that takes over by steps, and this cannot be done with it by itself.",
+        remedy: "Say what becomes of it with `ctl rollout`, or name the graph alone.",
     },
     Page {
         reason: "chunk_too_large",
@@ -147,6 +157,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Try again: repeating is safe. If it stays, start the other members.",
     },
     Page {
+        reason: "no_rollout",
+        means: "No revision of the graph takes over by steps: none was deployed so, or it is promoted or given up already.",
+        remedy: "`ctl rollout status GRAPH` says what answers, and `ctl history GRAPH` what was deployed.",
+    },
+    Page {
         reason: "node_identity",
         means: "An agent spoke for another node than the one that its certificate is of.",
         remedy: "Start each agent on a data directory of its own; copies of one are refused. If it is none, somebody \
@@ -182,6 +197,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "not_leader",
         means: "The member does not lead the control plane now, so that it cannot change anything.",
         remedy: "Try again: repeating with the same request id is safe.",
+    },
+    Page {
+        reason: "not_paused",
+        means: "A revision that takes over by steps was to go on, and is not paused.",
+        remedy: "Nothing: it goes on by itself. From a step that has no `hold`, `ctl rollout next GRAPH` takes it on.",
     },
     Page {
         reason: "not_permitted",

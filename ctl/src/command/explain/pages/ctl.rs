@@ -14,6 +14,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Look at it: `ctl history GRAPH`, `ctl status GRAPH`.",
     },
     Page {
+        reason: "rollout_reverted",
+        means: "The revision that was deployed took over by steps and was given up. The one before answers everything, under a new number.",
+        remedy: "The message says why, and `ctl events GRAPH` how far it came. Correct it and deploy again.",
+    },
+    Page {
         reason: "source_missing",
         means: "A file that the manifest names is not there. Paths are relative to the manifest.",
         remedy: "Build the component first, or correct the path.",

@@ -95,8 +95,8 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "promoted",
-        means: "A member of the control plane got a vote.",
-        remedy: "Nothing. An odd number of votes survives most.",
+        means: "Of a member of the control plane: it got a vote. Of a graph: a revision that took over by steps answers everything from now on.",
+        remedy: "Nothing. An odd number of votes survives most; `ctl status GRAPH` says whether the revision serves everywhere yet.",
     },
     Page {
         reason: "raised",
@@ -134,9 +134,34 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Wait; the reason behind it has a page of its own.",
     },
     Page {
+        reason: "reverted",
+        means: "A revision that took over by steps was given up: it did not come up, did worse than the one before, or somebody said so. The one before answers everything again, under a new number.",
+        remedy: "The event says why; `ctl rollout status GRAPH` says it too, until the next deploy. Correct the revision and deploy again.",
+    },
+    Page {
         reason: "revoked",
         means: "The identity of a node was taken away: its connections are cut, and nobody speaks with it.",
         remedy: "Nothing; to let it in again, `ctl node token NODE`.",
+    },
+    Page {
+        reason: "rollout_paused",
+        means: "A revision that takes over by steps stays at its step: somebody said so, or it did worse and its manifest says `on-failure: pause`.",
+        remedy: "Look at it, then `ctl rollout resume GRAPH`, `ctl rollout promote GRAPH` or `ctl rollout revert GRAPH`.",
+    },
+    Page {
+        reason: "rollout_resumed",
+        means: "A revision that was paused takes over by steps again. The time of its step begins anew.",
+        remedy: "Nothing. `ctl rollout status GRAPH` shows how far it is.",
+    },
+    Page {
+        reason: "rollout_started",
+        means: "A revision begins to take over by the steps of its manifest. It comes up beside the one before, and answers nothing yet.",
+        remedy: "Nothing. `ctl status GRAPH --watch` follows it; `ctl rollout revert GRAPH` gives it up.",
+    },
+    Page {
+        reason: "rollout_step",
+        means: "A revision that takes over by steps answers the share of its next step.",
+        remedy: "Nothing. At a step that has no `hold` it waits for `ctl rollout promote GRAPH`.",
     },
     Page {
         reason: "serving",

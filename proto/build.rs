@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut config = tonic_prost_build::Config::new();
     config.btree_map(["."]);
     // What is only passed on is not copied.
-    config.bytes([".weft.link.v1.Pipe"]);
+    config.bytes([".weft.link.v1.Pipe", ".weft.node.v1.ToAgent.encoded_routes"]);
     // Messages know their names, so that clients can show them as JSON by their descriptors.
     config.enable_type_names();
     tonic_prost_build::configure().compile_fds_with_config(descriptors, config)?;

@@ -273,12 +273,12 @@ async fn session(
                     let graphs = report.graphs.iter().map(|graph| graph.graph.clone()).collect();
                     told.graphs.lock().unwrap_or_else(PoisonError::into_inner).insert(number, graphs);
                 }
-                Some(Down::Routes(routes)) => {
+                Some(Down::EncodedRoutes(routes)) => {
                     told.routes.fetch_add(1, Ordering::AcqRel);
-                    told.route_bytes.fetch_add(prost::Message::encoded_len(&routes), Ordering::AcqRel);
+                    told.route_bytes.fetch_add(routes.len(), Ordering::AcqRel);
                     continue;
                 }
-                Some(Down::Welcome(_)) | None => continue,
+                Some(Down::Routes(_) | Down::Welcome(_)) | None => continue,
             },
         }
         if sender.send(up(Up::Report(report.clone()))).await.is_err() {

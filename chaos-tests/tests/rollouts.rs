@@ -350,3 +350,76 @@ async fn what_is_asked_of_a_rollout_is_done_once_and_only_if_there_is_one() {
     })
     .await;
 }
+
+/// What happens while a revision takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// A node that answers is killed, and comes back.
+    Kill,
+    /// A node that answers stops for a while.
+    Pause,
+    /// A node that answers is drained.
+    Drain,
+    /// The leader is killed, and comes back.
+    Leader,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_takes_over_under_load_whatever_is_lost_meanwhile() {
+    let mut cluster = Cluster::start_members(3, 4, &[]).await;
+    let by_steps = |greeting: &str| {
+        let steps = "{share: 20%, hold: 2s}, {share: 60%, hold: 2s}";
+        revision(greeting, steps)
+            .with("source: ./build/app.wasm", "source: ./build/app.wasm\n    scale: {replicas: 2}")
+    };
+    let leader = cluster.leader().await;
+    cluster.api_of(leader).deploy_and_wait(&by_steps("r1")).await;
+    let mut revision = 1;
+    for fault in [Fault::Kill, Fault::Pause, Fault::Drain, Fault::Leader] {
+        let leader = cluster.leader().await;
+        let api = cluster.api_of(leader);
+        let placed = api.status(FAULTY).await.unwrap().placement.unwrap();
+        let lost = placed.home.clone();
+        let others: Vec<&String> = placed.more.iter().flat_map(|more| &more.nodes).collect();
+        let asked =
+            (1..=4).map(|node| format!("n{node}")).find(|node| *node != lost && !others.contains(&node));
+        let load = Load::start(cluster.ingress_address_of(&asked.unwrap()), HOST, "/config", CONNECTIONS);
+        revision += 1;
+        api.deploy(&by_steps(&format!("r{revision}"))).await.unwrap();
+        at_step(&api, FAULTY, 0).await;
+        match fault {
+            Fault::Kill => cluster.agent_named(&lost).kill(),
+            Fault::Pause => cluster.agent_named(&lost).pause(),
+            Fault::Drain => {
+                Ctl::new(&cluster).done(&["node", "drain", &lost]).await;
+            }
+            Fault::Leader => cluster.member(leader).kill(),
+        }
+        let api = match fault {
+            Fault::Leader => cluster.api_of(leader % 3 + 1),
+            _ => api,
+        };
+        until(&format!("it takes over though {fault:?}"), SOON * 2, async || {
+            let status = api.status(FAULTY).await.map_err(|status| shown(&status))?;
+            holds(status.rollout.is_none() && status.revision == revision, format!("{status:?}"))
+        })
+        .await;
+        let exchanges = load.stop().await;
+        let failed = bad(&exchanges);
+        // What was under way on a node that is lost is lost, once for each connection, of each revision.
+        let allowed = match fault {
+            Fault::Kill | Fault::Pause => 2 * CONNECTIONS,
+            Fault::Drain | Fault::Leader => 0,
+        };
+        assert!(failed.len() <= allowed, "{fault:?}: {} of {}: {failed:#?}", failed.len(), exchanges.len());
+        match fault {
+            Fault::Kill => cluster.agent_named(&lost).start().await,
+            Fault::Pause => cluster.agent_named(&lost).resume(),
+            Fault::Drain => {
+                Ctl::new(&cluster).done(&["node", "uncordon", &lost]).await;
+            }
+            Fault::Leader => cluster.member(leader).start().await,
+        }
+        cluster.node_is(&lost, "ready").await;
+    }
+}

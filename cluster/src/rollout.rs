@@ -5,6 +5,8 @@
 //! statistical inference", 1927), and compared with what fails of the stable revision meanwhile. One failure of a few
 //! requests reverts nothing, and all of ten do.
 
+use std::time::Duration;
+
 use model::id::GraphKey;
 use model::rollout::{OnFailure, Phase, RolloutSpec};
 use model::status::GraphState;
@@ -33,13 +35,24 @@ pub struct Traffic {
     pub candidate: Counts,
 }
 
-/// What is to be done about the revision that takes over of a graph, at a time in milliseconds since 1970; nothing where
-/// there is none, or as long as it has to wait. That nobody is sent to a candidate any more is not waited for here.
+/// Whether the candidate of a graph answers where it was placed, at the generation that it should.
+pub fn is_well(state: &State, key: &GraphKey) -> bool {
+    let key = key.candidate();
+    state
+        .graphs
+        .get(&key)
+        .is_some_and(|candidate| view::graph_state(state, &key, candidate) == GraphState::Serving)
+}
+
+/// What is to be done about the revision that takes over of a graph, whose candidate has not been well for so long, at a time
+/// in milliseconds since 1970; nothing where there is none, or as long as it has to wait. That nobody is sent to a candidate
+/// any more is not waited for here.
 pub fn decide(
     state: &State,
     key: &GraphKey,
     record: &GraphRecord,
     traffic: &Traffic,
+    unwell_for: Duration,
     now_ms: u64,
 ) -> Option<RolloutChange> {
     let rollout = record.rollout.as_ref()?;
@@ -57,6 +70,10 @@ pub fn decide(
                 return failed(rollout, format!("it will not serve: {failure}"));
             }
             match rollout.phase {
+                // It answers as it did before, maybe without a policy that it should have by now.
+                Phase::Answering { .. } if unwell_for >= rollout.spec.deadline => {
+                    failed(rollout, late(&rollout.spec, &how))
+                }
                 Phase::Answering { since_ms } => answering(rollout, traffic, since_ms, now_ms),
                 _ => starting(rollout, &how, now_ms),
             }
@@ -68,11 +85,14 @@ fn starting(rollout: &Rollout, how: &GraphState, now_ms: u64) -> Option<RolloutC
     if *how == GraphState::Serving {
         return rollout.paused.is_none().then_some(RolloutChange::Begin);
     }
-    let deadline = rollout.spec.deadline;
-    if now_ms.saturating_sub(rollout.started_ms) < milliseconds(deadline) {
+    if now_ms.saturating_sub(rollout.started_ms) < milliseconds(rollout.spec.deadline) {
         return None;
     }
-    failed(rollout, format!("it does not answer after {}: {}", format_duration(deadline), view::sentence(how)))
+    failed(rollout, late(&rollout.spec, how))
+}
+
+fn late(spec: &RolloutSpec, how: &GraphState) -> String {
+    format!("it does not answer after {}: {}", format_duration(spec.deadline), view::sentence(how))
 }
 
 fn answering(rollout: &Rollout, traffic: &Traffic, since_ms: u64, now_ms: u64) -> Option<RolloutChange> {
@@ -100,7 +120,7 @@ fn failed(rollout: &Rollout, why: String) -> Option<RolloutChange> {
     }
 }
 
-fn milliseconds(duration: std::time::Duration) -> u64 {
+fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -169,8 +189,6 @@ fn shown_us(micros: u64) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use std::time::Duration;
-
     use model::id::RevisionNumber;
     use model::rollout::{Share, Step};
     use model::traffic::{LATENCIES_MAX, latency_index};

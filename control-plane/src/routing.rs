@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cluster::{State, view};
 use model::routing::RouteMap;
+use prost::Message as _;
+use proto::weft::node::v1 as wire;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -17,12 +20,28 @@ const INTERVAL_MOST: Duration = Duration::from_secs(1);
 const COST: Duration = Duration::from_micros(2);
 
 /// The latest map; none before the cluster has an identity.
-pub type Routes = watch::Receiver<Option<Arc<RouteMap>>>;
+pub type Routes = watch::Receiver<Option<Arc<EncodedRoutes>>>;
+
+/// A map, and its bytes: what is told to all agents is written once.
+#[derive(Debug)]
+pub struct EncodedRoutes {
+    /// The map.
+    pub map: RouteMap,
+    /// The same as it goes over the wire.
+    pub bytes: Bytes,
+}
+
+impl From<RouteMap> for EncodedRoutes {
+    fn from(map: RouteMap) -> Self {
+        let bytes = wire::RouteMap::from(map.clone()).encode_to_vec().into();
+        Self { map, bytes }
+    }
+}
 
 /// Follows the state until `stop`; those who read are woken only by maps that say something new.
 pub async fn follow(
     mut states: watch::Receiver<Arc<State>>,
-    routes: watch::Sender<Option<Arc<RouteMap>>>,
+    routes: watch::Sender<Option<Arc<EncodedRoutes>>>,
     stop: CancellationToken,
 ) {
     loop {
@@ -31,9 +50,9 @@ pub async fn follow(
         if let Some(latest) = view::route_map(&state) {
             interval = paced(routes.receiver_count(), latest.routes.len());
             routes.send_if_modified(|known| {
-                let is_news = known.as_ref().is_none_or(|known| !known.is_like(&latest));
+                let is_news = known.as_ref().is_none_or(|known| !known.map.is_like(&latest));
                 if is_news {
-                    *known = Some(Arc::new(latest));
+                    *known = Some(Arc::new(latest.into()));
                 }
                 is_news
             });

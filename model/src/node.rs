@@ -33,12 +33,15 @@ pub struct NodeDescription {
     pub level: u32,
 }
 
-/// What agents of this version know. 1: components on several nodes, and checks. 2: candidates of graphs.
+/// What agents of this version know. 1: components on several nodes, and checks. 2: candidates of graphs, and routes that
+/// come encoded.
 pub const AGENT_LEVEL: u32 = 2;
 /// From this level on agents know components on several nodes, and checks.
 pub const KNOWS_REPLICAS: u32 = 1;
 /// From this level on agents know candidates of graphs.
 pub const KNOWS_CANDIDATES: u32 = 2;
+/// From this level on agents know routes that come encoded.
+pub const KNOWS_ENCODED_ROUTES: u32 = 2;
 
 impl NodeDescription {
     /// The value of a label, of those that an operator has given the node or of its own; its name is the label `node`.

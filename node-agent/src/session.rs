@@ -14,6 +14,7 @@ use model::id::ClusterId;
 use model::node::NodeDescription;
 use model::report::Report;
 use model::routing::RouteMap;
+use prost::Message as _;
 use proto::convert::DecodeError;
 use proto::weft::node::v1 as wire;
 use proto::weft::node::v1::from_agent::Message as Up;
@@ -159,6 +160,12 @@ impl Session {
                     self.assigned(assignment).await?;
                 }
                 Some(Down::Routes(routes)) => self.routed(routes).await?,
+                Some(Down::EncodedRoutes(bytes)) => match wire::RouteMap::decode(bytes) {
+                    Ok(routes) => self.routed(routes).await?,
+                    Err(error) => {
+                        tracing::error!(%error, "routes cannot be decoded; those that are known go on")
+                    }
+                },
                 // A message of a later version asks for something this one cannot do; the report says what it does.
                 Some(Down::Welcome(_)) | None => {
                     tracing::debug!("a message of the control plane was passed over")

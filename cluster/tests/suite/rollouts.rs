@@ -1,5 +1,7 @@
 //! Revisions that take over by steps: the candidate beside the graph, and what becomes of both.
 
+use std::time::Duration;
+
 use cluster::command::{Body, ChangeRollout, RolloutChange};
 use cluster::outcome::{Outcome, Refusal};
 use cluster::rollout::{Traffic, decide};
@@ -61,7 +63,7 @@ impl Cluster {
     /// What the leader would do next.
     fn decided(&self, now_ms: u64) -> Option<RolloutChange> {
         let record = &self.state.graphs[&key(GRAPH)];
-        decide(&self.state, &key(GRAPH), record, &Traffic::default(), now_ms)
+        decide(&self.state, &key(GRAPH), record, &Traffic::default(), Duration::ZERO, now_ms)
     }
 }
 
@@ -271,4 +273,19 @@ fn the_revision_that_answers_is_kept_however_many_are_tried() {
     assert_eq!((record.revisions[0].number.0, record.revisions.len(), record.number().0), (1, 10, 14));
     cluster.change(RolloutChange::Revert { why: why() });
     assert_eq!(cluster.state.graphs[&key(GRAPH)].linked, linked_at(1, "crm.example.com"));
+}
+
+#[test]
+fn a_candidate_that_does_not_come_to_its_policy_is_given_up() {
+    let mut cluster = begun();
+    let candidate = key(GRAPH).candidate();
+    let relink = cluster.relink(&candidate.to_string(), linked_at(5, "crm.example.com"));
+    cluster.done(Body::Relink(Box::new(relink)));
+    assert!(!cluster::rollout::is_well(&cluster.state, &key(GRAPH)));
+    let decided = |unwell_for| {
+        let record = &cluster.state.graphs[&key(GRAPH)];
+        decide(&cluster.state, &key(GRAPH), record, &Traffic::default(), unwell_for, 0)
+    };
+    assert_eq!(decided(Duration::from_secs(599)), None);
+    assert!(matches!(decided(Duration::from_secs(600)), Some(RolloutChange::Revert { .. })));
 }

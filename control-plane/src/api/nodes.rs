@@ -11,10 +11,11 @@ use cluster::state::{GraphRecord, NodeRecord};
 use cluster::{State, view};
 use model::id::{Generation, GraphKey};
 use model::name::NodeName;
-use model::node::{Admission, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState, is_label};
+use model::node::{
+    Admission, KNOWS_ENCODED_ROUTES, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState, is_label,
+};
 use model::placement::NODE_LABEL;
 use model::report::{Failure, GraphReport, Progress, Report};
-use model::routing::RouteMap;
 use proto::convert::{DecodeError, parse, required};
 use proto::status::refuse;
 use proto::weft::node::v1 as wire;
@@ -26,6 +27,7 @@ use trust::{Role, gate};
 
 use super::mutation::{once, propose, tag};
 use super::{Answers, Context, enrolment, not_leader, refusal, stopping, transport_errors};
+use crate::routing::EncodedRoutes;
 
 /// The largest report: ten thousand graphs of which each has failed with a long reason.
 pub const REPORT_MAX_BYTES: usize = 32 << 20;
@@ -103,7 +105,7 @@ impl wire::nodes_server::Nodes for Nodes {
             ));
         };
         let node = NodeDescription::try_from(hello)?;
-        let name = node.name.clone();
+        let (name, level) = (node.name.clone(), node.level);
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
         // A node speaks for itself alone, whatever it says it is.
         if node.uid != caller || enrolment::node_of(&state, &caller) != Some(&name) {
@@ -130,7 +132,8 @@ impl wire::nodes_server::Nodes for Nodes {
         let (sender, receiver) = mpsc::channel(MESSAGES_AHEAD);
         // The channel is new and empty.
         let _ = sender.try_send(Ok(welcome));
-        let session = Session { context: self.context.clone(), name, sent: None, outgoing: sender, ended };
+        let context = self.context.clone();
+        let session = Session { context, name, level, sent: None, outgoing: sender, ended };
         tokio::spawn(session.run(incoming, self.context.raft.changes()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -282,6 +285,8 @@ fn show(state: &State, name: &NodeName, record: &NodeRecord) -> wire::Node {
 struct Session {
     context: Context,
     name: NodeName,
+    /// What the agent knows.
+    level: u32,
     /// The generation that was sent last.
     sent: Option<Generation>,
     outgoing: mpsc::Sender<ToAgent>,
@@ -346,9 +351,12 @@ impl Session {
     }
 
     /// Sends the routes of the cluster; the agent refuses those of an older state than it knows.
-    async fn send_routes(&self, routes: Option<Arc<RouteMap>>) -> Result<(), Status> {
+    async fn send_routes(&self, routes: Option<Arc<EncodedRoutes>>) -> Result<(), Status> {
         let Some(routes) = routes else { return Ok(()) };
-        let message = wire::to_agent::Message::Routes(RouteMap::clone(&routes).into());
+        let message = match self.level >= KNOWS_ENCODED_ROUTES {
+            true => wire::to_agent::Message::EncodedRoutes(routes.bytes.clone()),
+            false => wire::to_agent::Message::Routes(routes.map.clone().into()),
+        };
         self.send(message, "no routes were taken").await
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster::command::{Body, ChangeRollout, RolloutChange};
-use cluster::rollout::{Traffic, decide};
+use cluster::rollout::{Traffic, decide, is_well};
 use cluster::state::{GraphRecord, Rollout};
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey, RevisionNumber};
@@ -29,6 +29,8 @@ struct Seen {
     before: Traffic,
     /// When that was.
     since: Instant,
+    /// When the candidate was last as it should be.
+    well: Instant,
 }
 
 impl Seen {
@@ -84,8 +86,11 @@ fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, 
                 candidate,
                 before: counted.clone(),
                 since: Instant::now(),
+                well: Instant::now(),
             },
         };
+        let well = if is_well(state, key) { Instant::now() } else { known.well };
+        let known = Seen { well, ..known };
         let traffic = Traffic {
             stable: counted.stable.since(&known.before.stable),
             candidate: counted.candidate.since(&known.before.candidate),
@@ -93,7 +98,7 @@ fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, 
         let is_forgotten = rollout.phase == Phase::Ending && known.since.elapsed() >= ROUTES_SETTLE;
         let change = match is_forgotten {
             true => Some(RolloutChange::Finish),
-            false => decide(state, key, record, &traffic, now_ms),
+            false => decide(state, key, record, &traffic, known.well.elapsed(), now_ms),
         };
         bodies.extend(change.map(|change| changing(key, record, rollout, change)));
         now.insert(key.clone(), known);

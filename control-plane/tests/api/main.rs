@@ -15,4 +15,5 @@ mod once;
 mod parts;
 mod policies;
 mod process;
+mod rollouts;
 mod stranger;

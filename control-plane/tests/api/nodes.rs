@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::weft::graph::v1::graph_status::State;
 use proto::weft::graph::v1::{GraphStatus, InvokeRequest};
 use proto::weft::log::v1::TailRequest;
@@ -20,7 +21,7 @@ use crate::parts;
 /// How soon these members give up a silent node.
 const NODE_TIMEOUT: &str = "--node-timeout-ms=500";
 
-fn description(name: &str, uid: &str) -> wire::NodeDescription {
+pub(crate) fn description(name: &str, uid: &str) -> wire::NodeDescription {
     wire::NodeDescription {
         name: name.to_owned(),
         uid: uid.to_owned(),
@@ -43,7 +44,11 @@ pub(crate) struct Agent {
 
 impl Agent {
     /// Sends a first message and takes the welcome.
-    async fn connect(node: &Enrolled, first: Up, name: &str) -> Result<(Self, wire::Welcome), Status> {
+    pub(crate) async fn connect(
+        node: &Enrolled,
+        first: Up,
+        name: &str,
+    ) -> Result<(Self, wire::Welcome), Status> {
         let (up, messages) = mpsc::channel(16);
         up.send(wire::FromAgent { message: Some(first) }).await.unwrap();
         let mut nodes = NodesClient::new(node.channel.clone());
@@ -64,7 +69,7 @@ impl Agent {
     async fn next(&mut self) -> Result<Option<Down>, Status> {
         loop {
             match self.any().await? {
-                Some(Down::Routes(_)) => {}
+                Some(Down::Routes(_) | Down::EncodedRoutes(_)) => {}
                 other => return Ok(other),
             }
         }
@@ -76,10 +81,16 @@ impl Agent {
     }
 
     /// The first routes that are as wanted.
-    async fn routes(&mut self, is: impl Fn(&wire::RouteMap) -> bool) -> wire::RouteMap {
+    pub(crate) async fn routes(&mut self, is: impl Fn(&wire::RouteMap) -> bool) -> wire::RouteMap {
         loop {
             match self.any().await.unwrap().expect("the session lasts") {
                 Down::Routes(routes) if is(&routes) => return routes,
+                Down::EncodedRoutes(bytes) => {
+                    let routes = wire::RouteMap::decode(bytes).unwrap();
+                    if is(&routes) {
+                        return routes;
+                    }
+                }
                 _ => {}
             }
         }
@@ -102,13 +113,17 @@ impl Agent {
         }
     }
 
-    async fn report(&self, accepted: u64, graphs: Vec<wire::GraphReport>) {
+    pub(crate) async fn report(&self, accepted: u64, graphs: Vec<wire::GraphReport>) {
         self.report_for(&self.name, accepted, graphs).await;
     }
 
     async fn report_for(&self, node: &str, accepted: u64, graphs: Vec<wire::GraphReport>) {
         let report = wire::Report { node: node.to_owned(), accepted, graphs };
         self.up.send(wire::FromAgent { message: Some(Up::Report(report)) }).await.unwrap();
+    }
+
+    pub(crate) async fn tell(&self, traffic: wire::Traffic) {
+        self.up.send(wire::FromAgent { message: Some(Up::Traffic(traffic)) }).await.unwrap();
     }
 
     /// How the session ends.

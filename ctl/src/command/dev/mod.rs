@@ -269,7 +269,8 @@ fn deploy(
 ) -> Result<tokio::process::Child, Failure> {
     let mut command = tokio::process::Command::new(&binaries.ctl);
     command.args(["--addr", &format!("https://{api}"), "--namespace", session.namespace.as_str(), "deploy"]);
-    command.arg(graph).stdin(Stdio::null()).kill_on_drop(true);
+    // Who develops wants to see what was written, and not a share of it.
+    command.arg("--at-once").arg(graph).stdin(Stdio::null()).kill_on_drop(true);
     if session.terminal.look().quiet {
         command.arg("--quiet");
     }

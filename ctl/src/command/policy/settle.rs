@@ -73,8 +73,6 @@ pub(super) async fn finish(session: &mut Session<'_>, change: Change) -> Result<
 
 /// What must serve for the change to be in force.
 async fn goals(session: &Session<'_>, change: &Change) -> Result<Vec<Goal>, Failure> {
-    // What takes over by steps is judged by its steps, and given up if it does not come up again.
-    let answers = |key: &GraphKey| !key.is_candidate;
     let read = |relinked: &wire::Relinked| -> Result<Goal, CallError> {
         let key: GraphKey = parse("relinked.graph", &relinked.graph)?;
         Ok(Goal { key, generation: Generation(relinked.generation), wanted: Wanted::Any })
@@ -82,11 +80,11 @@ async fn goals(session: &Session<'_>, change: &Change) -> Result<Vec<Goal>, Fail
     let relinked = change.answer.relinked.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     // A repeated command changes nothing, yet what it committed the first time may not be in force yet.
     if !relinked.is_empty() || !change.answer.unchanged {
-        return Ok(relinked.into_iter().filter(|goal| answers(&goal.key)).collect());
+        return Ok(relinked);
     }
     let policy = super::show::get(&session.client, &change.answer.name, 0).await?;
     let keys = policy.links.iter().filter_map(|link| link.split(' ').next()?.parse().ok());
-    let keys: BTreeSet<GraphKey> = keys.filter(answers).collect();
+    let keys: BTreeSet<GraphKey> = keys.collect();
     let mut goals = Vec::new();
     for key in keys {
         let graph = match lookup::graph(&session.client, &key, 0).await {

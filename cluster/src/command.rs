@@ -244,6 +244,8 @@ pub struct ChangeRollout {
     pub phase: Phase,
     /// The step that it was at; refused if it is at another one by now.
     pub step: usize,
+    /// Whether it stayed at its step; refused if that has changed.
+    pub is_paused: bool,
     /// What changes.
     pub change: RolloutChange,
 }

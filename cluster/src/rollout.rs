@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use model::id::GraphKey;
+use model::name::NodeName;
 use model::rollout::{OnFailure, Phase, RolloutSpec};
 use model::status::GraphState;
 use model::traffic::Counts;
@@ -35,13 +36,32 @@ pub struct Traffic {
     pub candidate: Counts,
 }
 
-/// Whether the candidate of a graph answers where it was placed, at the generation that it should.
+/// The same, and what there is to compare with where the stable revision answers little in this step.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Since the step began.
+    pub step: Traffic,
+    /// What the stable revision answered since there is this candidate.
+    pub stable: Counts,
+}
+
+impl Evidence {
+    /// What the new revision is compared with.
+    fn baseline(&self) -> &Counts {
+        if self.step.stable.requests < JUDGED_LEAST { &self.stable } else { &self.step.stable }
+    }
+}
+
+/// Whether a graph, or a candidate, answers at the generation that it should: on all nodes where it was placed and that are
+/// heard of, and everything of it on at least one.
 pub fn is_well(state: &State, key: &GraphKey) -> bool {
-    let key = key.candidate();
-    state
-        .graphs
-        .get(&key)
-        .is_some_and(|candidate| view::graph_state(state, &key, candidate) == GraphState::Serving)
+    let Some(record) = state.graphs.get(key) else { return false };
+    let Some(placement) = &record.placement else { return false };
+    let serves =
+        |name: &NodeName| record.observed.get(name).is_some_and(|seen| seen.serving == Some(record.generation));
+    let ready = |name: &&NodeName| state.is_ready(name);
+    placement.nodes().into_iter().filter(ready).all(serves)
+        && record.linked.members().all(|member| placement.nodes_of(member).any(|node| ready(&node)))
 }
 
 /// What is to be done about the revision that takes over of a graph, whose candidate has not been well for so long, at a time
@@ -51,17 +71,14 @@ pub fn decide(
     state: &State,
     key: &GraphKey,
     record: &GraphRecord,
-    traffic: &Traffic,
+    evidence: &Evidence,
     unwell_for: Duration,
     now_ms: u64,
 ) -> Option<RolloutChange> {
     let rollout = record.rollout.as_ref()?;
     match rollout.phase {
         Phase::Ending => None,
-        Phase::Promoting => {
-            let is_done = view::graph_state(state, key, record) == GraphState::Serving;
-            is_done.then_some(RolloutChange::End)
-        }
+        Phase::Promoting => is_well(state, key).then_some(RolloutChange::End),
         Phase::Starting | Phase::Answering { .. } => {
             let candidate_key = key.candidate();
             let candidate = state.graphs.get(&candidate_key)?;
@@ -69,20 +86,25 @@ pub fn decide(
             if let GraphState::Failed { failure, .. } = &how {
                 return failed(rollout, format!("it will not serve: {failure}"));
             }
+            let is_well = is_well(state, &candidate_key);
             match rollout.phase {
                 // It answers as it did before, maybe without a policy that it should have by now.
-                Phase::Answering { .. } if unwell_for >= rollout.spec.deadline => {
+                Phase::Answering { .. } if !is_well && unwell_for >= rollout.spec.deadline => {
                     failed(rollout, late(&rollout.spec, &how))
                 }
-                Phase::Answering { since_ms } => answering(rollout, traffic, since_ms, now_ms),
-                _ => starting(rollout, &how, now_ms),
+                Phase::Answering { since_ms } => {
+                    let change = answering(rollout, evidence, since_ms, now_ms)?;
+                    let goes_on = matches!(change, RolloutChange::Next { .. } | RolloutChange::Promote { .. });
+                    (is_well || !goes_on).then_some(change)
+                }
+                _ => starting(rollout, is_well, &how, now_ms),
             }
         }
     }
 }
 
-fn starting(rollout: &Rollout, how: &GraphState, now_ms: u64) -> Option<RolloutChange> {
-    if *how == GraphState::Serving {
+fn starting(rollout: &Rollout, is_well: bool, how: &GraphState, now_ms: u64) -> Option<RolloutChange> {
+    if is_well {
         return rollout.paused.is_none().then_some(RolloutChange::Begin);
     }
     if now_ms.saturating_sub(rollout.started_ms) < milliseconds(rollout.spec.deadline) {
@@ -95,8 +117,8 @@ fn late(spec: &RolloutSpec, how: &GraphState) -> String {
     format!("it does not answer after {}: {}", format_duration(spec.deadline), view::sentence(how))
 }
 
-fn answering(rollout: &Rollout, traffic: &Traffic, since_ms: u64, now_ms: u64) -> Option<RolloutChange> {
-    if let Some(why) = worse(&rollout.spec, traffic) {
+fn answering(rollout: &Rollout, evidence: &Evidence, since_ms: u64, now_ms: u64) -> Option<RolloutChange> {
+    if let Some(why) = worse(&rollout.spec, evidence) {
         return failed(rollout, why);
     }
     if rollout.paused.is_some() {
@@ -107,7 +129,7 @@ fn answering(rollout: &Rollout, traffic: &Traffic, since_ms: u64, now_ms: u64) -
     if now_ms.saturating_sub(since_ms) < milliseconds(hold) {
         return None;
     }
-    let why = figures(traffic);
+    let why = figures(&evidence.step);
     let is_last = rollout.step + 1 >= rollout.spec.steps.len();
     Some(if is_last { RolloutChange::Promote { why } } else { RolloutChange::Next { why } })
 }
@@ -125,10 +147,10 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// Why the new revision does worse than the stable one, if that is sure.
-fn worse(spec: &RolloutSpec, traffic: &Traffic) -> Option<String> {
-    let Traffic { stable, candidate } = traffic;
+fn worse(spec: &RolloutSpec, evidence: &Evidence) -> Option<String> {
+    let (stable, candidate) = (evidence.baseline(), &evidence.step.candidate);
     if candidate.requests >= JUDGED_LEAST {
-        let bound = share_of(stable) + f64::from(spec.max_errors.thousandths()) / 1_000.0;
+        let bound = maybe_failed(stable) + f64::from(spec.max_errors.thousandths()) / 1_000.0;
         if surely_failed(candidate) > bound {
             return Some(format!(
                 "{} of its {} requests failed, and {} of {} of the stable revision's: more than {} beyond is not allowed",
@@ -152,19 +174,26 @@ fn worse(spec: &RolloutSpec, traffic: &Traffic) -> Option<String> {
     })
 }
 
-#[allow(clippy::cast_precision_loss, reason = "counts of requests, far below 2^53")]
-fn share_of(counts: &Counts) -> f64 {
-    if counts.requests == 0 { 0.0 } else { counts.failures as f64 / counts.requests as f64 }
+/// What fails at least, whatever chance has done.
+fn surely_failed(counts: &Counts) -> f64 {
+    interval(counts).0
 }
 
-/// What fails at least, whatever chance has done: the lower bound of Wilson's interval.
+/// What fails at most, whatever chance has done; nothing of nothing.
+fn maybe_failed(counts: &Counts) -> f64 {
+    if counts.requests == 0 { 0.0 } else { interval(counts).1 }
+}
+
+/// Wilson's interval of the share that fails.
 #[allow(clippy::cast_precision_loss, reason = "counts of requests, far below 2^53")]
-fn surely_failed(counts: &Counts) -> f64 {
-    let (count, share) = (counts.requests as f64, share_of(counts));
+fn interval(counts: &Counts) -> (f64, f64) {
+    let count = counts.requests.max(1) as f64;
+    let share = counts.failures as f64 / count;
     let square = DEVIATIONS * DEVIATIONS;
     let middle = share + square / (2.0 * count);
-    let spread = DEVIATIONS * (share * (1.0 - share) / count + square / (4.0 * count * count)).sqrt();
-    (middle - spread) / (1.0 + square / count)
+    let spread = DEVIATIONS * (share * (1.0 - share) / count + square / (4.0 * count * count)).max(0.0).sqrt();
+    let whole = 1.0 + square / count;
+    ((middle - spread) / whole, (middle + spread) / whole)
 }
 
 /// How the requests of both went, in words.
@@ -223,27 +252,31 @@ mod tests {
         Counts { requests, failures, latencies }
     }
 
-    fn traffic(stable: Counts, candidate: Counts) -> Traffic {
-        Traffic { stable, candidate }
+    fn evidence(stable: Counts, candidate: Counts) -> Evidence {
+        Evidence { stable: stable.clone(), step: Traffic { stable, candidate } }
     }
 
     #[test]
     fn a_few_failures_of_few_requests_are_chance_and_many_are_not() {
         let cases = [
-            ((100, 0), (9, 9), false),
-            ((100, 0), (10, 10), true),
-            ((100, 0), (10, 1), false),
-            ((100, 0), (20, 1), false),
-            ((100, 0), (20, 2), true),
-            ((1_000, 0), (1_000, 15), false),
-            ((1_000, 0), (1_000, 25), true),
+            ((1_000, 0), (9, 9), false),
+            ((1_000, 0), (10, 10), true),
+            ((1_000, 0), (10, 1), false),
+            ((1_000, 0), (20, 1), false),
+            ((1_000, 0), (20, 3), true),
+            ((10_000, 0), (1_000, 15), false),
+            ((10_000, 0), (1_000, 30), true),
             ((1_000, 200), (1_000, 215), false),
+            ((1_000, 200), (1_000, 350), true),
+            ((20, 0), (20, 5), false),
+            ((20, 0), (20, 20), true),
             ((0, 0), (50, 0), false),
+            ((0, 0), (50, 25), true),
         ];
         for (stable, candidate, is_worse) in cases {
-            let traffic = traffic(counts(stable.0, stable.1, 500), counts(candidate.0, candidate.1, 500));
+            let evidence = evidence(counts(stable.0, stable.1, 500), counts(candidate.0, candidate.1, 500));
             assert_eq!(
-                worse(&spec(OnFailure::Revert), &traffic).is_some(),
+                worse(&spec(OnFailure::Revert), &evidence).is_some(),
                 is_worse,
                 "{stable:?} {candidate:?}"
             );
@@ -251,21 +284,28 @@ mod tests {
     }
 
     #[test]
+    fn where_the_stable_revision_answers_nothing_more_what_it_did_is_compared_with() {
+        let (some, most) = (counts(1_000, 40, 500), counts(1_000, 45, 500));
+        let last = Evidence { stable: some, step: Traffic { stable: Counts::default(), candidate: most } };
+        assert_eq!(worse(&spec(OnFailure::Revert), &last), None, "it always was so");
+    }
+
+    #[test]
     fn a_revision_that_is_slower_than_allowed_does_worse() {
         let judged = |stable, candidate| {
-            worse(&spec(OnFailure::Revert), &traffic(counts(200, 0, stable), counts(200, 0, candidate)))
+            worse(&spec(OnFailure::Revert), &evidence(counts(200, 0, stable), counts(200, 0, candidate)))
         };
         assert_eq!(judged(10_000, 10_000), None);
         assert_eq!(judged(10_000, 14_000), None, "that is allowed");
         let why = judged(10_000, 40_000).unwrap();
         assert!(why.contains("at most 150 % is allowed"), "{why}");
-        let few = traffic(counts(200, 0, 10_000), counts(99, 0, 90_000));
+        let few = evidence(counts(200, 0, 10_000), counts(99, 0, 90_000));
         assert_eq!(worse(&spec(OnFailure::Revert), &few), None, "too few to say");
     }
 
     #[test]
     fn a_step_ends_with_its_time_and_one_without_waits() {
-        let well = traffic(counts(90, 0, 500), counts(10, 0, 500));
+        let well = evidence(counts(90, 0, 500), counts(10, 0, 500));
         let first = rollout(0, Phase::Answering { since_ms: 1_000 });
         assert_eq!(answering(&first, &well, 1_000, 60_999), None);
         let Some(RolloutChange::Next { why }) = answering(&first, &well, 1_000, 61_000) else {
@@ -280,7 +320,7 @@ mod tests {
 
     #[test]
     fn what_does_worse_is_given_up_or_waits_for_somebody_once() {
-        let badly = traffic(counts(90, 0, 500), counts(20, 20, 500));
+        let badly = evidence(counts(90, 0, 500), counts(20, 20, 500));
         let reverts = rollout(0, Phase::Answering { since_ms: 0 });
         assert!(matches!(answering(&reverts, &badly, 0, 10), Some(RolloutChange::Revert { .. })));
         let mut pauses = Rollout { spec: spec(OnFailure::Pause), ..reverts };
@@ -293,12 +333,12 @@ mod tests {
     fn one_that_does_not_come_up_has_its_deadline() {
         let slow = GraphState::Starting { phase: "compiling".to_owned(), serving: None };
         let rollout = rollout(0, Phase::Starting);
-        assert_eq!(starting(&rollout, &slow, 599_999), None);
-        let Some(RolloutChange::Revert { why }) = starting(&rollout, &slow, 600_000) else {
+        assert_eq!(starting(&rollout, false, &slow, 599_999), None);
+        let Some(RolloutChange::Revert { why }) = starting(&rollout, false, &slow, 600_000) else {
             panic!("it is late")
         };
         assert_eq!(why, "it does not answer after 10m: it comes up: compiling");
-        assert_eq!(starting(&rollout, &GraphState::Serving, 5), Some(RolloutChange::Begin));
+        assert_eq!(starting(&rollout, true, &GraphState::Serving, 5), Some(RolloutChange::Begin));
         assert_eq!(Share::ALL.to_string(), "100%");
     }
 }

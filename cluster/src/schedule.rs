@@ -98,14 +98,17 @@ impl<'a> Lost<'a> {
 /// The placements that are wanted and possible at a time, milliseconds since 1970.
 pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
     let (mut load, lost) = (Load::of(state), Lost::at(state, now_ms));
-    let mut places = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
     for (key, record) in &state.graphs {
         if settled(&lost, &record.linked, Some(record)).is_some() {
             continue;
         }
-        let placed = match beside(state, key, record) {
-            Some(beside) => place_candidate(&lost, &beside, &load),
-            None => place(&lost, &record.linked, Some(record), &load),
+        let placed = if key.is_candidate {
+            // Its graph came just before it, and may go elsewhere in this pass.
+            let base = places.last().filter(|place| place.key == key.base()).map(|place| &place.placement);
+            place_candidate(&lost, key, record, base, &load)
+        } else {
+            place(&lost, &record.linked, Some(record), &load)
         };
         let Ok(placement) = placed else { continue };
         if record.placement.as_ref() == Some(&placement) {
@@ -124,17 +127,23 @@ pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
     places
 }
 
-/// A candidate that has no place yet, as if it were where its graph is: that is where its artifacts and its data are.
-fn beside(state: &State, key: &GraphKey, record: &GraphRecord) -> Option<GraphRecord> {
-    let base = state.graphs.get(&key.base()).filter(|_| key.is_candidate && record.placement.is_none())?;
-    Some(GraphRecord { placement: base.placement.clone(), ..record.clone() })
-}
-
-/// Where a candidate goes: its agents must know what it is.
-fn place_candidate(lost: &Lost<'_>, beside: &GraphRecord, load: &Load<'_>) -> Result<Placement, Vec<String>> {
-    let placement = match settled(lost, &beside.linked, Some(beside)) {
+/// Where a candidate goes: where its graph is or goes (`base`), as far as it can, because that is where its artifacts and its
+/// data are; its agents must know what it is.
+fn place_candidate(
+    lost: &Lost<'_>,
+    key: &GraphKey,
+    record: &GraphRecord,
+    base: Option<&Placement>,
+    load: &Load<'_>,
+) -> Result<Placement, Vec<String>> {
+    let of_state = lost.state.graphs.get(&key.base()).and_then(|graph| graph.placement.as_ref());
+    let Some(base) = base.or(of_state) else {
+        return Err(vec![format!("{} has no place yet", key.base())]);
+    };
+    let beside = GraphRecord { placement: Some(base.clone()), ..record.clone() };
+    let placement = match settled(lost, &record.linked, Some(&beside)) {
         Some(placement) => placement.clone(),
-        None => place(lost, &beside.linked, Some(beside), load)?,
+        None => place(lost, &record.linked, Some(&beside), load)?,
     };
     let is_too_old = |name: &&&NodeName| {
         lost.state.nodes.get(**name).is_none_or(|node| node.description.level < KNOWS_CANDIDATES)
@@ -150,9 +159,10 @@ fn place_candidate(lost: &Lost<'_>, beside: &GraphRecord, load: &Load<'_>) -> Re
 
 /// Why a graph is on no node: lines about the nodes, or one that says there is none.
 pub fn explain(state: &State, key: &GraphKey, record: &GraphRecord) -> Vec<String> {
-    let placed = match beside(state, key, record) {
-        Some(beside) => place_candidate(&Lost::of(state), &beside, &Load::of(state)),
-        None => preview(state, &record.linked, Some(record)),
+    let placed = if key.is_candidate {
+        place_candidate(&Lost::of(state), key, record, None, &Load::of(state))
+    } else {
+        preview(state, &record.linked, Some(record))
     };
     match placed {
         Err(why) => why,

@@ -63,6 +63,9 @@ pub struct State {
     pub now_ms: u64,
     /// The state in which a graph was last deployed or deleted.
     pub graphs_at: StateRevision,
+    /// The state in which a graph last became what its candidate was.
+    #[serde(default)]
+    pub promoted_at: StateRevision,
     /// The state in which a policy last changed.
     pub policies_at: StateRevision,
     /// The graphs.
@@ -280,6 +283,14 @@ impl GraphRecord {
 
     /// Lets go of the oldest revisions beyond those that are kept; never of the one that it runs.
     pub(crate) fn trim(&mut self, running: RevisionNumber) {
+        let follows = |pair: (&RevisionRecord, &RevisionRecord)| pair.0.number.0 + 1 == pair.1.number.0;
+        while self.revisions.front().zip(self.revisions.get(1)).is_some_and(|pair| !follows(pair)) {
+            // It was kept because it ran.
+            if self.revisions.front().is_some_and(|oldest| oldest.number == running) {
+                break;
+            }
+            self.revisions.pop_front();
+        }
         while self.revisions.len() > HISTORY_MAX {
             let is_running = self.revisions.front().is_some_and(|oldest| oldest.number == running);
             self.revisions.remove(usize::from(is_running));

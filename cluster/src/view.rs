@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::{Generation, GraphKey};
 use model::name::{ComponentName, NodeName};
-use model::node::NodeDescription;
+use model::node::{KNOWS_CANDIDATES, NodeDescription};
 use model::placement::Placement;
 use model::report::Progress;
 use model::rollout::{RolloutStatus, Share};
@@ -18,8 +18,10 @@ use crate::state::{GraphRecord, State};
 /// All that `node` should run; `None` for a node that has not joined.
 pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
     let record = state.nodes.get(node)?;
-    let graphs: Vec<AssignedGraph> =
-        state.graphs.iter().filter_map(|(key, graph)| assigned(key, graph, node)).collect();
+    // An agent that does not know what a candidate is could read none of it.
+    let is_known = |key: &GraphKey| !key.is_candidate || record.description.level >= KNOWS_CANDIDATES;
+    let graphs = state.graphs.iter().filter(|(key, _)| is_known(key));
+    let graphs: Vec<AssignedGraph> = graphs.filter_map(|(key, graph)| assigned(key, graph, node)).collect();
     // What is moved goes on calling from where it was.
     let peers: BTreeSet<NodeName> = graphs
         .iter()
@@ -111,7 +113,8 @@ fn candidate(state: &State, key: &GraphKey, graph: &GraphRecord) -> Option<Candi
     });
     let routes: Vec<PlacedRoute> = placed.collect();
     let generation = record.generation;
-    (!routes.is_empty()).then(|| Candidate { graph: key.clone(), generation, share, routes })
+    let revision = record.number();
+    (!routes.is_empty()).then(|| Candidate { graph: key.clone(), revision, generation, share, routes })
 }
 
 /// The nodes that answer the requests of a component: those where it is placed and serves, and those that a graph is moved

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cluster::{State, view};
 use model::routing::RouteMap;
 use prost::Message as _;
+use prost::bytes::Bytes;
 use proto::weft::node::v1 as wire;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -114,12 +114,12 @@ fn time_is_up(goal: &Goal, last: &str, patience: Duration) -> Failure {
         Wanted::Reverted(wanted) => format!("{}@{wanted} is not let go of", goal.key),
     };
     let message = format!("{lack} after {took}: {last}; the work goes on");
-    Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key)) }
+    Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key.base())) }
 }
 
 fn detached(goal: &Goal) -> Failure {
     let message = format!("{} is no longer waited for; the work goes on", goal.key);
-    Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key)) }
+    Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key.base())) }
 }
 
 fn deleted(goal: &Goal) -> Failure {
@@ -212,7 +212,7 @@ fn judge_state(goal: &Goal, status: &GraphStatus) -> Verdict {
                     printable(&failure.message)
                 ),
                 help: None,
-                next: Some(format!("ctl logs {} --since 5m", short(&goal.key))),
+                next: Some(format!("ctl logs {} --since 5m", short(&goal.key.base()))),
             })
         }
         state => Verdict::Waiting(render::status::sentence(state)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::assignment::Peer;
-use crate::id::{ClusterId, Generation, GraphKey, StateRevision};
+use crate::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision};
 use crate::name::NodeName;
 use crate::rollout::Share;
 use crate::route::HttpRoute;
@@ -39,7 +39,9 @@ pub struct PlacedRoute {
 pub struct Candidate {
     /// The graph that it is to replace.
     pub graph: GraphKey,
-    /// Which of that graph's candidates it is, one after the other.
+    /// Which revision it is: another candidate of the graph is not asked in its place.
+    pub revision: RevisionNumber,
+    /// Its generation.
     pub generation: Generation,
     /// What it answers of the requests that both can answer.
     pub share: Share,

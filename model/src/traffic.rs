@@ -74,11 +74,11 @@ impl Counts {
 
     /// Within which bounds a request took as long as `percent` of them did at most, in microseconds; none of none.
     pub fn quantile_us(&self, percent: u64) -> Option<(u64, u64)> {
-        let all: u64 = self.latencies.iter().sum();
+        let all = self.latencies.iter().fold(0, |all: u64, count| all.saturating_add(*count));
         let wanted = all.saturating_mul(percent).div_ceil(100).max(1);
-        let mut seen = 0;
+        let mut seen: u64 = 0;
         let index = self.latencies.iter().position(|count| {
-            seen += count;
+            seen = seen.saturating_add(*count);
             seen >= wanted
         })?;
         let least = index.checked_sub(1).map_or(0, bound_us);

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use model::id::{Generation, GraphKey};
@@ -67,17 +67,42 @@ impl Counted {
         Self { both, is_candidate }
     }
 
-    /// A request was answered, the head of its answer after so long.
-    pub(crate) fn answered(&self, status: StatusCode, took: Duration) {
+    /// A request begins.
+    pub(crate) fn begin(self) -> Counting {
+        Counting { counted: self, begun: Instant::now(), status: None }
+    }
+
+    fn ended(&self, is_failure: bool, took: Duration) {
         let tally = if self.is_candidate { &self.both.candidate } else { &self.both.stable };
         tally.requests.fetch_add(1, Ordering::Relaxed);
-        if status.is_server_error() {
+        if is_failure {
             tally.failures.fetch_add(1, Ordering::Relaxed);
         }
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if let Some(count) = tally.latencies.get(latency_index(micros)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// A request that is counted when it ends. One that nobody has answered when its client is gone has failed.
+pub(crate) struct Counting {
+    counted: Counted,
+    begun: Instant,
+    status: Option<StatusCode>,
+}
+
+impl Counting {
+    /// The head of its answer is there.
+    pub(crate) fn answered(mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let is_failure = self.status.is_none_or(|status| status.is_server_error());
+        self.counted.ended(is_failure, self.begun.elapsed());
     }
 }
 
@@ -118,14 +143,16 @@ mod tests {
         assert_eq!(counts.told(), None);
         let candidate: CandidateId = ("shop/web".parse().unwrap(), Generation(7));
         let both = counts.of(candidate.clone());
-        Counted::by(both.clone(), true).answered(StatusCode::BAD_GATEWAY, Duration::from_millis(3));
-        Counted::by(both, true).answered(StatusCode::NOT_FOUND, Duration::MAX);
-        Counted::by(counts.of(candidate.clone()), false).answered(StatusCode::OK, Duration::ZERO);
+        Counted::by(both.clone(), true).begin().answered(StatusCode::BAD_GATEWAY);
+        drop(Counted::by(both.clone(), true).begin());
+        Counted::by(both.clone(), true).begin().answered(StatusCode::NOT_FOUND);
+        Counted::by(both, true).ended(false, Duration::MAX);
+        Counted::by(counts.of(candidate.clone()), false).ended(false, Duration::ZERO);
         let told = counts.told().unwrap().graphs.remove(0);
         let stable = Counts::try_from(told.stable.unwrap()).unwrap();
         let of_candidate = Counts::try_from(told.candidate.unwrap()).unwrap();
         assert_eq!((stable.requests, stable.failures, stable.latencies), (1, 0, vec![1]));
-        assert_eq!((of_candidate.requests, of_candidate.failures), (2, 1));
+        assert_eq!((of_candidate.requests, of_candidate.failures), (4, 2), "one had no answer");
         assert_eq!(of_candidate.latencies.last(), Some(&1), "the longest are one");
         counts.keep(&BTreeSet::from([candidate]));
         assert!(counts.told().is_some());

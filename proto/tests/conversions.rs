@@ -254,6 +254,7 @@ fn routes() -> impl Strategy<Value = RouteMap> {
             candidates: candidate
                 .map(|(graph, generation, share)| Candidate {
                     graph,
+                    revision: RevisionNumber(generation.0 / 2),
                     generation,
                     share,
                     routes: routes.clone(),

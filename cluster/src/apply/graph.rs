@@ -31,8 +31,9 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
         return Err(Refusal::Exhausted { what: "graphs".to_owned(), bound: GRAPHS_MAX as u64 });
     }
     admit(state, &deploy.key, &deploy.linked)?;
-    if let Some(generation) = rollout::same_candidate(state, deploy)
+    if deploy.by_steps
         && deploy.origin == DeployOrigin::Deploy
+        && let Some(generation) = rollout::same_candidate(state, deploy)
     {
         let (key, revision) = (deploy.key.clone(), number.unwrap_or_default());
         return Ok(Outcome::Deployed { key, revision, generation, unchanged: true });

@@ -9,7 +9,7 @@ use model::report::{GraphReport, Progress, Report};
 
 use super::{graph, moves};
 use crate::command::LabelNode;
-use crate::feature::{MOVES, REPLICAS};
+use crate::feature::{MOVES, REPLICAS, ROLLOUTS};
 use crate::outcome::{Outcome, Refusal};
 use crate::schedule::{self, MOVES_RESUME_MS};
 use crate::state::{GraphRecord, NODES_MAX, NodeRecord, State};
@@ -66,10 +66,16 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
             stays_until_ms: None,
         },
     };
+    let is_of_another_level =
+        state.nodes.get(name).is_some_and(|node| node.description.level != record.description.level);
     let is_elsewhere = zone_before.is_some_and(|before| before != schedule::zone_of(&record));
     state.nodes.insert(name.clone(), record);
     if moved || is_elsewhere && state.level() >= REPLICAS {
         tell_peers(state, name);
+    }
+    if is_of_another_level && state.level() >= ROLLOUTS {
+        // It may be told more than before, or less.
+        state.touch_node(name);
     }
     state.event(subject(name), "ready", format!("agent {} connected", description.version));
     Ok(state.done())

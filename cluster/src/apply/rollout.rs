@@ -6,6 +6,7 @@
 //! ingress knows, it is let go of.
 
 use model::id::{Generation, GraphKey};
+use model::name::ComponentName;
 use model::rollout::{Phase, Reverted, Step};
 
 use super::graph::{push_revision, subject};
@@ -46,26 +47,32 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     let running = record.running();
     let revision = push_revision(&mut record, deploy, now_ms, running);
     let number = revision.number;
-    let candidate = GraphRecord {
+    // What has its data somewhere has them there for both.
+    let has = |name: &ComponentName| deploy.linked.capabilities.contains_key(name);
+    let data =
+        record.data.iter().filter(|(name, _)| has(name)).map(|(name, node)| (name.clone(), node.clone()));
+    let before = state.graphs.get(&deploy.key.candidate()).cloned();
+    let is_new = before.is_none();
+    let mut candidate = before.unwrap_or_else(|| GraphRecord {
         uid: deploy.uid.clone(),
         created_at_ms: now_ms,
-        revisions: [revision].into_iter().collect(),
-        generation: at.into(),
+        revisions: imbl::Vector::new(),
+        generation: Generation::default(),
         linked: deploy.linked.clone(),
         placement: None,
-        // What has its data somewhere has them there for both.
-        data: record
-            .data
-            .iter()
-            .filter(|(name, _)| deploy.linked.capabilities.contains_key(*name))
-            .map(owned)
-            .collect(),
+        data: imbl::OrdMap::new(),
         observed: imbl::OrdMap::new(),
         gained: imbl::OrdMap::new(),
         leaving: None,
         rollout: None,
         reverted: None,
-    };
+    });
+    // One that there is goes on answering those who do not know yet that there is another one.
+    candidate.revisions = [revision].into_iter().collect();
+    candidate.generation = at.into();
+    candidate.linked = deploy.linked.clone();
+    candidate.data = candidate.data.into_iter().filter(|(name, _)| has(name)).chain(data).collect();
+    let nodes = candidate.nodes();
     let message = format!(
         "revision {number} takes over by steps: {}; revision {running} answers the rest",
         spec.steps.iter().map(Step::to_string).collect::<Vec<_>>().join(", ")
@@ -80,17 +87,13 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
         paused: None,
     }));
     state.graphs.insert(deploy.key.clone(), record);
-    let before = state.graphs.insert(deploy.key.candidate(), candidate);
-    if let Some(before) = before {
-        touch(state, &before.nodes());
+    state.graphs.insert(deploy.key.candidate(), candidate);
+    if !is_new {
+        touch(state, &nodes);
     }
     state.event(subject(&deploy.key), "deployed", super::graph::committed(number, &deploy.origin));
     state.event(subject(&deploy.key), "rollout_started", message);
     Outcome::Deployed { key: deploy.key.clone(), revision: number, generation: at.into(), unchanged: false }
-}
-
-fn owned<A: Clone, B: Clone>((a, b): (&A, &B)) -> (A, B) {
-    (a.clone(), b.clone())
 }
 
 /// What a rollout comes to when its graph is deployed anew at once: nobody is sent to its candidate any more.
@@ -112,12 +115,16 @@ pub(super) fn drop_candidate(state: &mut State, key: &GraphKey) {
 }
 
 pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcome, Refusal> {
-    let ChangeRollout { key, uid, revision, phase, step, change } = wanted;
+    let ChangeRollout { key, uid, revision, phase, step, is_paused, change } = wanted;
     let stale = || Refusal::Stale { what: format!("the rollout of graph {key}") };
     let record = state.graphs.get(key).filter(|record| record.uid == *uid && record.number() == *revision);
     let Some(mut record) = record.cloned() else { return Err(stale()) };
     let mut rollout = match record.rollout.take() {
-        Some(rollout) if rollout.phase == *phase && rollout.step == *step => rollout,
+        Some(rollout)
+            if rollout.phase == *phase && rollout.step == *step && rollout.paused.is_some() == *is_paused =>
+        {
+            rollout
+        }
         _ => return Err(stale()),
     };
     let at = state.revision.0 + 1;
@@ -159,6 +166,7 @@ pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcom
             for (name, node) in &candidate.data {
                 record.data.entry(name.clone()).or_insert_with(|| node.clone());
             }
+            record.trim(*revision);
             (rollout.running, rollout.phase, rollout.paused) = (*revision, Phase::Promoting, None);
             events.push(("promoted", format!("revision {revision} answers everything: {why}")));
         }
@@ -182,6 +190,9 @@ pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcom
         _ => return Err(stale()),
     }
     state.advance();
+    if matches!(change, RolloutChange::Promote { .. }) {
+        state.promoted_at = state.revision;
+    }
     let is_over = *change == RolloutChange::Finish;
     let is_linked_anew = matches!(change, RolloutChange::Promote { .. } | RolloutChange::Revert { .. });
     if is_linked_anew {

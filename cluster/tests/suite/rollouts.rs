@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cluster::command::{Body, ChangeRollout, RolloutChange};
 use cluster::outcome::{Outcome, Refusal};
-use cluster::rollout::{Traffic, decide};
+use cluster::rollout::{Evidence, decide};
 use cluster::view;
 use model::graph::GraphSpec;
 use model::id::GraphKey;
@@ -37,6 +37,7 @@ impl Cluster {
             revision: record.number(),
             phase: rollout.map_or(Phase::Starting, |rollout| rollout.phase),
             step: rollout.map_or(0, |rollout| rollout.step),
+            is_paused: rollout.is_some_and(|rollout| rollout.paused.is_some()),
             change,
         }))
     }
@@ -63,7 +64,7 @@ impl Cluster {
     /// What the leader would do next.
     fn decided(&self, now_ms: u64) -> Option<RolloutChange> {
         let record = &self.state.graphs[&key(GRAPH)];
-        decide(&self.state, &key(GRAPH), record, &Traffic::default(), Duration::ZERO, now_ms)
+        decide(&self.state, &key(GRAPH), record, &Evidence::default(), Duration::ZERO, now_ms)
     }
 }
 
@@ -157,7 +158,8 @@ fn another_revision_takes_the_place_of_one_that_has_not_taken_over() {
     let (revision, generation, unchanged) = cluster.deploy_by_steps(linked_at(3, "crm.example.com"));
     assert_eq!((revision, unchanged), (3, false));
     let candidate = cluster.candidate().unwrap();
-    assert!(candidate.uid != first && candidate.placement.is_none() && candidate.generation.0 == generation);
+    assert!(candidate.uid == first && candidate.placement.is_some() && candidate.generation.0 == generation);
+    assert_eq!(cluster.answered(), None, "nobody is sent to the next one before it answers");
     let record = &cluster.state.graphs[&key(GRAPH)];
     assert_eq!((record.running().0, record.number().0), (1, 3), "what answers is still the first");
     assert_eq!(cluster.deploy_by_steps(linked_at(3, "crm.example.com")), (3, generation, true));
@@ -271,6 +273,11 @@ fn the_revision_that_answers_is_kept_however_many_are_tried() {
     }
     let record = &cluster.state.graphs[&key(GRAPH)];
     assert_eq!((record.revisions[0].number.0, record.revisions.len(), record.number().0), (1, 10, 14));
+    let mut promoted = cluster.clone();
+    promoted.change(RolloutChange::Promote { why: why() });
+    promoted.serves("n1");
+    promoted.change(RolloutChange::End);
+    promoted.change(RolloutChange::Finish);
     cluster.change(RolloutChange::Revert { why: why() });
     assert_eq!(cluster.state.graphs[&key(GRAPH)].linked, linked_at(1, "crm.example.com"));
 }
@@ -281,11 +288,56 @@ fn a_candidate_that_does_not_come_to_its_policy_is_given_up() {
     let candidate = key(GRAPH).candidate();
     let relink = cluster.relink(&candidate.to_string(), linked_at(5, "crm.example.com"));
     cluster.done(Body::Relink(Box::new(relink)));
-    assert!(!cluster::rollout::is_well(&cluster.state, &key(GRAPH)));
+    assert!(!cluster::rollout::is_well(&cluster.state, &key(GRAPH).candidate()));
     let decided = |unwell_for| {
         let record = &cluster.state.graphs[&key(GRAPH)];
-        decide(&cluster.state, &key(GRAPH), record, &Traffic::default(), unwell_for, 0)
+        decide(&cluster.state, &key(GRAPH), record, &Evidence::default(), unwell_for, 0)
     };
     assert_eq!(decided(Duration::from_secs(599)), None);
     assert!(matches!(decided(Duration::from_secs(600)), Some(RolloutChange::Revert { .. })));
+}
+
+#[test]
+fn what_was_paused_meanwhile_does_not_go_on() {
+    let mut cluster = begun();
+    let next = cluster.changing(RolloutChange::Next { why: why() });
+    cluster.change(RolloutChange::Pause { why: why() });
+    assert!(matches!(cluster.refused(next), Refusal::Stale { .. }));
+}
+
+#[test]
+fn at_once_means_at_once_also_of_what_takes_over_by_steps() {
+    let mut cluster = begun();
+    let mut deploy = cluster.deploy(GRAPH, linked_at(2, "crm.example.com"));
+    deploy.spec = GraphSpec { rollout: Some(rollout(2)), ..spec() };
+    assert!(matches!(
+        cluster.apply(Body::Deploy(Box::new(deploy))),
+        Outcome::Deployed { unchanged: false, revision, .. } if revision.0 == 3
+    ));
+    assert_eq!(cluster.state.graphs[&key(GRAPH)].linked, linked_at(2, "crm.example.com"));
+}
+
+#[test]
+fn steps_wait_for_a_candidate_that_does_not_answer_where_it_was_placed() {
+    let mut cluster = begun();
+    cluster.state_of("n1", model::node::NodeState::Down);
+    assert_eq!(cluster.decided(u64::MAX), None, "nothing of it answers");
+    cluster.schedule();
+    assert_eq!(cluster.node_of(GRAPH), cluster.node_of("sales/crm@candidate"), "they are moved together");
+    assert_eq!(cluster.decided(u64::MAX), None, "it comes up there");
+    let node = cluster.node_of(GRAPH).unwrap();
+    cluster.serves(&node);
+    assert!(matches!(cluster.decided(u64::MAX), Some(RolloutChange::Next { .. })));
+}
+
+#[test]
+fn an_agent_that_goes_back_to_an_earlier_version_is_not_told_of_candidates() {
+    let mut cluster = begun();
+    let before = view::assignment(&cluster.state, &"n1".parse().unwrap()).unwrap();
+    let mut old = node("n1");
+    old.level = model::node::KNOWS_REPLICAS;
+    cluster.done(Body::RegisterNode(old));
+    let now = view::assignment(&cluster.state, &"n1".parse().unwrap()).unwrap();
+    assert!(now.generation > before.generation && before.graphs.len() == 2);
+    assert_eq!(now.graphs.iter().map(|graph| graph.key.clone()).collect::<Vec<_>>(), [key(GRAPH)]);
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use cluster::State;
 use futures::stream;
 use model::event::Event;
+use model::id::CANDIDATE;
 use proto::status::refuse;
 use proto::weft::event::v1 as wire;
 use tokio::sync::watch;
@@ -32,8 +33,11 @@ impl Events {
 }
 
 fn is_about(event: &Event, subject: &str) -> bool {
-    subject.is_empty()
-        || event.subject.strip_prefix(subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    // What happens to a candidate happens to its graph.
+    let is_part = |rest: &str| {
+        rest.is_empty() || rest.starts_with('/') || rest.strip_prefix('@').is_some_and(|rest| rest == CANDIDATE)
+    };
+    subject.is_empty() || event.subject.strip_prefix(subject).is_some_and(is_part)
 }
 
 /// How often a watch leaves an event out, if that is planted.

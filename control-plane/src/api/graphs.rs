@@ -16,7 +16,7 @@ use model::name::NamespaceName;
 use model::node::{KNOWS_CANDIDATES, NodeState};
 use model::placement::Placement;
 use model::plan::Plan;
-use model::rollout::Ask;
+use model::rollout::{Ask, Phase};
 use proto::convert::{parse, read};
 use proto::status::refuse;
 use proto::weft::graph::v1 as wire;
@@ -161,7 +161,9 @@ fn plan_id(manifest: &str, artifacts: &BTreeMap<String, Artifact>, state: &State
 /// Whether a revision takes over by steps: its manifest says so, whoever deploys it does not say otherwise, and something
 /// answers from which it can take over. Refused where an agent does not know what a candidate is.
 fn takes_steps(state: &State, planned: &Planned, at_once: bool) -> Result<bool, Status> {
-    let answers = |record: &GraphRecord| record.observed.values().any(|seen| seen.serving.is_some());
+    let answers = |record: &GraphRecord| {
+        record.leaving.is_some() || record.observed.values().any(|seen| seen.serving.is_some())
+    };
     let is_wanted = planned.checked.spec.rollout.is_some() && !at_once;
     if !is_wanted || !state.graphs.get(&planned.checked.key).is_some_and(answers) {
         return Ok(false);
@@ -225,6 +227,24 @@ fn whole(text: &str) -> Result<GraphKey, Status> {
         return Err(refuse(Code::InvalidArgument, "candidate", message));
     }
     Ok(key)
+}
+
+/// The revision that a graph ran before the one that it runs, or that it still runs while another takes over by steps.
+fn revision_before(key: &GraphKey, record: &GraphRecord) -> Result<RevisionNumber, Status> {
+    let current = record.number();
+    if record.rollout.as_ref().is_some_and(|rollout| rollout.is_open()) {
+        return Ok(record.running());
+    }
+    let message = match &record.reverted {
+        // What was given up by itself was never for everybody.
+        Some(reverted) if reverted.revision.0 + 1 == current.0 => format!(
+            "revision {} of {key} was given up ({}), and {current} is the one before it: name the revision to go back to",
+            reverted.revision, reverted.why
+        ),
+        _ if current.0 <= 1 => format!("{key} has no revision before {current}"),
+        _ => return Ok(RevisionNumber(current.0 - 1)),
+    };
+    Err(refuse(Code::FailedPrecondition, "no_earlier_revision", message))
 }
 
 /// What is wanted of a rollout, as a change of how far it is.
@@ -344,13 +364,9 @@ impl wire::graphs_server::Graphs for Graphs {
             if let Some(outcome) = known(&state, &tag)? {
                 return Ok(Response::new(deployed(&state, &outcome, Vec::new())?));
             }
-            let current = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?.number();
+            let record = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?;
             let to = match request.to_revision {
-                0 if current.0 <= 1 => {
-                    let message = format!("{key} has no revision before {current}");
-                    return Err(refuse(Code::FailedPrecondition, "no_earlier_revision", message));
-                }
-                0 => current.0 - 1,
+                0 => revision_before(&key, record)?.0,
                 to => to,
             };
             let revision = revision_of(&state, &key, to)?;
@@ -377,6 +393,8 @@ impl wire::graphs_server::Graphs for Graphs {
         let tag = tag(&request_id, &request)?;
         let key = whole(&request.graph)?;
         let ask = Ask::try_from(request.ask())?;
+        // One step is asked for: one that was made meanwhile by itself is that one.
+        let mut from: Option<(RevisionNumber, usize)> = None;
         for _ in 0..TRIES_MAX {
             let state = self.state().await?;
             if known(&state, &tag)?.is_none() {
@@ -387,15 +405,21 @@ impl wire::graphs_server::Graphs for Graphs {
                     return Err(refuse(Code::FailedPrecondition, "generation_conflict", message));
                 }
                 let Some(rollout) = record.rollout.as_ref().filter(|rollout| rollout.is_open()) else {
-                    let message =
-                        format!("no revision of {key} takes over by steps; it runs {}", record.running());
+                    let how = match record.rollout.as_ref().map(|rollout| rollout.phase) {
+                        Some(Phase::Promoting) => format!("revision {newest} is promoted already"),
+                        _ => format!("it runs {}", record.running()),
+                    };
+                    let message = format!("no revision of {key} takes over by steps; {how}");
                     return Err(refuse(Code::FailedPrecondition, "no_rollout", message));
                 };
-                let body = changing(&key, record, rollout, asked(&key, rollout, ask)?);
-                match propose(&self.context, Some(tag.clone()), body).await? {
-                    Ok(_) => {}
-                    Err(Refusal::Stale { .. }) => continue,
-                    Err(refused) => return Err(refusal::outcome(&refused)),
+                let at = (newest, rollout.step);
+                if ask != Ask::Next || *from.get_or_insert(at) == at {
+                    let body = changing(&key, record, rollout, asked(&key, rollout, ask)?);
+                    match propose(&self.context, Some(tag.clone()), body).await? {
+                        Ok(_) => {}
+                        Err(Refusal::Stale { .. }) => continue,
+                        Err(refused) => return Err(refusal::outcome(&refused)),
+                    }
                 }
             }
             let state = self.state().await?;

@@ -47,6 +47,9 @@ pub enum RelinkError {
     /// The state moved on.
     #[error("{0} changed meanwhile")]
     Stale(GraphKey),
+    /// A revision took over.
+    #[error("a revision was promoted meanwhile")]
+    Promoted,
     /// The log.
     #[error("{0}")]
     Propose(#[from] ProposeError),
@@ -78,7 +81,7 @@ impl Relinker {
         loop {
             match self.try_pass().await {
                 // A deploy came between: it brought its own linked form, or is linked at the next try.
-                Err(RelinkError::Stale(_)) if tries.next().is_some() => {}
+                Err(RelinkError::Stale(_) | RelinkError::Promoted) if tries.next().is_some() => {}
                 done => return done,
             }
         }
@@ -112,6 +115,10 @@ impl Relinker {
             if let Outcome::Refused(_) = self.raft.propose(command).await?.outcome {
                 return Err(RelinkError::Stale(key));
             }
+        }
+        if self.raft.state().promoted_at != state.promoted_at {
+            // A graph became what its candidate was, maybe before that was linked again.
+            return Err(RelinkError::Promoted);
         }
         *done = Some(Done { policies_at: state.policies_at, broken: broken.clone(), when: Instant::now() });
         Ok(broken)

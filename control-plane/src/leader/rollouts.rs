@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster::command::{Body, ChangeRollout, RolloutChange};
-use cluster::rollout::{Traffic, decide, is_well};
+use cluster::rollout::{Evidence, Traffic, decide, is_well};
 use cluster::state::{GraphRecord, Rollout};
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey, RevisionNumber};
@@ -17,6 +17,9 @@ use crate::traffic::{CandidateId, TrafficBook};
 
 /// How often they are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a member leads before it decides, and looks at a step before it ends: agents have found it by then, and told of
+/// what they answer.
+const TOLD_AFTER: Duration = Duration::from_secs(3);
 
 /// A step of a rollout, as far as this member has seen it.
 struct Seen {
@@ -42,14 +45,18 @@ impl Seen {
 /// Looks at all of them, whenever this member leads, until `stop`.
 pub(super) async fn run(raft: Handle, traffic: TrafficBook, stop: CancellationToken) {
     let mut seen: BTreeMap<GraphKey, Seen> = BTreeMap::new();
+    let mut leads: Option<Instant> = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         if !raft.is_leader() {
-            seen.clear();
+            (leads, seen) = (None, BTreeMap::new());
             traffic.keep(&BTreeSet::new());
+            continue;
+        }
+        if leads.get_or_insert_with(Instant::now).elapsed() < TOLD_AFTER {
             continue;
         }
         let state = raft.state();
@@ -89,17 +96,23 @@ fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, 
                 well: Instant::now(),
             },
         };
-        let well = if is_well(state, key) { Instant::now() } else { known.well };
+        let well = if is_well(state, &key.candidate()) { Instant::now() } else { known.well };
         let known = Seen { well, ..known };
-        let traffic = Traffic {
+        let step = Traffic {
             stable: counted.stable.since(&known.before.stable),
             candidate: counted.candidate.since(&known.before.candidate),
         };
+        let evidence = Evidence { step, stable: counted.stable };
         let is_forgotten = rollout.phase == Phase::Ending && known.since.elapsed() >= ROUTES_SETTLE;
         let change = match is_forgotten {
             true => Some(RolloutChange::Finish),
-            false => decide(state, key, record, &traffic, known.well.elapsed(), now_ms),
+            false => decide(state, key, record, &evidence, known.well.elapsed(), now_ms),
         };
+        // What ends a step has to have seen some of it.
+        let ends = |change: &RolloutChange| {
+            matches!(change, RolloutChange::Next { .. } | RolloutChange::Promote { .. })
+        };
+        let change = change.filter(|change| !ends(change) || known.since.elapsed() >= TOLD_AFTER);
         bodies.extend(change.map(|change| changing(key, record, rollout, change)));
         now.insert(key.clone(), known);
     }
@@ -116,6 +129,7 @@ pub(crate) fn changing(key: &GraphKey, record: &GraphRecord, rollout: &Rollout, 
         revision: record.number(),
         phase: rollout.phase,
         step: rollout.step,
+        is_paused: rollout.paused.is_some(),
         change,
     }))
 }

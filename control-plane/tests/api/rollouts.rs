@@ -9,6 +9,8 @@ use crate::member::{Client, Member, PATIENCE, fresh_id, refused};
 use crate::nodes::{Agent, description};
 use crate::parts;
 
+/// Between two heartbeats.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(50);
 const GRAPH: &str = "default/site";
 
 /// A graph with a route, of a revision that is another by its setting.
@@ -104,11 +106,19 @@ async fn what_agents_tell_of_requests_decides_on_a_revision() {
     });
     let paused = asked.await.unwrap().into_inner().status.unwrap().rollout.unwrap();
     assert_eq!(paused.paused, "somebody asked for it", "so it was not given up");
-    agent.tell(told(candidate.generation, counts(200, 0), counts(40, 20))).await;
-    let status = until(&mut client, |status| status.reverted.is_some()).await;
-    let reverted = status.reverted.unwrap();
+    // Each heartbeat says all of it again, and more.
+    let mut failures = 1;
+    let reverted = loop {
+        failures += 20;
+        agent.tell(told(candidate.generation, counts(100 * failures, 0), counts(2 * failures, failures))).await;
+        if let Some(reverted) = client.status(GRAPH).await.unwrap().reverted {
+            break reverted;
+        }
+        assert!(failures < 20_000, "it is not given up");
+        tokio::time::sleep(RETRY).await;
+    };
     assert_eq!(reverted.revision, 2);
-    assert!(reverted.why.contains("20 of its 40 requests failed"), "{reverted:?}");
+    assert!(reverted.why.contains("requests failed, and 0 of"), "{reverted:?}");
     serves(&mut agent, 1).await;
     let status = until(&mut client, |status| status.rollout.is_none()).await;
     assert_eq!(status.revision, 3);

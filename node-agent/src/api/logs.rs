@@ -35,7 +35,7 @@ impl wire::logs_server::Logs for Logs {
 
     async fn tail(&self, request: Request<wire::TailRequest>) -> Result<Response<Self::TailStream>, Status> {
         let request = request.into_inner();
-        let key: GraphKey = parse("graph", &request.graph)?;
+        let key = parse::<GraphKey>("graph", &request.graph)?.base();
         let (follow, count) = (request.follow, usize::try_from(request.lines).unwrap_or(usize::MAX));
         let selection = selection(request)?;
         let (lines, reader) = self.book.tail(&key, selection, count).ok_or_else(|| {

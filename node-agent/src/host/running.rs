@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use model::assignment::AssignedGraph;
-use model::id::{Generation, GraphKey, Uid};
+use model::id::{Generation, GraphKey, RevisionNumber, Uid};
 use model::link::{GraphVersion, LinkFailure};
 use model::name::{ComponentName, NodeName};
 use model::report::Failure;
@@ -190,6 +190,11 @@ impl Running {
     /// Whether they do.
     pub(crate) fn has_passed(&self) -> bool {
         self.has_passed.load(Ordering::Acquire)
+    }
+
+    /// The revision of the graph.
+    pub fn revision(&self) -> RevisionNumber {
+        self.plan.assigned.revision
     }
 
     /// The routes that lead to this node's part.

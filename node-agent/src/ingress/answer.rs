@@ -1,7 +1,6 @@
 //! Who answers a request, and what is said where nobody does.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use http::header::{
     CONNECTION, CONTENT_TYPE, HOST, HeaderName, HeaderValue, RETRY_AFTER, TE, TRANSFER_ENCODING, UPGRADE,
@@ -9,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use model::id::Uid;
+use model::id::{RevisionNumber, Uid};
 use model::name::NodeName;
 use model::route::HttpRoute;
 
@@ -17,11 +16,12 @@ use crate::host::{Body, Reach};
 use crate::http_road::{CarryError, HttpRoad, not_begun, take_not_begun};
 use crate::ingress::routes::{Placed, RouteTableHandle, Target};
 use crate::traces::{Answering, Trace, Traces};
+use crate::traffic::Counted;
 
 /// Headers of this prefix are Weft's own; a client's are taken off.
 const OWN_HEADER_PREFIX: &str = "weft-";
 
-/// In a request that is carried to another node: the candidate that it was drawn for.
+/// In a request that is carried to another node: the revision of the candidate that it was drawn for.
 const CANDIDATE: HeaderName = HeaderName::from_static("weft-candidate");
 
 /// Headers between the two ends of one connection (RFC 9110 §7.6.1), besides those that `connection` names.
@@ -76,14 +76,13 @@ impl Answers {
     }
 
     async fn answer_to(&self, asker: Asker, mut request: Request<Incoming>) -> Response<Body> {
-        let begun = Instant::now();
         let candidate = request.headers_mut().remove(CANDIDATE);
         let (host, path) = (host_of(&request), request.uri().path());
         let found = match asker {
             Asker::Client => self.routes.find(host, path),
             Asker::Node => {
-                let candidate = candidate.and_then(|key| key.to_str().ok()?.parse().ok());
-                self.routes.find_carried(candidate.as_ref(), host, path)
+                let candidate = candidate.and_then(|revision| revision.to_str().ok()?.parse().ok());
+                self.routes.find_carried(candidate.map(RevisionNumber), host, path)
             }
         };
         let answering =
@@ -92,7 +91,7 @@ impl Answers {
         if let Some(found) = &found {
             name_host(&mut request, &found.route);
         }
-        let counted = found.as_ref().and_then(|found| found.counted.clone());
+        let counting = found.as_ref().and_then(|found| found.counted.clone()).map(Counted::begin);
         let response = match found.map(|found| (found.target, found.route)) {
             Some((Target::Here(running), route)) => running.handle(&route, request, trace).await,
             Some((Target::Placed(placed), _)) if asker == Asker::Node || placed.nodes.is_empty() => {
@@ -101,8 +100,8 @@ impl Answers {
             Some((Target::Placed(placed), _)) => self.pass_on(&placed, request, &trace).await,
             None => not_found(host_of(&request), request.uri().path()),
         };
-        if let Some(counted) = counted {
-            counted.answered(response.status(), begun.elapsed());
+        if let Some(counting) = counting {
+            counting.answered(response.status());
         }
         span.answered(&response);
         response.map(|body| body.within(span))
@@ -112,11 +111,9 @@ impl Answers {
     async fn pass_on(&self, placed: &Placed, mut request: Request<Incoming>, trace: &Trace) -> Response<Body> {
         let mut span = trace.passing_on(&mut request);
         let (host, path) = (host_of(&request).map(str::to_owned), request.uri().path().to_owned());
-        let whither = || self.routes.whither(&placed.graph, host.as_deref(), &path);
-        if placed.graph.is_candidate
-            && let Ok(key) = HeaderValue::from_str(&placed.graph.to_string())
-        {
-            request.headers_mut().insert(CANDIDATE, key);
+        let whither = || self.routes.whither(placed, host.as_deref(), &path);
+        if let Some(revision) = placed.candidate {
+            request.headers_mut().insert(CANDIDATE, HeaderValue::from(revision.0));
         }
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let (node, outcome) = self.road.send(&placed.nodes, request, None, whither).await;

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use model::assignment::Assignment;
-use model::id::GraphKey;
+use model::id::{GraphKey, RevisionNumber};
 use model::name::NodeName;
 use model::rollout::Share;
 use model::route::HttpRoute;
@@ -63,6 +63,8 @@ impl Target {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
     pub(crate) graph: GraphKey,
+    /// The revision that a candidate is.
+    pub(crate) candidate: Option<RevisionNumber>,
     /// Any of these; none where it comes to this node alone.
     pub(crate) nodes: Arc<[NodeName]>,
 }
@@ -92,9 +94,18 @@ struct Tables {
 
 /// A candidate that serves here, or answers a share of its graph's requests, or both.
 struct Split {
+    /// What serves here, and of which revision that is.
+    here: Option<(RevisionNumber, Table<Target>)>,
+    /// What this node's ingress sends to it; none as long as nobody is to be sent there.
+    drawn: Option<Draw>,
+}
+
+/// The candidate that requests are drawn for.
+struct Draw {
+    share: Share,
+    counts: Arc<Both>,
+    /// Where it is, this node before others.
     table: Table<Target>,
-    /// Which share; none as long as no ingress should send anybody to it.
-    shared: Option<(Share, Arc<Both>)>,
 }
 
 impl RouteTableHandle {
@@ -133,46 +144,44 @@ impl RouteTableHandle {
     pub(crate) fn find(&self, host: Option<&str>, path: &str) -> Option<Found> {
         let tables = self.0.tables.load();
         let found = tables.graphs.find(host, path)?;
-        let shared = tables.candidates.get(found.1.graph());
-        let Some((split, (share, both))) = shared.and_then(|split| Some((split, split.shared.as_ref()?)))
-        else {
-            return Some(found.into());
-        };
+        let split = tables.candidates.get(found.1.graph());
+        let Some(draw) = split.and_then(|split| split.drawn.as_ref()) else { return Some(found.into()) };
         // What only one of them can answer, that one answers.
-        let candidate = is_drawn(*share).then(|| split.table.find(host, path)).flatten();
-        let counted = Some(Counted::by(both.clone(), candidate.is_some()));
+        let candidate = is_drawn(draw.share).then(|| draw.table.find(host, path)).flatten();
+        let counted = Some(Counted::by(draw.counts.clone(), candidate.is_some()));
         Some(Found { counted, ..candidate.unwrap_or(found).into() })
     }
 
-    /// What answers a request that another node carries here, for a candidate if it says so: that serves here, or else its
-    /// graph answers.
+    /// What answers a request that another node carries here: the candidate of this revision, if the request is for one and
+    /// that serves here, or else the graph.
     pub(crate) fn find_carried(
         &self,
-        candidate: Option<&GraphKey>,
+        candidate: Option<RevisionNumber>,
         host: Option<&str>,
         path: &str,
     ) -> Option<Found> {
         let tables = self.0.tables.load();
-        let split = candidate.and_then(|candidate| tables.candidates.get(&candidate.base()));
-        let found = split.and_then(|split| split.table.find(host, path));
-        found
-            .filter(|(_, target)| matches!(target, Target::Here(_)))
-            .map_or_else(|| tables.graphs.find(host, path).map(Found::from), |found| Some(found.into()))
+        let of_graph = tables.graphs.find(host, path);
+        let Some(revision) = candidate else { return of_graph.map(Found::from) };
+        let split = of_graph.and_then(|(_, target)| tables.candidates.get(target.graph()));
+        let here = split.and_then(|split| split.here.as_ref()).filter(|(here, _)| *here == revision);
+        here.and_then(|(_, table)| table.find(host, path)).or(of_graph).map(Found::from)
     }
 
-    /// The nodes that answer the requests of a graph or a candidate now. Those of its graph where nobody is sent to a
+    /// The nodes that answer the requests of a graph or a candidate now. Those of its graph where nobody is sent to that
     /// candidate any more; none where nothing is known of either.
-    pub(crate) fn whither(&self, graph: &GraphKey, host: Option<&str>, path: &str) -> Option<Arc<[NodeName]>> {
+    pub(crate) fn whither(&self, placed: &Placed, host: Option<&str>, path: &str) -> Option<Arc<[NodeName]>> {
         let tables = self.0.tables.load();
-        let split = tables.candidates.get(&graph.base()).filter(|_| graph.is_candidate);
-        let of_candidate = split.and_then(|split| split.table.find(host, path));
-        let (_, target) = of_candidate.or_else(|| tables.graphs.find(host, path))?;
-        if target.graph().base() != graph.base() {
+        let of_graph = tables.graphs.find(host, path);
+        let split = tables.candidates.get(&placed.graph.base()).filter(|_| placed.candidate.is_some());
+        let of_candidate = split.and_then(|split| split.drawn.as_ref()?.table.find(host, path));
+        let (_, target) = of_candidate.or(of_graph)?;
+        if target.graph().base() != placed.graph.base() {
             return None;
         }
         Some(match target {
             Target::Here(_) => [self.0.node.clone()].into(),
-            Target::Placed(placed) => placed.nodes.clone(),
+            Target::Placed(now) => now.nodes.clone(),
         })
     }
 }
@@ -205,37 +214,51 @@ impl Shared {
         let graphs: BTreeSet<GraphKey> = here.chain(known().map(|known| known.graph.clone())).collect();
         let split = |graph: GraphKey| {
             let candidate = graph.candidate();
+            let running = running.iter().find(|running| *running.key() == candidate);
+            let here = running.map(|running| (running.revision(), Table::new(serving(running))));
             let told = known().find(|known| known.graph == graph);
-            let here = serving(running).filter(|(_, target)| *target.graph() == candidate);
-            let elsewhere = told.into_iter().flat_map(|told| &told.routes);
-            let elsewhere = elsewhere.filter_map(|known| placed_elsewhere(&self.node, known));
-            let table = Table::new(here.chain(elsewhere));
-            let shared = told.map(|told| (told.share, self.traffic.of((graph.clone(), told.generation))));
-            (graph, Split { table, shared })
+            let drawn = told.map(|told| {
+                // Another revision that serves here has a share of its own, or none.
+                let here = running.filter(|running| running.revision() == told.revision);
+                let elsewhere = told.routes.iter();
+                let elsewhere =
+                    elsewhere.filter_map(|known| placed_elsewhere(&self.node, known, Some(told.revision)));
+                Draw {
+                    share: told.share,
+                    counts: self.traffic.of((graph.clone(), told.generation)),
+                    table: Table::new(here.into_iter().flat_map(serving).chain(elsewhere)),
+                }
+            });
+            (graph, Split { here, drawn })
         };
         graphs.into_iter().map(split).collect()
     }
 }
 
-/// The routes of what serves here.
-fn serving(running: &[Arc<Running>]) -> impl Iterator<Item = (HttpRoute, Target)> {
-    let routes = |running: &'_ Arc<Running>| {
-        let target = Target::Here(running.clone());
-        running.routes().map(|route| (route.clone(), target.clone())).collect::<Vec<_>>()
-    };
-    running.iter().flat_map(routes)
+/// The routes of one that serves here.
+fn serving(running: &Arc<Running>) -> impl Iterator<Item = (HttpRoute, Target)> {
+    running.routes().map(|route| (route.clone(), Target::Here(running.clone())))
 }
 
-/// Where a graph answers besides this node.
-fn placed<'a>(here: &NodeName, graph: &GraphKey, nodes: impl Iterator<Item = &'a NodeName>) -> Target {
+/// Where a graph, or the candidate that is a revision, answers besides this node.
+fn placed<'a>(
+    here: &NodeName,
+    graph: &GraphKey,
+    candidate: Option<RevisionNumber>,
+    nodes: impl Iterator<Item = &'a NodeName>,
+) -> Target {
     let nodes = nodes.filter(|node| *node != here).cloned().collect();
-    Target::Placed(Arc::new(Placed { graph: graph.clone(), nodes }))
+    Target::Placed(Arc::new(Placed { graph: graph.clone(), candidate, nodes }))
 }
 
 /// A route of the cluster, if it is answered on other nodes.
-fn placed_elsewhere(here: &NodeName, known: &PlacedRoute) -> Option<(HttpRoute, Target)> {
+fn placed_elsewhere(
+    here: &NodeName,
+    known: &PlacedRoute,
+    candidate: Option<RevisionNumber>,
+) -> Option<(HttpRoute, Target)> {
     let is_elsewhere = known.nodes.iter().any(|node| node != here);
-    is_elsewhere.then(|| (known.route.clone(), placed(here, &known.graph, known.nodes.iter())))
+    is_elsewhere.then(|| (known.route.clone(), placed(here, &known.graph, candidate, known.nodes.iter())))
 }
 
 /// All routes of graphs, and of equal ones the one that counts first. The routes of the cluster say who serves; the
@@ -246,13 +269,16 @@ fn routes(
     assigned: Option<&Assignment>,
     cluster: Option<&RouteMap>,
 ) -> impl Iterator<Item = (HttpRoute, Target)> {
-    let serving = serving(running).filter(|(_, target)| !target.graph().is_candidate);
+    let graphs = running.iter().filter(|running| !running.key().is_candidate);
+    let serving = graphs.flat_map(serving);
     let cluster = cluster.into_iter().flat_map(|cluster| &cluster.routes);
-    let cluster = cluster.filter_map(move |known| placed_elsewhere(here, known));
+    let cluster = cluster.filter_map(move |known| placed_elsewhere(here, known, None));
     let should = assigned.into_iter().flat_map(|assigned| &assigned.graphs);
     let should = should.filter(|graph| !graph.key.is_candidate).flat_map(move |graph| {
         let routes = graph.linked.ingress.iter();
-        routes.map(move |route| (route.clone(), placed(here, &graph.key, graph.placement.nodes_of(&route.to))))
+        routes.map(move |route| {
+            (route.clone(), placed(here, &graph.key, None, graph.placement.nodes_of(&route.to)))
+        })
     });
     // What comes here answers elsewhere until it serves.
     serving.chain(cluster).chain(should)

@@ -1,6 +1,6 @@
 //! Route maps.
 
-use model::id::{Generation, StateRevision};
+use model::id::{Generation, RevisionNumber, StateRevision};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
 
 use super::assignment::peers;
@@ -38,6 +38,7 @@ impl From<Candidate> for wire::Candidate {
     fn from(candidate: Candidate) -> Self {
         Self {
             graph: candidate.graph.into(),
+            revision: candidate.revision.0,
             generation: candidate.generation.0,
             share: candidate.share.thousandths().into(),
             routes: candidate.routes.into_iter().map(Into::into).collect(),
@@ -51,6 +52,7 @@ impl TryFrom<wire::Candidate> for Candidate {
     fn try_from(candidate: wire::Candidate) -> Result<Self, DecodeError> {
         Ok(Self {
             graph: parse("graph", &candidate.graph)?,
+            revision: RevisionNumber(candidate.revision),
             generation: Generation(candidate.generation),
             share: share("share", candidate.share)?,
             routes: each("routes", candidate.routes)?,

@@ -63,7 +63,7 @@ pub(super) async fn finish(session: &mut Session<'_>, change: Change) -> Result<
         _ => session.terminal.data_line(&subject)?,
     }
     let next = match (change.detach, goals.first()) {
-        (true, Some(goal)) => format!("ctl status {} --watch", short(&goal.key)),
+        (true, Some(goal)) => format!("ctl status {} --watch", short(&goal.key.base())),
         _ if change.answer.generation == 0 => "ctl policy list".to_owned(),
         _ => format!("ctl policy show {}", change.answer.name),
     };
@@ -118,7 +118,7 @@ async fn wait(session: &mut Session<'_>, goals: &[Goal], change: &Change) -> Res
         return Ok(session.terminal.progress(&format!("in force after {took}"))?);
     }
     let lines: Vec<String> = failed.iter().map(|(_, failure)| format!("  {failure}")).collect();
-    let first = failed.first().map(|(goal, _)| short(&goal.key)).unwrap_or_default();
+    let first = failed.first().map(|(goal, _)| short(&goal.key.base())).unwrap_or_default();
     Err(Failure::Refused {
         reason: failed.into_iter().find_map(|(_, failure)| match failure {
             Failure::Refused { reason, .. } => reason,

@@ -201,7 +201,7 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         reason: "not_paused",
         means: "A revision that takes over by steps was to go on, and is not paused.",
-        remedy: "Nothing: it goes on by itself. From a step that has no `hold`, `ctl rollout next GRAPH` takes it on.",
+        remedy: "Nothing: it goes on by itself. From a step that holds `until-promoted`, `ctl rollout next GRAPH` takes it on.",
     },
     Page {
         reason: "not_permitted",

@@ -161,7 +161,7 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         reason: "rollout_step",
         means: "A revision that takes over by steps answers the share of its next step.",
-        remedy: "Nothing. At a step that has no `hold` it waits for `ctl rollout promote GRAPH`.",
+        remedy: "Nothing. At a step that holds `until-promoted` it waits for `ctl rollout next GRAPH`, or `promote` for everything at once.",
     },
     Page {
         reason: "serving",

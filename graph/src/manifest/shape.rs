@@ -129,6 +129,17 @@ pub struct PlacementEntry {
     /// Labels that its node must have; every node has the label `node`, its name.
     #[serde(default)]
     pub require: BTreeMap<String, Placed<String>>,
+    /// Labels of nodes that go before others, as far as there is a choice: each label that a node has counts one for it.
+    /// What is placed stays where it is.
+    #[serde(default)]
+    pub prefer: BTreeMap<String, Placed<String>>,
+    /// Labels of nodes that go after others, as far as there is a choice: each label that a node has counts one against it.
+    /// What is placed stays where it is.
+    #[serde(default)]
+    pub avoid: BTreeMap<String, Placed<String>>,
+    /// Taints that do not keep it off a node. All that must be on one node must tolerate the taints of that node.
+    #[serde(default)]
+    pub tolerate: BTreeMap<String, Placed<String>>,
 }
 
 /// How much a component may use.

@@ -218,6 +218,40 @@ async fn labels_that_an_operator_gives_decide_like_those_of_the_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_taint_keeps_off_what_does_not_tolerate_it_and_moves_nothing() {
+    let cluster = Cluster::start_nodes(2).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    let hello = |name: &str, placement: &str| {
+        let bundle = Bundle::graph("hello").with("graph: hello", &format!("graph: {name}"));
+        bundle
+            .with("hello.localhost", &format!("{name}.localhost"))
+            .with("app.wasm}", &format!("app.wasm, placement: {placement}}}"))
+    };
+    ctl.done(&["node", "label", "n1", "class=fast"]).await;
+    ctl.done(&["node", "taint", "n1", "gpu=only"]).await;
+    assert!(ctl.done(&["node", "list", "-o", "wide"]).await.contains("gpu=only"));
+    // What it would like does not help: n1 would be the one with fewer graphs, too.
+    for name in ["first", "second"] {
+        api.deploy_and_wait(&hello(name, "{prefer: {class: fast}}")).await;
+        assert_eq!(home(&api, &format!("default/{name}")).await.unwrap(), "n2");
+    }
+    api.deploy_and_wait(&hello("tolerant", "{prefer: {class: fast}, tolerate: {gpu: only}}")).await;
+    assert_eq!(home(&api, "default/tolerant").await.unwrap(), "n1");
+    // What is there stays, however its node is tainted now.
+    ctl.done(&["node", "taint", "n2", "gpu=only"]).await;
+    ctl.done(&["node", "taint", "n1", "gpu-", "disk=slow"]).await;
+    api.deploy_and_wait(&hello("first", "{avoid: {class: fast}}")).await;
+    for (name, node) in [("first", "n2"), ("second", "n2"), ("tolerant", "n1")] {
+        api.serving(&format!("default/{name}"), 0).await;
+        assert_eq!(home(&api, &format!("default/{name}")).await.unwrap(), node);
+    }
+    let shown = ctl.done(&["node", "show", "n1"]).await;
+    assert!(shown.contains("disk=slow") && !shown.contains("gpu=only"), "{shown}");
+    let ended = ctl.run(&["node", "taint", "n1", "node=n2"]).await;
+    assert!(ended.code == 1 && ended.stderr.contains("is the name of the node"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_most_nodes_are_lost_at_one_time_nothing_is_moved_and_those_that_come_back_have_what_they_had() {
     let mut cluster = Cluster::start_nodes(5).await;
     let api = cluster.api();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use model::graph::Artifact;
 use model::id::GraphKey;
 use model::name::{ComponentName, NodeName};
+use model::node::TAINTS_MAX;
 use model::policy::Action;
 
 use crate::state::{
@@ -22,6 +23,9 @@ pub fn check(state: &State) -> Vec<String> {
     for (name, node) in &state.nodes {
         broken.unless(node.accepted <= node.assigned_at && node.assigned_at.0 <= state.revision.0, || {
             format!("node {name} has accepted {} of {} of {}", node.accepted, node.assigned_at, state.revision)
+        });
+        broken.unless(node.taints.len() <= TAINTS_MAX, || {
+            format!("node {name} has {} taints", node.taints.len())
         });
         broken.unless(node.description.name == *name, || format!("node {name} is {}", node.description.name));
     }

@@ -139,6 +139,8 @@ pub enum Body {
     },
     /// Gives a node labels, and takes labels away that were given.
     LabelNode(LabelNode),
+    /// Taints a node, and takes taints away.
+    TaintNode(TaintNode),
     /// Takes a node out for good.
     RemoveNode(RemoveNode),
     /// Puts graphs on nodes.
@@ -340,6 +342,17 @@ pub struct LabelNode {
     /// Labels that it has from now on.
     pub set: BTreeMap<String, String>,
     /// Labels that it was given and has no more.
+    pub unset: BTreeSet<String>,
+}
+
+/// Taints of a node: they keep away everything new that does not tolerate them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaintNode {
+    /// The node.
+    pub node: NodeName,
+    /// Taints that it has from now on.
+    pub set: BTreeMap<String, String>,
+    /// Taints that it has no more.
     pub unset: BTreeSet<String>,
 }
 

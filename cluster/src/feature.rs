@@ -13,7 +13,7 @@ use crate::state::State;
 /// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
-/// 5: revisions take over by steps.
+/// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
 pub const FEATURE_LEVEL: u32 = 5;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
@@ -25,6 +25,8 @@ pub const MOVES: u32 = 3;
 pub const REPLICAS: u32 = 4;
 /// From this level on revisions take over by steps.
 pub const ROLLOUTS: u32 = 5;
+/// From this level on nodes are tainted, and graphs wish things of their nodes.
+pub const WISHES: u32 = 5;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -42,6 +44,12 @@ impl Body {
             Self::ChangeRollout(_) => ROLLOUTS,
             // Those of earlier levels would not keep what is said of steps.
             Self::Deploy(deploy) if deploy.spec.rollout.is_some() => ROLLOUTS,
+            Self::TaintNode(_) => WISHES,
+            // Nor what is said of wishes, which the revision has even where the linked graph has none.
+            Self::Deploy(deploy) if !deploy.spec.wishes.is_empty() || !deploy.linked.wishes.is_empty() => {
+                WISHES
+            }
+            Self::Relink(relink) if !relink.linked.wishes.is_empty() => WISHES,
             Self::LoseNodes { .. } => REPLICAS,
             Self::Deploy(deploy) if needs_replicas(&deploy.linked) => REPLICAS,
             Self::InitCluster { level, .. } | Self::RaiseFeatureLevel { level } => *level,

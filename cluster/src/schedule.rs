@@ -3,22 +3,25 @@
 //! A graph goes whole to one node, its home, but for the members that require labels the home does not have, and for those
 //! that run on several nodes: these have others besides, in as many zones as there are.
 //! *Cells* are the members that must be together: both ends of a link that cannot be carried, and a policy's component
-//! without requirements with its caller. Filter: the node is ready, has the labels, offers the capabilities and could
-//! hold one instance. Score of a home: the cells with requirements that it meets, then fewest graphs, then name.
+//! without requirements with its caller. Filter: the node is ready, has the labels and no taint that is not tolerated, offers
+//! the capabilities and could hold one instance. Score of a home: the cells with requirements that it meets, then the wishes
+//! that it meets, then fewest graphs, then name.
 //! Memory is not reserved: an idle graph holds no instance, and each node bounds what runs at one time by its own pool.
-//! What is placed stays as long as its labels fit and its nodes are there: it is moved off nodes that are down or drained,
-//! but for graphs that have data there. Where most of a zone is lost at one time, it is more likely cut off than gone, and
-//! nothing is moved off it. A planned state plans to nothing.
+//! What is placed stays as long as its labels fit and its nodes are there, whatever it wishes and however they are tainted:
+//! it is moved off nodes that are down or drained, but for graphs that have data there. Where most of a zone is lost at one
+//! time, it is more likely cut off than gone, and nothing is moved off it. A planned state plans to nothing.
 
 mod rebalance;
+mod wishes;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::id::GraphKey;
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, KNOWS_CANDIDATES, KNOWS_REPLICAS, NodeState};
-use model::placement::{Placement, Requirements, ZONE_LABEL};
+use model::placement::{Placement, Requirements, Wishes, ZONE_LABEL};
 
 use crate::command::Place;
 use crate::feature::MOVES;
@@ -239,7 +242,7 @@ fn missing_of(
         return None;
     }
     let mut lines = Vec::new();
-    for cell in cells(linked).ok()? {
+    for cell in cells(linked, Some(placement)).ok()? {
         let Some(first) = cell.members.iter().next() else { continue };
         let has: BTreeSet<&NodeName> = placement.nodes_of(first).filter(|node| !is_lost(node)).collect();
         if has.len() >= cell.replicas() {
@@ -314,7 +317,7 @@ pub fn unmet(state: &State, linked: &LinkedGraph, record: Option<&GraphRecord>) 
     if linked.require.is_empty() || state.nodes.is_empty() {
         return None;
     }
-    let cells = match cells(linked) {
+    let cells = match cells(linked, None) {
         Ok(cells) => cells,
         Err(why) => return Some(why),
     };
@@ -387,6 +390,10 @@ struct Cell<'a> {
     require: Requirements,
     /// Beyond the first.
     more: usize,
+    /// Of the members by which one node is better than another.
+    wishes: Vec<&'a Wishes>,
+    /// Where the graph is now: what is on a node already is not kept off it by its taints.
+    now: Option<&'a Placement>,
 }
 
 impl<'a> Cell<'a> {
@@ -411,14 +418,16 @@ fn place(
     if state.nodes.is_empty() {
         return Err(vec!["no node has joined: start a node agent".to_owned()]);
     }
-    let cells = cells(linked)?;
+    let now = record.and_then(|record| record.placement.as_ref());
+    let cells = cells(linked, now)?;
     let is_bound = |cell: &Cell<'_>| !cell.require.is_empty() || data_of(record, cell).is_some();
     let (bound, loose): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
     let free = Cell {
         members: loose.iter().flat_map(|cell| cell.members.iter().copied()).collect(),
+        wishes: loose.iter().flat_map(|cell| cell.wishes.iter().copied()).collect(),
+        now,
         ..Cell::default()
     };
-    let now = record.and_then(|record| record.placement.as_ref());
     // Without its data it is of no use elsewhere.
     if let Some(now) = now.filter(|_| bound.iter().any(|cell| is_at_lost(lost, record, cell))) {
         return Ok(now.clone());
@@ -483,7 +492,8 @@ fn heir<'a>(
         !lost.has(name) && lost.state.nodes.get(*name).is_some_and(|node| refusal(linked, free, node).is_none())
     };
     let nodes: BTreeSet<&NodeName> = has_part.flat_map(|(_, nodes)| nodes).filter(takes).collect();
-    nodes.into_iter().min_by_key(|name| (load.on(name), *name))
+    let wished = |name: &NodeName| lost.state.nodes.get(name).map(|node| wishes::met(free, node));
+    nodes.into_iter().min_by_key(|name| (Reverse(wished(name)), load.on(name), *name))
 }
 
 /// The nodes of a cell besides its first: those that it has, as far as they fit and it needs as many, and others that
@@ -503,35 +513,38 @@ fn others(
         has.filter(|name| *name != first && fits(name)).partition(|name| !lost.has(name));
     let mut chosen: BTreeSet<&NodeName> = BTreeSet::new();
     let zone = |name: &NodeName| nodes.get(name).map(zone_of).unwrap_or_default();
+    let wished = |name: &NodeName| nodes.get(name).map(|node| wishes::met(cell, node));
     let mut by_zone: BTreeMap<&str, usize> = BTreeMap::from([(zone(first), 1)]);
     while chosen.len() < cell.more {
         let in_zone = |name: &NodeName| by_zone.get(zone(name)).copied().unwrap_or_default();
-        let ranked = kept.iter().map(|name| (in_zone(name), load.on(name), *name));
-        let Some((_, _, best)) = ranked.min() else { break };
+        let rank = |name: &NodeName| (in_zone(name), Reverse(wished(name)), load.on(name));
+        let ranked = kept.iter().map(|name| (rank(name), *name));
+        let Some((_, best)) = ranked.min() else { break };
         kept.retain(|name| *name != best);
         chosen.insert(best);
         *by_zone.entry(zone(best)).or_default() += 1;
     }
     while chosen.len() < cell.more {
         let fewest = load.zones.iter().map(|zone| by_zone.get(zone).copied().unwrap_or_default()).min();
-        let mut best: Option<(usize, &NodeName, &str)> = None;
+        let mut best: Option<((usize, Reverse<i64>), &NodeName)> = None;
         for (_, name) in &load.in_order {
             let Some(node) = nodes.get(*name) else { continue };
             let zone = zone_of(node);
             let count = by_zone.get(zone).copied().unwrap_or_default();
-            let is_better = best.is_none_or(|(least, ..)| count < least);
+            let rank = (count, Reverse(wishes::met(cell, node)));
+            let is_better = best.is_none_or(|(least, _)| rank < least);
             if !is_better || *name == first || chosen.contains(*name) || refusal(linked, cell, node).is_some() {
                 continue;
             }
-            best = Some((count, name, zone));
-            // By load: of those in zones with as few the first is the best.
-            if Some(count) == fewest {
+            best = Some((rank, name));
+            // By load: of those in zones with as few that are wished for as much the first is the best.
+            if Some(count) == fewest && cell.wishes.is_empty() {
                 break;
             }
         }
-        let Some((_, name, zone)) = best else { break };
+        let Some((_, name)) = best else { break };
         chosen.insert(name);
-        *by_zone.entry(zone).or_default() += 1;
+        *by_zone.entry(zone(name)).or_default() += 1;
     }
     let is_down = |name: &&&NodeName| {
         nodes.get(**name).is_some_and(|node| node.state == NodeState::Down && node.admission == Admission::Open)
@@ -555,15 +568,22 @@ fn home(
         let has_part = !free.members.is_empty() || bound.is_empty() || met(node) > 0;
         refusal(linked, free, node).is_none() && has_part
     };
+    let is_wishing = std::iter::once(free).chain(bound).any(|cell| !cell.wishes.is_empty());
+    // Of everything that would be there.
+    let wished = |node: &NodeRecord| {
+        let there =
+            bound.iter().filter(|cell| !cell.wishes.is_empty() && refusal(linked, cell, node).is_none());
+        there.map(|cell| wishes::met(cell, node)).sum::<i64>() + wishes::met(free, node)
+    };
     // By load: of those that meet as much the first is the best, and where one meets all, no other is better.
-    let mut best: Option<(usize, &NodeName)> = None;
+    let mut best: Option<((usize, i64), &NodeName)> = None;
     for (_, name) in &load.in_order {
         let Some(node) = state.nodes.get(*name).filter(|node| takes(node)) else { continue };
-        let met = met(node);
-        if best.is_none_or(|(most, _)| met > most) {
-            best = Some((met, name));
+        let rank = (met(node), if is_wishing { wished(node) } else { 0 });
+        if best.is_none_or(|(most, _)| rank > most) {
+            best = Some((rank, name));
         }
-        if met == bound.len() {
+        if rank.0 == bound.len() && !is_wishing {
             break;
         }
     }
@@ -574,7 +594,7 @@ fn home(
     }
 }
 
-/// The node of a cell that requires something: where it is, else the home, else the best that fits.
+/// The node of a cell that requires something: where it is, else the home, else the best that fits, by its wishes first.
 fn node_of(
     lost: &Lost<'_>,
     linked: &LinkedGraph,
@@ -595,8 +615,14 @@ fn node_of(
     }
     let fits =
         |name: &&NodeName| state.nodes.get(*name).is_some_and(|node| refusal(linked, cell, node).is_none());
-    let by_load = load.in_order.iter().map(|(_, name)| *name);
-    let best = std::iter::once(home).chain(by_load).find(fits);
+    let mut by_load = load.in_order.iter().map(|(_, name)| *name).filter(fits);
+    let wished = |name: &&NodeName| Reverse(state.nodes.get(*name).map(|node| wishes::met(cell, node)));
+    let best = match Some(home).filter(fits) {
+        Some(home) => Some(home),
+        None if cell.wishes.is_empty() => by_load.next(),
+        // Of those that are wished for as much, the first.
+        None => by_load.min_by_key(wished),
+    };
     best.cloned().ok_or_else(|| refusals(state, linked, cell))
 }
 
@@ -624,8 +650,8 @@ fn lacked(require: &Requirements, node: &NodeRecord) -> Option<String> {
     Some(format!("has not the label {label}={value}"))
 }
 
-/// The cells of a graph; refuses one whose members require different values of one label.
-fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
+/// The cells of a graph that is where `now` says; refuses one whose members require different values of one label.
+fn cells<'a>(linked: &'a LinkedGraph, now: Option<&'a Placement>) -> Result<Vec<Cell<'a>>, Vec<String>> {
     // Each member's cell, by the least member of it.
     let mut cell_of: BTreeMap<&ComponentName, &ComponentName> =
         linked.members().map(|name| (name, name)).collect();
@@ -637,8 +663,9 @@ fn cells(linked: &LinkedGraph) -> Result<Vec<Cell<'_>>, Vec<String>> {
     }
     let mut cells: BTreeMap<&ComponentName, Cell<'_>> = BTreeMap::new();
     for (member, cell) in cell_of {
-        let cell = cells.entry(cell).or_default();
+        let cell = cells.entry(cell).or_insert_with(|| Cell { now, ..Cell::default() });
         cell.members.insert(member);
+        cell.wishes.extend(linked.wishes.get(member).filter(|wishes| wishes.ranks()));
         let replicas = linked.replicas.get(member).copied().unwrap_or(1);
         cell.more = cell.more.max(usize::try_from(replicas).unwrap_or(usize::MAX).saturating_sub(1));
         for (label, value) in linked.require.get(member).into_iter().flatten() {
@@ -675,6 +702,9 @@ fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<S
     }
     if let Some(lacked) = lacked(&cell.require, node) {
         return Some(lacked);
+    }
+    if let Some(why) = wishes::repelled(linked, cell, node) {
+        return Some(why);
     }
     if node.description.level < KNOWS_REPLICAS && needs_level(linked, cell) {
         return Some("its agent is of an earlier version, which knows no replicas and no checks".to_owned());

@@ -361,6 +361,9 @@ pub struct NodeRecord {
     /// Labels that an operator has given it; they count before those that its agent says.
     #[serde(default)]
     pub labels: Labels,
+    /// Taints that an operator has given it: they keep away everything new that does not tolerate them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub taints: Labels,
     /// Until when nothing is moved off it though it is down, milliseconds since 1970: its zone was cut off until shortly
     /// before, and it may come back as the others did.
     #[serde(default)]

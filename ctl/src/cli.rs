@@ -232,7 +232,7 @@ pub enum Command {
     Logs(logs::LogsArguments),
     /// Shows what happened.
     Events(events::EventsArguments),
-    /// The nodes: shows them, lets them join, labels, drains and removes them.
+    /// The nodes: shows them, lets them join, labels, taints, drains and removes them.
     Node(node::NodeArguments),
     /// Moves graphs so that all nodes carry as many.
     ///

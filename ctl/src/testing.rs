@@ -179,5 +179,6 @@ pub(crate) fn customers() -> LinkedGraph {
         policies: vec![pii],
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        wishes: BTreeMap::new(),
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::document::{self, Placed, Refused, Rules, Why, shorten};
-use crate::manifest::shape::{LimitsEntry, PlacementEntry};
+use crate::manifest::shape::LimitsEntry;
 use crate::manifest::value::place;
 
 /// The components one policy puts on a link.
@@ -22,10 +22,15 @@ const INTERPOSED_MAX: usize = 8;
 /// The longest reason of a `deny`, which is shown wherever the link is refused.
 const DENY_MAX_BYTES: usize = 256;
 
+const REQUIRE: &str = "a policy runs beside its caller, or where `placement.require` says";
+
 const REFUSED: &[Refused] = &[
     not_yet("match.to", "select by `interface` and by who imports"),
     not_yet("interpose.*.run", "a policy runs beside its caller"),
     not_yet("interpose.*.secrets", ""),
+    not_yet("interpose.*.placement.prefer", REQUIRE),
+    not_yet("interpose.*.placement.avoid", REQUIRE),
+    not_yet("interpose.*.placement.tolerate", "a policy's component is not kept off by taints"),
     not_yet("interpose.*.placement.with", "without `placement.require`, a policy runs beside its caller"),
     Refused { path: "interpose.*.outbound", why: Why::Renamed("egress") },
     Refused { path: "interpose.*.source", why: Why::Renamed("component") },
@@ -118,6 +123,15 @@ pub struct InterposeEntry {
     /// Where it may run; beside its caller if nothing is required.
     #[serde(default)]
     pub placement: PlacementEntry,
+}
+
+/// Where a policy's component may run.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct PlacementEntry {
+    /// Labels that its node must have; every node has the label `node`, its name.
+    #[serde(default)]
+    pub require: BTreeMap<String, Placed<String>>,
 }
 
 /// The place in the chain.

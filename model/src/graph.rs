@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::egress::EgressRule;
 use crate::interface::InterfacePattern;
 use crate::name::ComponentName;
-use crate::placement::{LinkTerms, Requirements};
+use crate::placement::{LinkTerms, Requirements, Wishes};
 use crate::rollout::RolloutSpec;
 use crate::route::{HttpRoute, PathPrefix};
 use crate::unit::ByteSize;
@@ -56,6 +56,9 @@ pub struct GraphSpec {
     /// On how many nodes components should run; those that should run on one are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replicas: BTreeMap<ComponentName, u32>,
+    /// What components and capabilities wish of their node; those that wish nothing are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wishes: BTreeMap<ComponentName, Wishes>,
     /// How its revisions take over; at once if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,

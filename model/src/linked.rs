@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::graph::{Artifact, CapabilitySpec, Settings};
 use crate::interface::InterfaceName;
 use crate::name::ComponentName;
-use crate::placement::{LinkTerms, Locality, Requirements};
+use crate::placement::{LinkTerms, Locality, Requirements, Wishes};
 use crate::policy::PolicyVersion;
 use crate::route::HttpRoute;
 
@@ -33,6 +33,9 @@ pub struct LinkedGraph {
     /// On how many nodes components should run; those that should run on one are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replicas: BTreeMap<ComponentName, u32>,
+    /// What components and capabilities wish of their node; those that wish nothing are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub wishes: BTreeMap<ComponentName, Wishes>,
 }
 
 /// A component of a linked graph.

@@ -93,7 +93,10 @@ pub const LABEL_MAX_BYTES: usize = 128;
 /// The most labels of a node.
 pub const LABELS_MAX: usize = 64;
 
-/// Whether a node can be given a label: of printable ASCII without spaces, its name neither empty nor `node`, with which
+/// The most taints of a node.
+pub const TAINTS_MAX: usize = 64;
+
+/// Whether a node can be given a label, or a taint: of printable ASCII without spaces, its name neither empty nor `node`, with which
 /// every node begins.
 pub fn is_label(name: &str, value: &str) -> bool {
     let plain = |text: &str| text.len() <= LABEL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());

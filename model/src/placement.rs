@@ -21,6 +21,37 @@ pub const REPLICAS_MAX: u32 = 100;
 /// Labels that a node must have, with these values.
 pub type Requirements = BTreeMap<String, String>;
 
+/// What a member wishes of its node: what it says of nodes besides those that it requires.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wishes {
+    /// Nodes with these labels go before others: each label that a node has counts one for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prefer: Requirements,
+    /// Nodes with these labels go after others: each label that a node has counts one against it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub avoid: Requirements,
+    /// The taints of a node that do not keep it away.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tolerate: Requirements,
+}
+
+impl Wishes {
+    /// Whether nothing is wished.
+    pub fn is_empty(&self) -> bool {
+        !self.ranks() && self.tolerate.is_empty()
+    }
+
+    /// Whether one node is better than another by them.
+    pub fn ranks(&self) -> bool {
+        !self.prefer.is_empty() || !self.avoid.is_empty()
+    }
+
+    /// Whether a taint does not keep it away.
+    pub fn tolerates(&self, taint: &str, value: &str) -> bool {
+        self.tolerate.get(taint).is_some_and(|tolerated| tolerated == value)
+    }
+}
+
 /// How far apart the ends of a link may be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

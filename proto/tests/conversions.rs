@@ -16,7 +16,7 @@ use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Or
 use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
 use model::node::{Capacity, NodeDescription};
-use model::placement::{LinkTerms, Locality, Placement};
+use model::placement::{LinkTerms, Locality, Placement, Wishes};
 use model::plan::{Change, ChangeKind, Plan};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
@@ -180,23 +180,21 @@ fn link() -> impl Strategy<Value = Link> {
 fn linked() -> impl Strategy<Value = LinkedGraph> {
     let capability =
         (text(), option::of(artifact())).prop_map(|(database, seed)| CapabilitySpec::Sqlite { database, seed });
+    let labels = || btree_map(some_text(), text(), 0..3);
+    let wishes =
+        (labels(), labels(), labels()).prop_map(|(prefer, avoid, tolerate)| Wishes { prefer, avoid, tolerate });
     let parts = (
         vec(route(), 0..3),
         btree_map(component(), linked_component(), 0..3),
         btree_map(component(), capability, 0..3),
         vec(link(), 0..4),
         vec(version(), 0..3),
-        btree_map(component(), btree_map(some_text(), text(), 0..3), 0..3),
+        btree_map(component(), labels(), 0..3),
         btree_map(component(), any::<u32>(), 0..3),
+        btree_map(component(), wishes, 0..3),
     );
-    parts.prop_map(|(ingress, components, capabilities, links, policies, require, replicas)| LinkedGraph {
-        ingress,
-        components,
-        capabilities,
-        links,
-        policies,
-        require,
-        replicas,
+    parts.prop_map(|(ingress, components, capabilities, links, policies, require, replicas, wishes)| {
+        LinkedGraph { ingress, components, capabilities, links, policies, require, replicas, wishes }
     })
 }
 

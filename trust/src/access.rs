@@ -49,6 +49,7 @@ pub const OF_MEMBERS: &[(&str, Access)] = &[
     ("/weft.node.v1.Nodes/Rebalance", OPERATOR),
     ("/weft.node.v1.Nodes/Remove", OPERATOR),
     ("/weft.node.v1.Nodes/Session", NODE),
+    ("/weft.node.v1.Nodes/Taint", OPERATOR),
     ("/weft.policy.v1.Policies/Apply", OPERATOR),
     ("/weft.policy.v1.Policies/Delete", OPERATOR),
     ("/weft.policy.v1.Policies/Get", OPERATOR),

@@ -113,6 +113,7 @@ impl State {
             Body::LoseNodes { nodes, why } => Ok(node::lose(self, nodes, why)),
             Body::AdmitNode { node, admission } => node::admit(self, node, *admission),
             Body::LabelNode(label) => node::label(self, label),
+            Body::TaintNode(taint) => node::taint(self, taint),
             Body::RemoveNode(remove) => enrolment::remove(self, remove),
             Body::Place(places) => moves::place(self, places),
             Body::Leave(leaves) => moves::leave(self, leaves),

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use model::id::{Generation, GraphKey};
 use model::name::{ComponentName, NodeName};
-use model::node::{Admission, LABELS_MAX, Labels, NodeDescription, NodeState};
+use model::node::{Admission, LABELS_MAX, Labels, NodeDescription, NodeState, TAINTS_MAX};
 use model::report::{GraphReport, Progress, Report};
 
 use super::{graph, moves};
-use crate::command::LabelNode;
+use crate::command::{LabelNode, TaintNode};
 use crate::feature::{MOVES, REPLICAS, ROLLOUTS};
 use crate::outcome::{Outcome, Refusal};
 use crate::schedule::{self, MOVES_RESUME_MS};
@@ -63,6 +63,7 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
             assigned_at: at.into(),
             admission: Admission::Open,
             labels: Labels::new(),
+            taints: Labels::new(),
             stays_until_ms: None,
         },
     };
@@ -273,11 +274,7 @@ pub(super) fn label(state: &mut State, label: &LabelNode) -> Result<Outcome, Ref
     let Some(record) = state.nodes.get(name) else {
         return Err(Refusal::NotFound { what: format!("node {name}") });
     };
-    let mut labels = record.labels.clone();
-    for unset in &label.unset {
-        labels.remove(unset);
-    }
-    labels.extend(label.set.clone());
+    let labels = changed(&record.labels, &label.set, &label.unset);
     if labels == record.labels {
         return Ok(state.done());
     }
@@ -294,8 +291,37 @@ pub(super) fn label(state: &mut State, label: &LabelNode) -> Result<Outcome, Ref
     if is_elsewhere && state.level() >= REPLICAS {
         tell_peers(state, name);
     }
-    let set = label.set.iter().map(|(name, value)| format!("{name}={value}"));
-    let changes: Vec<String> = set.chain(label.unset.iter().map(|name| format!("{name}-"))).collect();
-    state.event(subject(name), "labelled", changes.join(", "));
+    state.event(subject(name), "labelled", shown(&label.set, &label.unset));
     Ok(state.done())
+}
+
+/// Its agent is not told: what is there stays.
+pub(super) fn taint(state: &mut State, taint: &TaintNode) -> Result<Outcome, Refusal> {
+    let name = &taint.node;
+    let Some(record) = state.nodes.get(name) else {
+        return Err(Refusal::NotFound { what: format!("node {name}") });
+    };
+    let taints = changed(&record.taints, &taint.set, &taint.unset);
+    if taints == record.taints {
+        return Ok(state.done());
+    }
+    if taints.len() > TAINTS_MAX {
+        return Err(Refusal::Exhausted { what: format!("taints of node {name}"), bound: TAINTS_MAX as u64 });
+    }
+    let record = NodeRecord { taints, ..record.clone() };
+    state.advance();
+    state.nodes.insert(name.clone(), record);
+    state.event(subject(name), "tainted", shown(&taint.set, &taint.unset));
+    Ok(state.done())
+}
+
+fn changed(labels: &Labels, set: &Labels, unset: &BTreeSet<String>) -> Labels {
+    let kept = labels.iter().filter(|(name, _)| !unset.contains(*name));
+    kept.chain(set).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// `zone=a, rack-`.
+fn shown(set: &Labels, unset: &BTreeSet<String>) -> String {
+    let set = set.iter().map(|(name, value)| format!("{name}={value}"));
+    set.chain(unset.iter().map(|name| format!("{name}-"))).collect::<Vec<_>>().join(", ")
 }

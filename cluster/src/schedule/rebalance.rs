@@ -15,8 +15,8 @@ use crate::state::{GraphRecord, State};
 pub const REBALANCE_MAX: usize = 500;
 
 /// The moves after which no two nodes that get work differ by more than one graph, or as many of them as are made at one
-/// time. Graphs that require labels, run on several nodes, have data, do not serve as they should or
-/// change their revision by steps stay where they are.
+/// time. Graphs that require labels or wish things of their nodes, run on several nodes, have data, do not serve as they should
+/// or change their revision by steps stay where they are, and none goes to a node that is tainted.
 pub fn rebalance(state: &State) -> Vec<Place> {
     if state.level() < MOVES {
         return Vec::new();
@@ -47,7 +47,7 @@ fn may_move(record: &GraphRecord) -> bool {
         record.observed.get(&placement.home).is_some_and(|seen| seen.serving == Some(record.generation));
     let is_single = linked.replicas.is_empty() && placement.more.is_empty() && placement.away.is_empty();
     let has_data = !record.data.is_empty() || !linked.capabilities.is_empty();
-    let is_free = is_single && linked.require.is_empty() && !has_data;
+    let is_free = is_single && linked.require.is_empty() && linked.wishes.is_empty() && !has_data;
     is_free && serves && record.leaving.is_none() && record.rollout.is_none()
 }
 

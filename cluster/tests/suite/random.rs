@@ -2,7 +2,7 @@
 
 use cluster::command::{
     Body, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember,
-    LabelNode, Leave, Place, PutPolicy, Relink, RemoveNode, RequestTag, RolloutChange,
+    LabelNode, Leave, Place, PutPolicy, Relink, RemoveNode, RequestTag, RolloutChange, TaintNode,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
@@ -11,7 +11,7 @@ use model::graph::GraphSpec;
 use model::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::node::{Admission, NodeState};
-use model::placement::Placement;
+use model::placement::{Placement, Wishes};
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::Phase;
 use proptest::collection::vec;
@@ -60,10 +60,16 @@ impl Asked {
 
     fn linked(&self) -> LinkedGraph {
         match self.other {
-            0..3 => linked(self.other),
+            0..2 => linked(self.other),
+            2 => {
+                let zone = |number: u8| [("zone".to_owned(), number.to_string())].into();
+                let tolerate = [("gpu".to_owned(), (self.which % 3).to_string())].into();
+                let wishes = Wishes { prefer: zone(self.which), avoid: zone(self.which + 1), tolerate };
+                LinkedGraph { wishes: [("app".parse().unwrap(), wishes)].into(), ..linked(2) }
+            }
             3 => {
                 let replicas = [("app".parse().unwrap(), 2 + u32::from(self.which))].into();
-                model::linked::LinkedGraph { replicas, ..linked_at(3, "it.example.com") }
+                LinkedGraph { replicas, ..linked_at(3, "it.example.com") }
             }
             4 => linked_with_database(1, Some(2)),
             5 => linked_at(1, "crm.example.com"),
@@ -80,7 +86,7 @@ impl Asked {
     fn body(&self, state: &State) -> Body {
         let mut key = key(&self.graph());
         // Half of what is done to graphs is done to candidates, as far as there are any.
-        if self.what >= 128 && matches!(self.what % 62, 5 | 11) && state.graphs.contains_key(&key.candidate()) {
+        if self.what >= 128 && matches!(self.what % 64, 5 | 11) && state.graphs.contains_key(&key.candidate()) {
             key = key.candidate();
         }
         let record = state.graphs.get(&key);
@@ -90,7 +96,7 @@ impl Asked {
             _ => format!("uid-{}", state.revision).try_into().unwrap(),
         };
         let member = MemberId(u64::from(self.which));
-        match self.what % 62 {
+        match self.what % 64 {
             0..4 | 50..56 => Body::Deploy(Box::new(Deploy {
                 uid,
                 manifest: format!("graph: {}", self.other),
@@ -225,6 +231,15 @@ impl Asked {
             },
             35..44 => Body::RecordReport(self.serving(state)),
             46..50 | 56..60 => Body::ChangeRollout(Box::new(self.change(state, key, uid))),
+            60..62 => Body::TaintNode(TaintNode {
+                node: name(&format!("n{}", self.which)),
+                set: if self.is_fresh {
+                    [("gpu".to_owned(), (self.other % 3).to_string())].into()
+                } else {
+                    [].into()
+                },
+                unset: ["gpu".to_owned()].into(),
+            }),
             _ => self.init(),
         }
     }

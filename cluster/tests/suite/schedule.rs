@@ -1,10 +1,12 @@
 //! The scheduler: which graph goes where, and why not.
 
-use cluster::command::Body;
+use cluster::command::{Body, TaintNode};
+use cluster::feature::{FIRST_LEVEL, WISHES};
 use cluster::schedule::{explain, schedule, unmet};
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::node::NodeState;
+use model::placement::Wishes;
 use model::policy::PolicyVersion;
 use model::unit::ByteSize;
 
@@ -235,4 +237,184 @@ fn a_capability_stays_with_its_data() {
     cluster.deployed("sales/crm", more);
     assert_eq!(schedule(&cluster.state, cluster.state.now_ms), []);
     assert_eq!(placed(&cluster, "sales/crm"), "app=n1 db=n1 log=n2 proxy=n1");
+}
+
+/// Nodes n1 to n4 of the classes fast, spot, plain and plain.
+fn classes() -> Cluster {
+    let mut cluster = Cluster::new();
+    for (number, class) in [(1, "fast"), (2, "spot"), (3, "plain"), (4, "plain")] {
+        let mut described = node(&format!("n{number}"));
+        described.labels.insert("class".to_owned(), class.to_owned());
+        cluster.done(Body::RegisterNode(described));
+    }
+    cluster
+}
+
+fn taint(cluster: &mut Cluster, node: &str) {
+    let set = [("gpu".to_owned(), "only".to_owned())].into();
+    cluster.done(Body::TaintNode(TaintNode { node: name(node), set, unset: [].into() }));
+}
+
+/// `prefer`, `avoid`, `tolerate`, each of one label as `key=value`, or nothing.
+fn wish(linked: &mut LinkedGraph, member: &str, [prefer, avoid, tolerate]: [&str; 3]) {
+    let labels = |text: &str| {
+        text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect()
+    };
+    let wishes = Wishes { prefer: labels(prefer), avoid: labels(avoid), tolerate: labels(tolerate) };
+    linked.wishes.insert(member.parse().unwrap(), wishes);
+}
+
+fn wishing(wishes: [&str; 3]) -> LinkedGraph {
+    let mut linked = linked(1);
+    wish(&mut linked, "app", wishes);
+    linked
+}
+
+#[test]
+fn wishes_count_before_load_and_move_nothing() {
+    let mut cluster = classes();
+    for number in 0..3 {
+        cluster.deployed(&format!("sales/fast{number}"), wishing(["class=fast", "", ""]));
+        cluster.deployed(&format!("sales/other{number}"), wishing(["", "class=plain", ""]));
+    }
+    assert_eq!(cluster.schedule(), 6);
+    for number in 0..3 {
+        assert_eq!(cluster.node_of(&format!("sales/fast{number}")).as_deref(), Some("n1"));
+    }
+    // Of the two that it does not avoid, the one with fewer graphs.
+    let on = |node: &str| cluster.state.graphs.values().filter(|graph| graph.is_on(&name(node))).count();
+    assert_eq!((on("n1"), on("n2"), on("n3"), on("n4")), (3, 3, 0, 0));
+    // Where nothing else is, what is avoided will do; and there it stays.
+    for node in ["n1", "n3", "n4"] {
+        down(&mut cluster, node);
+    }
+    cluster.deployed("sales/late", wishing(["class=fast", "class=spot", ""]));
+    assert_eq!(cluster.schedule(), 1);
+    cluster.done(Body::SetNodeState { node: name("n1"), state: NodeState::Ready, why: String::new() });
+    assert_eq!(schedule(&cluster.state, cluster.state.now_ms), []);
+    cluster.deployed("sales/other0", wishing(["class=fast", "class=spot", ""]));
+    assert_eq!(schedule(&cluster.state, cluster.state.now_ms), [], "a new revision stays as well");
+    assert_eq!(cluster.node_of("sales/late").as_deref(), Some("n2"));
+}
+
+#[test]
+fn members_wish_together_where_they_are_together() {
+    let mut cluster = classes();
+    // One for n1, two for n2 and against n1: nothing keeps the database from being where all are.
+    let mut linked = chain();
+    wish(&mut linked, "app", ["class=fast", "", ""]);
+    wish(&mut linked, "db", ["class=spot", "class=fast", ""]);
+    cluster.deployed("sales/one", linked.clone());
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/one"), "app=n2 db=n2 proxy=n2");
+    // What is required of one part leaves it the choice among the rest.
+    require(&mut linked, "app", &[("node", "n1")]);
+    require(&mut linked, "db", &[("class", "plain")]);
+    wish(&mut linked, "db", ["node=n4", "", ""]);
+    cluster.deployed("sales/two", linked);
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/two"), "app=n1 db=n4 proxy=n1");
+}
+
+#[test]
+fn a_taint_keeps_off_what_does_not_tolerate_it() {
+    let mut cluster = Cluster::new();
+    cluster.deployed("sales/before", linked(1));
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(cluster.node_of("sales/before").as_deref(), Some("n1"));
+    let assigned = cluster.state.nodes[&name("n1")].assigned_at;
+    taint(&mut cluster, "n1");
+    assert_eq!(cluster.last_event(), "node/n1 tainted");
+    assert_eq!(cluster.state.nodes[&name("n1")].assigned_at, assigned, "its agent is told nothing");
+    // What is there stays, also its next revision.
+    cluster.deployed("sales/before", linked(2));
+    assert_eq!(schedule(&cluster.state, cluster.state.now_ms), []);
+    for number in 0..3 {
+        cluster.deployed(&format!("sales/g{number}"), linked(1));
+    }
+    cluster.deployed("sales/other", wishing(["", "", "gpu=some"]));
+    assert_eq!(cluster.schedule(), 4);
+    let on = |cluster: &Cluster, node: &str| {
+        cluster.state.graphs.values().filter(|graph| graph.is_on(&name(node))).count()
+    };
+    assert_eq!((on(&cluster, "n1"), on(&cluster, "n2")), (1, 4));
+    cluster.deployed("sales/tolerant", wishing(["", "", "gpu=only"]));
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(cluster.node_of("sales/tolerant").as_deref(), Some("n1"));
+    cluster.done(Body::RaiseFeatureLevel { level: cluster::FEATURE_LEVEL });
+    cluster.serves("n2");
+    assert_eq!(cluster::schedule::rebalance(&cluster.state), [], "nor is anything moved there on request");
+
+    down(&mut cluster, "n2");
+    cluster.deployed("sales/late", linked(1));
+    cluster.schedule();
+    let expected = ["n1 no: is tainted gpu=only, which app does not tolerate", "n2 no: down"];
+    assert_eq!(why(&cluster, "sales/late"), expected);
+    assert_eq!(unmet(&cluster.state, &linked(1), None), None, "taints come and go");
+    let untaint = TaintNode { node: name("n1"), set: [].into(), unset: ["gpu".to_owned()].into() };
+    cluster.done(Body::TaintNode(untaint));
+    cluster.schedule();
+    assert_eq!(cluster.node_of("sales/late").as_deref(), Some("n1"));
+}
+
+#[test]
+fn members_of_earlier_versions_are_told_of_no_taints_and_wishes() {
+    let mut cluster = Cluster::new();
+    let taint = TaintNode { node: name("n1"), set: [].into(), unset: [].into() };
+    assert_eq!(Body::TaintNode(taint).level(), WISHES);
+    let wishing = wishing(["", "", "gpu=only"]);
+    assert_eq!(Body::Deploy(Box::new(cluster.deploy("sales/crm", wishing.clone()))).level(), WISHES);
+    let mut of_spec = cluster.deploy("sales/crm", linked(1));
+    assert_eq!(Body::Deploy(Box::new(of_spec.clone())).level(), FIRST_LEVEL);
+    of_spec.spec.wishes = wishing.wishes.clone();
+    assert_eq!(Body::Deploy(Box::new(of_spec)).level(), WISHES);
+    cluster.deployed("sales/crm", linked(1));
+    assert_eq!(Body::Relink(Box::new(cluster.relink("sales/crm", wishing))).level(), WISHES);
+    assert_eq!(Body::Relink(Box::new(cluster.relink("sales/crm", linked(2)))).level(), FIRST_LEVEL);
+}
+
+#[test]
+fn all_that_is_together_must_tolerate_a_taint() {
+    let mut cluster = Cluster::new();
+    down(&mut cluster, "n2");
+    taint(&mut cluster, "n1");
+    let mut linked = chain();
+    wish(&mut linked, "app", ["", "", "gpu=only"]);
+    cluster.deployed("sales/crm", linked.clone());
+    assert_eq!(cluster.schedule(), 0);
+    let expected = ["n1 no: is tainted gpu=only, which db does not tolerate", "n2 no: down"];
+    assert_eq!(why(&cluster, "sales/crm"), expected);
+    // The policy's component is not asked: it goes where its caller is.
+    wish(&mut linked, "db", ["", "", "gpu=only"]);
+    cluster.deployed("sales/crm", linked);
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(placed(&cluster, "sales/crm"), "app=n1 db=n1 proxy=n1");
+}
+
+#[test]
+fn replicas_honour_taints_and_wishes() {
+    let mut cluster = classes();
+    cluster.done(Body::RaiseFeatureLevel { level: cluster::FEATURE_LEVEL });
+    taint(&mut cluster, "n1");
+    let on = |replicas: u32, wishes: [&str; 3]| {
+        let mut linked = wishing(wishes);
+        linked.replicas.insert("app".parse().unwrap(), replicas);
+        linked
+    };
+    cluster.deployed("sales/crm", on(2, ["class=fast", "class=spot", ""]));
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(cluster.node_of("sales/crm").as_deref(), Some("n3, n4"));
+    cluster.deployed("sales/crm", on(4, ["", "", ""]));
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(cluster.node_of("sales/crm").as_deref(), Some("n2, n3, n4"));
+    let record = &cluster.state.graphs[&key("sales/crm")];
+    let placement = record.placement.as_ref().unwrap();
+    let missing = cluster::schedule::missing(&cluster.state, &record.linked, placement).unwrap();
+    assert_eq!(missing, "app on 3 of 4 nodes: n1 no: is tainted gpu=only, which app does not tolerate");
+    // One of its nodes is tainted, and its home is drained: the rest of it takes over all the same.
+    taint(&mut cluster, "n2");
+    taint(&mut cluster, "n4");
+    cluster.drain("n3");
+    assert_eq!(cluster.schedule(), 1);
+    assert_eq!(cluster.node_of("sales/crm").as_deref(), Some("n2, n4"));
 }

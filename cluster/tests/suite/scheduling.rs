@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cluster::command::{Body, LabelNode};
+use cluster::command::{Body, LabelNode, TaintNode};
 use cluster::schedule::{preview, schedule};
 use cluster::state::GraphRecord;
 use model::linked::{Link, LinkOrigin, LinkedGraph, Target};
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, NodeState};
-use model::placement::{LinkTerms, Locality};
+use model::placement::{LinkTerms, Locality, Wishes};
 use proptest::collection;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use proptest::test_runner::TestCaseError;
@@ -20,10 +20,13 @@ const NODES: usize = 6;
 const GRAPHS: usize = 4;
 const MEMBERS: usize = 4;
 
-/// One component: the disk it requires, on how many nodes it should run, and whether it must be with the one before it.
+/// One component: the disk it requires, the zone that it prefers or avoids, whether it tolerates the taint that there is, on
+/// how many nodes it should run, and whether it must be with the one before it.
 #[derive(Debug, Clone)]
 struct Member {
     disk: Option<bool>,
+    zone: Option<(u8, bool)>,
+    tolerates: bool,
     replicas: u32,
     is_joined: bool,
 }
@@ -33,6 +36,7 @@ enum Step {
     Deploy(usize, Vec<Member>),
     Disk(usize, bool),
     Zone(usize, u8),
+    Taint(usize, bool),
     Lose(BTreeSet<usize>),
     Return(usize),
     Drain(usize),
@@ -41,8 +45,12 @@ enum Step {
 }
 
 fn member() -> impl Strategy<Value = Member> {
-    (proptest::option::weighted(0.3, any::<bool>()), prop_oneof![3 => 1..2_u32, 2 => 2..5_u32], any::<bool>())
-        .prop_map(|(disk, replicas, is_joined)| Member { disk, replicas, is_joined })
+    let disk = proptest::option::weighted(0.3, any::<bool>());
+    let zone = proptest::option::weighted(0.3, (0..3_u8, any::<bool>()));
+    let tolerates = proptest::bool::weighted(0.3);
+    (disk, zone, tolerates, prop_oneof![3 => 1..2_u32, 2 => 2..5_u32], any::<bool>()).prop_map(
+        |(disk, zone, tolerates, replicas, is_joined)| Member { disk, zone, tolerates, replicas, is_joined },
+    )
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -50,6 +58,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..GRAPHS, collection::vec(member(), 1..=MEMBERS)).prop_map(|(graph, members)| Step::Deploy(graph, members)),
         1 => (0..NODES, any::<bool>()).prop_map(|(node, is_fast)| Step::Disk(node, is_fast)),
         1 => (0..NODES, 0..3_u8).prop_map(|(node, zone)| Step::Zone(node, zone)),
+        1 => (0..NODES, any::<bool>()).prop_map(|(node, is_tainted)| Step::Taint(node, is_tainted)),
         2 => collection::btree_set(0..NODES, 1..3).prop_map(Step::Lose),
         2 => (0..NODES).prop_map(Step::Return),
         1 => (0..NODES).prop_map(Step::Drain),
@@ -70,6 +79,10 @@ fn disk(is_fast: bool) -> (String, String) {
     ("disk".to_owned(), if is_fast { "ssd" } else { "hdd" }.to_owned())
 }
 
+fn taint() -> BTreeMap<String, String> {
+    [("gpu".to_owned(), "only".to_owned())].into()
+}
+
 fn graph(members: &[Member]) -> LinkedGraph {
     let one = linked(1).components.into_values().next().unwrap();
     let mut made = LinkedGraph::default();
@@ -77,6 +90,18 @@ fn graph(members: &[Member]) -> LinkedGraph {
         made.components.insert(component(number), one.clone());
         if let Some(is_fast) = member.disk {
             made.require.insert(component(number), [disk(is_fast)].into());
+        }
+        let mut wishes = Wishes::default();
+        match member.zone {
+            Some((zone, true)) => wishes.prefer = [("zone".to_owned(), zone.to_string())].into(),
+            Some((zone, false)) => wishes.avoid = [("zone".to_owned(), zone.to_string())].into(),
+            None => {}
+        }
+        if member.tolerates {
+            wishes.tolerate = taint();
+        }
+        if !wishes.is_empty() {
+            made.wishes.insert(component(number), wishes);
         }
         if member.replicas > 1 {
             made.replicas.insert(component(number), member.replicas);
@@ -124,6 +149,24 @@ fn holds(cluster: &Cluster, record: &GraphRecord) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What is planned brings nothing new to a node whose taint it does not tolerate.
+fn keeps_off(cluster: &Cluster) -> Result<(), TestCaseError> {
+    for place in schedule(&cluster.state, cluster.state.now_ms) {
+        let record = &cluster.state.graphs[&place.key];
+        // Where a graph is already, a new revision may bring along what must be with the rest.
+        let was_on = |name: &NodeName| record.placement.as_ref().is_some_and(|placed| placed.is_on(name));
+        for member in record.linked.members() {
+            let tolerates =
+                record.linked.wishes.get(member).is_some_and(|wishes| wishes.tolerates("gpu", "only"));
+            for name in place.placement.nodes_of(member).filter(|name| !was_on(name)) {
+                let is_tainted = !cluster.state.nodes[name].taints.is_empty();
+                prop_assert!(tolerates || !is_tainted, "{} comes to {}", member, name);
+            }
+        }
+    }
+    Ok(())
+}
+
 fn serve(cluster: &mut Cluster) {
     for number in 0..NODES {
         if cluster.state.is_ready(&name(&node_name(number))) {
@@ -157,6 +200,13 @@ proptest! {
                     let set = [("zone".to_owned(), zone.to_string())].into();
                     cluster.done(Body::LabelNode(LabelNode { node: name(&node_name(number)), set, unset: [].into() }));
                 }
+                Step::Taint(number, is_tainted) => {
+                    let (set, unset) = if is_tainted { (taint(), [].into()) } else { ([].into(), ["gpu".to_owned()].into()) };
+                    let is_planned = schedule(&cluster.state, cluster.state.now_ms).is_empty();
+                    cluster.done(Body::TaintNode(TaintNode { node: name(&node_name(number)), set, unset }));
+                    // A taint gives nothing that is placed a reason to move.
+                    only_lost = (is_planned && is_tainted).then(BTreeSet::new);
+                }
                 Step::Lose(numbers) => {
                     let is_planned = schedule(&cluster.state, cluster.state.now_ms).is_empty();
                     let lost: BTreeSet<NodeName> = numbers.iter().map(|number| name(&node_name(*number))).collect();
@@ -169,6 +219,7 @@ proptest! {
                 Step::Open(number) => cluster.admit(&node_name(number), Admission::Open),
                 Step::Serve => serve(&mut cluster),
             }
+            keeps_off(&cluster)?;
             cluster.schedule();
             prop_assert_eq!(schedule(&cluster.state, cluster.state.now_ms), [], "a planned state plans to nothing");
             for (key, record) in &cluster.state.graphs {
@@ -195,7 +246,7 @@ proptest! {
             let described = node(&node_name(number));
             cluster.done(Body::RegisterNode(model::node::NodeDescription { labels, ..described }));
         }
-        // Nothing is required, so that every node takes everything.
+        // Nothing is required and no node is tainted, so that every node takes everything.
         for (number, members) in all.iter().enumerate() {
             let members: Vec<Member> = members.iter().map(|member| Member { disk: None, ..*member }).collect();
             cluster.deployed(&format!("sales/g{number}"), graph(&members));

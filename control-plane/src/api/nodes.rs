@@ -5,14 +5,15 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cluster::command::{Body, LabelNode, RemoveNode};
+use cluster::command::{Body, LabelNode, RemoveNode, TaintNode};
 use cluster::rollout::Traffic;
 use cluster::state::{GraphRecord, NodeRecord};
 use cluster::{State, view};
 use model::id::{Generation, GraphKey};
 use model::name::NodeName;
 use model::node::{
-    Admission, KNOWS_ENCODED_ROUTES, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState, is_label,
+    Admission, KNOWS_ENCODED_ROUTES, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState,
+    TAINTS_MAX, is_label,
 };
 use model::placement::NODE_LABEL;
 use model::report::{Failure, GraphReport, Progress, Report};
@@ -185,21 +186,24 @@ impl wire::nodes_server::Nodes for Nodes {
         let node: NodeName = parse("node", &request.node)?;
         let set: Labels = request.set.into_iter().collect();
         let unset: BTreeSet<String> = request.unset.into_iter().collect();
-        let names = unset.iter().map(|name| (name.as_str(), ""));
-        let mut all = set.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(names);
-        if let Some((name, value)) = all.find(|(name, value)| !is_label(name, value)) {
-            let why = format!(
-                "`{name}={value}`: a label has up to {LABEL_MAX_BYTES} printable ASCII characters in its name and its \
-                 value, without spaces, and the label `{NODE_LABEL}` is the name of the node"
-            );
-            return Err(DecodeError::malformed("set", why).into());
-        }
-        if set.len() + unset.len() > LABELS_MAX {
-            let why = format!("a node has at most {LABELS_MAX} labels");
-            return Err(DecodeError::malformed("set", why).into());
-        }
+        check_labels("label", LABELS_MAX, &set, &unset)?;
         once(&self.context, tag, Body::LabelNode(LabelNode { node, set, unset })).await?;
         Ok(Response::new(wire::LabelResponse {}))
+    }
+
+    async fn taint(
+        &self,
+        request: Request<wire::TaintRequest>,
+    ) -> Result<Response<wire::TaintResponse>, Status> {
+        let mut request = request.into_inner();
+        let id = std::mem::take(&mut request.request_id);
+        let tag = tag(&id, &request)?;
+        let node: NodeName = parse("node", &request.node)?;
+        let set: Labels = request.set.into_iter().collect();
+        let unset: BTreeSet<String> = request.unset.into_iter().collect();
+        check_labels("taint", TAINTS_MAX, &set, &unset)?;
+        once(&self.context, tag, Body::TaintNode(TaintNode { node, set, unset })).await?;
+        Ok(Response::new(wire::TaintResponse {}))
     }
 
     async fn remove(
@@ -237,6 +241,24 @@ impl wire::nodes_server::Nodes for Nodes {
         }
         Ok(Response::new(wire::RebalanceResponse { moves }))
     }
+}
+
+/// Refuses labels or taints, given or taken away, that no node can have.
+fn check_labels(what: &str, most: usize, set: &Labels, unset: &BTreeSet<String>) -> Result<(), Status> {
+    let names = unset.iter().map(|name| (name.as_str(), ""));
+    let mut all = set.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(names);
+    if let Some((name, value)) = all.find(|(name, value)| !is_label(name, value)) {
+        let why = format!(
+            "`{name}={value}`: a {what} has up to {LABEL_MAX_BYTES} printable ASCII characters in its name and its value, \
+             without spaces, and the label `{NODE_LABEL}` is the name of the node"
+        );
+        return Err(DecodeError::malformed("set", why).into());
+    }
+    if set.len() + unset.len() > most {
+        let why = format!("a node has at most {most} {what}s");
+        return Err(DecodeError::malformed("set", why).into());
+    }
+    Ok(())
 }
 
 /// How long a drain may take, in milliseconds.
@@ -278,6 +300,7 @@ fn show(state: &State, name: &NodeName, record: &NodeRecord) -> wire::Node {
         drain_deadline_ms,
         labels: record.description.labels.clone().into_iter().chain(record.labels.clone()).collect(),
         leaving: leaving.map(|(key, _)| key.to_string()).collect(),
+        taints: record.taints.clone().into_iter().collect(),
     }
 }
 

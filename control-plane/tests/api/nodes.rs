@@ -310,6 +310,25 @@ async fn what_an_operator_says_of_a_node_is_checked_and_done_once() {
     let told = agent.assignment().await;
     assert_eq!(told.labels, [("zone".to_owned(), "a".to_owned())].into(), "its agent is told");
 
+    let taint = |name: &str, value: &str| wire::TaintRequest {
+        request_id: fresh_id(),
+        node: "n1".to_owned(),
+        set: [(name.to_owned(), value.to_owned())].into(),
+        unset: Vec::new(),
+    };
+    for (name, value) in [("", "a"), ("node", "n2"), ("a b", "c")] {
+        refused(client.nodes.taint(taint(name, value)).await.map(drop), Code::InvalidArgument, "malformed");
+    }
+    let unknown = wire::TaintRequest { node: "n9".to_owned(), ..taint("gpu", "only") };
+    refused(client.nodes.taint(unknown).await.map(drop), Code::NotFound, "not_found");
+    let tainted = taint("gpu", "only");
+    client.nodes.taint(tainted.clone()).await.unwrap();
+    assert_eq!(node(&mut client, "n1").await.taints, [("gpu".to_owned(), "only".to_owned())].into());
+    let untaint = wire::TaintRequest { set: [].into(), unset: vec!["gpu".to_owned()], ..taint("", "") };
+    client.nodes.taint(untaint).await.unwrap();
+    client.nodes.taint(tainted).await.unwrap();
+    assert_eq!(node(&mut client, "n1").await.taints, [].into(), "repeated, it is not done again");
+
     let remove =
         |node: &str| wire::RemoveRequest { request_id: fresh_id(), node: node.to_owned(), loses_data: false };
     refused(client.nodes.remove(remove("n9")).await.map(drop), Code::NotFound, "not_found");

@@ -61,10 +61,12 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
         .filter(|(name, _)| reached(name))
         .map(|(name, capability)| (name.clone(), capability.clone()))
         .collect();
-    linked.require = spec.require.clone();
-    linked
-        .require
-        .retain(|name, _| linked.components.contains_key(name) || linked.capabilities.contains_key(name));
+    let is_there =
+        |name: &ComponentName| linked.components.contains_key(name) || linked.capabilities.contains_key(name);
+    let (mut require, mut wishes) = (spec.require.clone(), spec.wishes.clone());
+    require.retain(|name, _| is_there(name));
+    wishes.retain(|name, _| is_there(name));
+    (linked.require, linked.wishes) = (require, wishes);
     linked.replicas = spec.replicas.clone();
     linked.replicas.retain(|name, _| linked.components.contains_key(name));
     linked

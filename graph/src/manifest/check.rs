@@ -9,7 +9,7 @@ use model::graph::{
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
-use model::placement::{LinkTerms, Locality, REPLICAS_MAX, Requirements};
+use model::placement::{LinkTerms, Locality, REPLICAS_MAX, Requirements, Wishes};
 use model::route::{Host, HttpRoute, PathPrefix};
 
 use super::rollout::rollout;
@@ -57,8 +57,6 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.scale.idle-to-zero", BY_REQUEST),
     renamed("components.*.replicas", "scale.replicas"),
     not_yet("components.*.placement.spread", "replicas are in as many zones as there are, by the label `zone`"),
-    not_yet("components.*.placement.prefer", REQUIRE),
-    not_yet("components.*.placement.avoid", REQUIRE),
     not_yet("components.*.placement.near", REQUIRE),
     not_yet("components.*.placement.apart", REQUIRE),
     not_yet("components.*.placement.with", REQUIRE),
@@ -66,8 +64,6 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.limits.instances-per-node", BY_REQUEST),
     renamed("components.*.outbound", "egress"),
     not_yet("capabilities.*.volume", "a database is kept by namespace, graph and capability"),
-    not_yet("capabilities.*.placement.prefer", REQUIRE),
-    not_yet("capabilities.*.placement.avoid", REQUIRE),
     not_yet("capabilities.*.placement.near", REQUIRE),
     not_yet("capabilities.*.placement.with", REQUIRE),
     not_yet("links.*.retry", LINKS),
@@ -137,6 +133,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
                 links,
                 require: reading.require,
                 replicas: reading.replicas,
+                wishes: reading.wishes,
                 rollout,
             },
             sources: reading.sources,
@@ -171,6 +168,7 @@ struct Reading {
     places: BTreeMap<String, Range<usize>>,
     require: BTreeMap<ComponentName, Requirements>,
     replicas: BTreeMap<ComponentName, u32>,
+    wishes: BTreeMap<ComponentName, Wishes>,
 }
 
 impl Reading {
@@ -200,9 +198,19 @@ impl Reading {
         entry: PlacementEntry,
         owner: Option<&ComponentName>,
     ) {
-        let require = findings.labels(&format!("{field}.placement.require"), entry.require);
-        if let Some(owner) = owner.filter(|_| !require.is_empty()) {
+        let field = format!("{field}.placement");
+        let require = findings.labels(&format!("{field}.require"), entry.require);
+        let wishes = Wishes {
+            prefer: findings.labels(&format!("{field}.prefer"), entry.prefer),
+            avoid: findings.labels(&format!("{field}.avoid"), entry.avoid),
+            tolerate: findings.labels(&format!("{field}.tolerate"), entry.tolerate),
+        };
+        let Some(owner) = owner else { return };
+        if !require.is_empty() {
             self.require.insert(owner.clone(), require);
+        }
+        if !wishes.is_empty() {
+            self.wishes.insert(owner.clone(), wishes);
         }
     }
 

@@ -129,6 +129,17 @@ pub struct PlacementEntry {
     /// Labels that its node must have; every node has the label `node`, its name.
     #[serde(default)]
     pub require: BTreeMap<String, Placed<String>>,
+    /// Labels of nodes that go before others, as far as there is a choice: each label that a node has counts one for it.
+    /// What is placed stays where it is.
+    #[serde(default)]
+    pub prefer: BTreeMap<String, Placed<String>>,
+    /// Labels of nodes that go after others, as far as there is a choice: each label that a node has counts one against it.
+    /// What is placed stays where it is.
+    #[serde(default)]
+    pub avoid: BTreeMap<String, Placed<String>>,
+    /// Taints that do not keep it off a node. All that must be on one node must tolerate the taints of that node.
+    #[serde(default)]
+    pub tolerate: BTreeMap<String, Placed<String>>,
 }
 
 /// How much a component may use.
@@ -203,14 +214,16 @@ pub struct RolloutEntry {
     pub steps: Placed<Vec<StepEntry>>,
     /// How much larger the share of its requests that fail (with a status of 500 or more) may be than that of the revision
     /// before, since the step began: `0%` to `100%`, added to what fails of the other; `1%` if left out. More is a failure
-    /// once chance is ruled out, which takes at least 10 requests.
+    /// once chance is ruled out, which takes at least 10 requests. Of a revision before that answers fewer than 10 in the
+    /// step it counts what it answered since this one is there.
     #[schemars(regex(pattern = r"^[0-9]{1,3}(\.[0-9])?%$"))]
     pub max_errors: Option<Placed<String>>,
     /// How long 95 of 100 requests may take, in percent of what they take of the revision before: `101%` to `10000%`, in
     /// whole percent; unbounded if left out. More is a failure once each of both has answered 100 requests in the step.
     #[schemars(regex(pattern = "^[0-9]+%$"))]
     pub max_latency: Option<Placed<String>>,
-    /// How long it may take until it answers on all of its nodes: `1s` to `24h`; `10m` if left out. Longer is a failure.
+    /// How long it may take until it answers on all of its nodes, at first and after a change of the policies on it: `1s`
+    /// to `24h`; `10m` if left out. Longer is a failure.
     #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
     pub deadline: Option<Placed<String>>,
     /// What becomes of a revision that does not come up or does worse: `revert` (it is given up, and the one before answers
@@ -227,7 +240,8 @@ pub struct StepEntry {
     /// than at the step before. At `0%` it is up, and nobody gets to it.
     #[schemars(regex(pattern = r"^[0-9]{1,3}(\.[0-9])?%$"), example = "10%")]
     pub share: Placed<String>,
-    /// How long: `1ms` to `24h`, or `until-promoted`: until somebody says that it goes on.
+    /// How long, once it answers: `1ms` to `24h`, but never less than 3 s, or `until-promoted`: until somebody says that it
+    /// goes on.
     #[schemars(
         regex(pattern = "^([0-9]+(ms|s|m|h)|until-promoted)$"),
         example = "10m",

@@ -12,7 +12,7 @@
 //! | 16–21 | `linking/`, where components have interfaces |
 //! | 22 after inference | `linking.rs` |
 //! | 27 secrets | refused by name (`not-supported-yet.yaml`), until there are secrets |
-//! | 29 constraints | refused by name; the scheduler's reasons for each node in `cluster`, `schedule` |
+//! | 29 constraints | `manifests/placement.yaml`, some refused by name; the scheduler's reasons for each node in `cluster`, `schedule` |
 //! | 30 quota | `cluster`, `apply`: graphs, policies, nodes, artifacts |
 //! | 31 stale revision, 32 request ids | `cluster`, `apply` |
 //! | 34–45, 53 | `components.rs` |

@@ -145,6 +145,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
         links: links.collect(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        wishes: BTreeMap::new(),
         rollout: None,
     };
     let policies = made.policies.iter().enumerate().map(|(number, policy)| in_force(number, policy));
@@ -339,6 +340,7 @@ fn the_largest_graph_is_linked_in_time() {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        wishes: BTreeMap::new(),
         rollout: None,
     };
     let policy = |number: usize| {

@@ -189,6 +189,16 @@ fn show_linked(linked: &Linked) -> String {
         let labels: Vec<String> = require.iter().map(|(label, value)| format!("{label}={value}")).collect();
         writeln!(out, "{member} requires {}", labels.join(", ")).unwrap();
     }
+    for (member, wishes) in &linked.graph.wishes {
+        for (what, labels) in
+            [("prefers", &wishes.prefer), ("avoids", &wishes.avoid), ("tolerates", &wishes.tolerate)]
+        {
+            let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+            if !labels.is_empty() {
+                writeln!(out, "{member} {what} {}", labels.join(", ")).unwrap();
+            }
+        }
+    }
     for policy in &linked.graph.policies {
         writeln!(out, "policy {}@{}", policy.name, policy.generation).unwrap();
     }

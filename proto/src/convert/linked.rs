@@ -6,7 +6,7 @@ use model::graph::{Artifact, CapabilitySpec, Check, Limits, Settings};
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
-use model::placement::{LinkTerms, Locality, Placement, Requirements};
+use model::placement::{LinkTerms, Locality, Placement, Requirements, Wishes};
 use model::policy::PolicyVersion;
 use model::route::{HttpRoute, PathPrefix};
 use model::unit::ByteSize;
@@ -24,6 +24,7 @@ impl From<LinkedGraph> for wire::LinkedGraph {
             policies: graph.policies.into_iter().map(Into::into).collect(),
             require: graph.require.into_iter().map(requirements).collect(),
             replicas: graph.replicas.into_iter().map(|(member, count)| (member.into(), count)).collect(),
+            wishes: graph.wishes.into_iter().map(wishes).collect(),
         }
     }
 }
@@ -56,12 +57,34 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                 .into_iter()
                 .map(|(member, count)| Ok((read("replicas", member)?, count)))
                 .collect::<Result<_, DecodeError>>()?,
+            wishes: graph
+                .wishes
+                .into_iter()
+                .map(|wishes| {
+                    let member = read("wishes.member", wishes.member)?;
+                    let wishes = Wishes {
+                        prefer: wishes.prefer.into_iter().collect(),
+                        avoid: wishes.avoid.into_iter().collect(),
+                        tolerate: wishes.tolerate.into_iter().collect(),
+                    };
+                    Ok((member, wishes))
+                })
+                .collect::<Result<_, DecodeError>>()?,
         })
     }
 }
 
 fn requirements((member, labels): (ComponentName, Requirements)) -> wire::Requirements {
     wire::Requirements { member: member.into(), labels: labels.into_iter().collect() }
+}
+
+fn wishes((member, wishes): (ComponentName, Wishes)) -> wire::Wishes {
+    wire::Wishes {
+        member: member.into(),
+        prefer: wishes.prefer.into_iter().collect(),
+        avoid: wishes.avoid.into_iter().collect(),
+        tolerate: wishes.tolerate.into_iter().collect(),
+    }
 }
 
 impl From<Placement> for wire::Placement {

@@ -1,4 +1,4 @@
-//! What operators do with nodes: labels, cordon and drain, and taking one out.
+//! What operators do with nodes: labels and taints, cordon and drain, and taking one out.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -52,6 +52,19 @@ pub struct LabelArguments {
     /// was given.
     #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
     pub labels: Vec<String>,
+    /// What makes it safe to repeat.
+    #[command(flatten)]
+    pub mutation: MutationFlags,
+}
+
+/// Arguments of `node taint`.
+#[derive(Debug, Args)]
+pub struct TaintArguments {
+    /// The node.
+    pub name: NodeName,
+    /// `key=value` taints it; `key-` takes a taint away.
+    #[arg(required = true, value_name = "KEY=VALUE|KEY-")]
+    pub taints: Vec<String>,
     /// What makes it safe to repeat.
     #[command(flatten)]
     pub mutation: MutationFlags,
@@ -181,7 +194,7 @@ fn judge(node: &wire::Node) -> Left {
 /// Gives a node labels, and takes labels away.
 pub(super) async fn label(arguments: LabelArguments, session: &mut Session<'_>) -> Result<(), Failure> {
     let LabelArguments { name, labels, mutation } = arguments;
-    let (set, unset) = changes(&labels)?;
+    let (set, unset) = changes("label", &labels)?;
     let call = |services: Services, request_id: String| {
         let (set, unset) = (set.clone().into_iter().collect(), unset.clone());
         let request = wire::LabelRequest { request_id, node: name.to_string(), set, unset };
@@ -191,14 +204,32 @@ pub(super) async fn label(arguments: LabelArguments, session: &mut Session<'_>) 
     said(&name, "is labelled", session)
 }
 
-/// What is set, and what is taken away.
-fn changes(labels: &[String]) -> Result<(BTreeMap<String, String>, Vec<String>), Failure> {
+/// Taints a node, and takes taints away.
+pub(super) async fn taint(arguments: TaintArguments, session: &mut Session<'_>) -> Result<(), Failure> {
+    let TaintArguments { name, taints, mutation } = arguments;
+    let (set, unset) = changes("taint", &taints)?;
+    let call = |services: Services, request_id: String| {
+        let (set, unset) = (set.clone().into_iter().collect(), unset.clone());
+        let request = wire::TaintRequest { request_id, node: name.to_string(), set, unset };
+        async move { services.nodes().taint(request).await }
+    };
+    session.client.mutate(mutation.request_id.as_ref(), call).await?;
+    let done = if set.is_empty() {
+        "has these taints no more"
+    } else {
+        "is tainted: it keeps what it has, and gets nothing new that does not tolerate that"
+    };
+    said(&name, done, session)
+}
+
+/// What is set of labels or taints, and what is taken away.
+fn changes(what: &str, texts: &[String]) -> Result<(BTreeMap<String, String>, Vec<String>), Failure> {
     let (mut set, mut unset) = (BTreeMap::new(), Vec::new());
-    for text in labels {
+    for text in texts {
         let name = match (text.split_once('='), text.strip_suffix('-')) {
             (Some((name, value)), _) => {
                 if set.insert(name.to_owned(), value.to_owned()).is_some() {
-                    return Err(Failure::refused(format!("label `{name}` is given twice")));
+                    return Err(Failure::refused(format!("{what} `{name}` is given twice")));
                 }
                 name
             }
@@ -208,12 +239,12 @@ fn changes(labels: &[String]) -> Result<(BTreeMap<String, String>, Vec<String>),
             }
             (None, None) => {
                 let message =
-                    format!("`{text}` is no change of a label: write key=value, or key- to take it away");
+                    format!("`{text}` is no change of a {what}: write key=value, or key- to take it away");
                 return Err(Failure::refused(message));
             }
         };
         if set.contains_key(name) && unset.iter().any(|unset| unset == name) {
-            return Err(Failure::refused(format!("label `{name}` is given and taken away")));
+            return Err(Failure::refused(format!("{what} `{name}` is given and taken away")));
         }
     }
     Ok((set, unset))
@@ -240,13 +271,16 @@ mod tests {
 
     #[test]
     fn labels_are_given_and_taken_away() {
-        let read = |texts: &[&str]| changes(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        let read =
+            |texts: &[&str]| changes("label", &texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
         let (set, unset) = read(&["zone=a", "rack-", "empty="]).unwrap();
         assert_eq!(set, [("zone", "a"), ("empty", "")].map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert_eq!(unset, ["rack"]);
         for wrong in [&["zone"][..], &["zone=a", "zone=b"], &["zone=a", "zone-"], &["zone-", "zone=a"]] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
+        let wrong = changes("taint", &["gpu".to_owned()]).unwrap_err().to_string();
+        assert!(wrong.contains("`gpu` is no change of a taint"), "{wrong}");
     }
 
     #[test]

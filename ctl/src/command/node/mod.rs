@@ -3,6 +3,8 @@
 mod change;
 mod token;
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
 use model::name::NodeName;
 use proto::convert::required;
@@ -17,7 +19,7 @@ use crate::failure::Failure;
 use crate::render::table::Table;
 use crate::render::time;
 use crate::session::Session;
-pub use change::{CordonArguments, DrainArguments, LabelArguments, RemoveArguments};
+pub use change::{CordonArguments, DrainArguments, LabelArguments, RemoveArguments, TaintArguments};
 pub use token::{RevokeArguments, TokenArguments, create as create_token, generate as generate_token};
 
 /// Events shown of a node.
@@ -44,6 +46,8 @@ pub enum NodeCommand {
     Revoke(RevokeArguments),
     /// Gives a node labels, which constraints select on, and takes labels away that were given.
     Label(LabelArguments),
+    /// Taints a node, and takes taints away: they keep away everything new that does not tolerate them.
+    Taint(TaintArguments),
     /// Gives a node nothing new; it keeps what it has.
     Cordon(CordonArguments),
     /// Lets a node have work again that was cordoned or drained.
@@ -70,6 +74,7 @@ pub async fn run(arguments: NodeArguments, session: &mut Session<'_>) -> Result<
         NodeCommand::Token(arguments) => token::token(arguments, session).await?,
         NodeCommand::Revoke(arguments) => token::revoke(arguments, session).await?,
         NodeCommand::Label(arguments) => change::label(arguments, session).await?,
+        NodeCommand::Taint(arguments) => change::taint(arguments, session).await?,
         NodeCommand::Cordon(arguments) => change::admit(arguments, wire::Admission::Cordoned, session).await?,
         NodeCommand::Uncordon(arguments) => change::admit(arguments, wire::Admission::Open, session).await?,
         NodeCommand::Drain(arguments) => change::drain(arguments, session).await?,
@@ -115,14 +120,14 @@ fn name(node: &wire::Node) -> &str {
 
 fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
     let header = ["NAME", "STATE", "LABELS", "CPUS", "MEMORY", "GRAPHS", "VERSION", "AGE"];
-    let wide = ["CAPABILITIES", "INGRESS", "API", "ASSIGNED", "ACCEPTED"];
+    let wide = ["TAINTS", "CAPABILITIES", "INGRESS", "API", "ASSIGNED", "ACCEPTED"];
     let mut table = Table::new(header.into_iter().chain(wide.into_iter().filter(|_| is_wide)));
     for node in nodes {
         let description = node.description.clone().unwrap_or_default();
         let mut row = vec![
             description.name.clone(),
             state(node),
-            labels(node),
+            labels(&node.labels),
             description.cpus.to_string(),
             memory(description.memory_bytes),
             node.graphs.len().to_string(),
@@ -131,6 +136,7 @@ fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
         ];
         if is_wide {
             row.extend([
+                labels(&node.taints),
                 description.capabilities.join(","),
                 description.ingress_address.clone(),
                 description.api_address.clone(),
@@ -143,10 +149,9 @@ fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
     table
 }
 
-fn labels(node: &wire::Node) -> String {
-    let mut labels: Vec<String> = node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    labels.sort();
-    labels.join(",")
+/// `disk=ssd,zone=a`, of labels or taints.
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    labels.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
 }
 
 /// Whether it is heard of, and whether it gets work.
@@ -204,7 +209,8 @@ fn page(node: &wire::Node, now_ms: u64) -> Result<String, Failure> {
         ("joined", format!("{} ago", time::age(node.joined_at_ms, now_ms))),
         ("ingress", description.ingress_address.clone()),
         ("API", description.api_address.clone()),
-        ("labels", or_none(labels(node))),
+        ("labels", or_none(labels(&node.labels))),
+        ("taints", or_none(labels(&node.taints))),
         ("capabilities", or_none(description.capabilities.join(", "))),
         (
             "capacity",
@@ -258,6 +264,7 @@ mod tests {
             labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "ssd".to_owned())].into(),
             leaving: vec!["default/hello".to_owned()],
             staying: vec![wire::Staying { graph: "default/crm".to_owned(), why: "it has data".to_owned() }],
+            taints: [("gpu".to_owned(), "only".to_owned())].into(),
         }
     }
 
@@ -268,8 +275,8 @@ mod tests {
         n1    ready,draining  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m
         ");
         insta::assert_snapshot!(table(&[node()], true, 121_000).render(None), @"
-        NAME  STATE           LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE  CAPABILITIES  INGRESS         API             ASSIGNED  ACCEPTED
-        n1    ready,draining  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m   sqlite        127.0.0.1:8000  127.0.0.1:7200  9         8
+        NAME  STATE           LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE  TAINTS    CAPABILITIES  INGRESS         API             ASSIGNED  ACCEPTED
+        n1    ready,draining  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m   gpu=only  sqlite        127.0.0.1:8000  127.0.0.1:7200  9         8
         ");
     }
 
@@ -282,6 +289,7 @@ mod tests {
           ingress       127.0.0.1:8000
           API           127.0.0.1:7200
           labels        disk=ssd,zone=a
+          taints        gpu=only
           capabilities  sqlite
           capacity      2 processors, 5.8Gi of memory for guests, 1000 instances at one time
           assignment    generation 9 assigned, 8 accepted

@@ -174,6 +174,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Wait; `ctl status GRAPH --watch` follows it.",
     },
     Page {
+        reason: "tainted",
+        means: "An operator has tainted a node, or taken taints away. What is there stays; what is new comes only if it tolerates all taints of the node.",
+        remedy: "Nothing. `placement.tolerate` of a manifest says what is tolerated; `ctl node taint NODE KEY-` takes a taint away.",
+    },
+    Page {
         reason: "token",
         means: "A join token was made for a node: whoever has it can be that node, once, until it ends.",
         remedy: "Nothing, if you expected it.",

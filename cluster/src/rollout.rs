@@ -48,7 +48,8 @@ pub struct Evidence {
 impl Evidence {
     /// What the new revision is compared with.
     fn baseline(&self) -> &Counts {
-        if self.step.stable.requests < JUDGED_LEAST { &self.stable } else { &self.step.stable }
+        let is_enough = self.step.stable.requests >= LATENCY_JUDGED_LEAST.min(self.step.candidate.requests);
+        if is_enough { &self.step.stable } else { &self.stable }
     }
 }
 

@@ -130,8 +130,8 @@ pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
     places
 }
 
-/// Where a candidate goes: where its graph is or goes (`base`), as far as it can, because that is where its artifacts and its
-/// data are; its agents must know what it is.
+/// Where a candidate goes: it stays where it is, as graphs do, and where it has to be placed that is where its graph is or goes
+/// (`base`), as far as it can, because that is where its artifacts and its data are. Its agents must know what it is.
 fn place_candidate(
     lost: &Lost<'_>,
     key: &GraphKey,
@@ -140,10 +140,12 @@ fn place_candidate(
     load: &Load<'_>,
 ) -> Result<Placement, Vec<String>> {
     let of_state = lost.state.graphs.get(&key.base()).and_then(|graph| graph.placement.as_ref());
-    let Some(base) = base.or(of_state) else {
+    let stays = |own: &&Placement| !lost.has(&own.home) || record.data.values().any(|at| lost.has(at));
+    let own = record.placement.as_ref().filter(stays);
+    let Some(now) = own.or(base).or(of_state) else {
         return Err(vec![format!("{} has no place yet", key.base())]);
     };
-    let beside = GraphRecord { placement: Some(base.clone()), ..record.clone() };
+    let beside = GraphRecord { placement: Some(now.clone()), ..record.clone() };
     let placement = match settled(lost, &record.linked, Some(&beside)) {
         Some(placement) => placement.clone(),
         None => place(lost, &record.linked, Some(&beside), load)?,
@@ -282,7 +284,7 @@ fn settled<'a>(
             return None;
         }
         if linked.require.is_empty() && linked.replicas.is_empty() {
-            return Some(placement);
+            return record.data.values().all(|node| *node == placement.home).then_some(placement);
         }
     } else if placement.nodes().into_iter().any(|node| lost.has(node)) {
         return None;

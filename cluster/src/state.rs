@@ -188,6 +188,9 @@ pub struct GraphRecord {
     /// The revision that takes over by steps: as long as there is one, its candidate is a graph beside this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Box<Rollout>>,
+    /// The revision that it ran for everybody before the one that it runs, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ran_before: Option<RevisionNumber>,
     /// The last revision that took over by steps and was given up, until the next deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted: Option<Reverted>,

@@ -86,6 +86,7 @@ mod tests {
             gained: Default::default(),
             leaving: None,
             rollout: None,
+            ran_before: None,
             reverted: None,
         };
         let state = State { graphs: [(key.candidate(), record)].into_iter().collect(), ..State::default() };

@@ -87,8 +87,8 @@ enum Unsent {
 struct Way<'a> {
     node: &'a NodeName,
     breaker: &'a Breaker,
-    /// Whether another node is asked if this one does not begin it.
-    is_another: bool,
+    /// Whether another node is asked if this one does not begin it, at once or in a moment.
+    may_be_elsewhere: bool,
     deadline: Instant,
 }
 
@@ -110,12 +110,14 @@ impl HttpRoad {
     }
 
     /// Has one of `nodes` answer a request that names its host, or one of those that `whither` says by then: what it is for
-    /// may be moved while nobody is reached. Says which was asked last. Takes until `deadline` at the longest.
+    /// may be moved while nobody is reached. Where it `is_passing`, what a node refuses may be another's in a moment. Says which
+    /// was asked last. Takes until `deadline` at the longest.
     pub(crate) async fn send(
         &self,
         nodes: &Arc<[NodeName]>,
         request: Request<RequestBody>,
         deadline: Option<Instant>,
+        is_passing: bool,
         whither: impl Fn() -> Option<Arc<[NodeName]>>,
     ) -> (Option<NodeName>, Result<Response<Incoming>, CarryError>) {
         let request = match prepared(request) {
@@ -140,7 +142,8 @@ impl HttpRoad {
         loop {
             if let Some((node, breaker)) = self.choose(&nodes, &asked) {
                 let is_another = nodes.iter().any(|other| *other != node && !asked.contains(other));
-                let way = Way { node: &node, breaker: &breaker, is_another, deadline };
+                let may_be_elsewhere = is_another || is_passing;
+                let way = Way { node: &node, breaker: &breaker, may_be_elsewhere, deadline };
                 match self.deliver(way, request, &is_broken).await {
                     Ok(outcome) => return (Some(node), outcome),
                     Err((Unsent::Refused(answer), _)) if tries.are_over() => return (Some(node), Ok(*answer)),
@@ -198,7 +201,7 @@ impl HttpRoad {
     /// Sends it once; it comes back where it is certain that it was not delivered.
     async fn deliver(
         &self,
-        Way { node, breaker, is_another, deadline }: Way<'_>,
+        Way { node, breaker, may_be_elsewhere, deadline }: Way<'_>,
         request: Request<RequestBody>,
         is_broken: &AtomicBool,
     ) -> Result<Result<Response<Incoming>, CarryError>, (Unsent, Request<RequestBody>)> {
@@ -222,7 +225,7 @@ impl HttpRoad {
                 return Err((Unsent::NotReached(why), request));
             }
         };
-        let again = is_another.then(|| without_body(&request)).flatten();
+        let again = may_be_elsewhere.then(|| without_body(&request)).flatten();
         let answer = tokio::time::timeout_at(deadline.into(), line.try_send_request(request)).await;
         let outcome = match answer {
             Ok(Ok(mut response)) => {

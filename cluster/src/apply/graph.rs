@@ -3,6 +3,7 @@
 use model::graph::Artifact;
 use model::id::{Generation, GraphKey, RevisionNumber};
 use model::linked::LinkedGraph;
+use model::rollout::Phase;
 
 use super::moves::touch;
 use super::rollout;
@@ -39,6 +40,12 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
         return Ok(Outcome::Deployed { key, revision, generation, unchanged: true });
     }
     if rollout::is_by_steps(state, deploy) {
+        if found
+            .and_then(|record| record.rollout.as_ref())
+            .is_some_and(|rollout| rollout.phase == Phase::Promoting)
+        {
+            return Err(Refusal::Stale { what: format!("the rollout of graph {}", deploy.key) });
+        }
         return Ok(rollout::begin(state, deploy));
     }
     if let Some(record) = found
@@ -80,6 +87,7 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
     let at = state.advance();
     state.graphs_at = at;
     let now_ms = state.now_ms;
+    let found_running = state.graphs.get(&deploy.key).map(GraphRecord::running);
     let mut record = state.graphs.get(&deploy.key).cloned().unwrap_or_else(|| GraphRecord {
         uid: deploy.uid.clone(),
         created_at_ms: now_ms,
@@ -92,9 +100,11 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
         gained: imbl::OrdMap::new(),
         leaving: None,
         rollout: None,
+        ran_before: None,
         reverted: None,
     });
     let running = record.number();
+    record.ran_before = found_running;
     let number = push_revision(&mut record, deploy, now_ms, running).number;
     record.rollout = rollout::ended(&record);
     record.reverted = None;

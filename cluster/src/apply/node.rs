@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use model::id::{Generation, GraphKey};
 use model::name::{ComponentName, NodeName};
-use model::node::{Admission, LABELS_MAX, Labels, NodeDescription, NodeState, TAINTS_MAX};
+use model::node::{Admission, KNOWS_CANDIDATES, LABELS_MAX, Labels, NodeDescription, NodeState, TAINTS_MAX};
 use model::report::{GraphReport, Progress, Report};
 
 use super::{graph, moves};
@@ -77,9 +77,24 @@ pub(super) fn register(state: &mut State, description: &NodeDescription) -> Resu
     if is_of_another_level && state.level() >= ROLLOUTS {
         // It may be told more than before, or less.
         state.touch_node(name);
+        if description.level < KNOWS_CANDIDATES {
+            forget_candidates(state, name);
+        }
     }
     state.event(subject(name), "ready", format!("agent {} connected", description.version));
     Ok(state.done())
+}
+
+/// Nothing of candidates answers any more where the agent does not know what they are.
+fn forget_candidates(state: &mut State, name: &NodeName) {
+    let there =
+        state.graphs.iter().filter(|(key, record)| key.is_candidate && record.observed.contains_key(name));
+    let there: Vec<GraphKey> = there.map(|(key, _)| key.clone()).collect();
+    for key in &there {
+        if let Some(record) = state.graphs.get_mut(key) {
+            record.observed.remove(name);
+        }
+    }
 }
 
 /// The agents that have links with a node must learn where it listens now, and who it is.

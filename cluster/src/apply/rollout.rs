@@ -65,6 +65,7 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
         gained: imbl::OrdMap::new(),
         leaving: None,
         rollout: None,
+        ran_before: None,
         reverted: None,
     });
     // One that there is goes on answering those who do not know yet that there is another one.
@@ -96,15 +97,12 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     Outcome::Deployed { key: deploy.key.clone(), revision: number, generation: at.into(), unchanged: false }
 }
 
-/// What a rollout comes to when its graph is deployed anew at once: nobody is sent to its candidate any more.
+/// What a rollout comes to when its graph is deployed anew at once: nobody is sent to its candidate any more. One that is
+/// promoted answers on until its graph does.
 pub(super) fn ended(record: &GraphRecord) -> Option<Box<Rollout>> {
     let rollout = record.rollout.as_ref()?;
-    Some(Box::new(Rollout {
-        running: record.number(),
-        phase: Phase::Ending,
-        paused: None,
-        ..(**rollout).clone()
-    }))
+    let phase = if rollout.phase == Phase::Promoting { Phase::Promoting } else { Phase::Ending };
+    Some(Box::new(Rollout { running: record.number(), phase, paused: None, ..(**rollout).clone() }))
 }
 
 /// Lets go of a candidate, if there is one.
@@ -167,6 +165,7 @@ pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcom
                 record.data.entry(name.clone()).or_insert_with(|| node.clone());
             }
             record.trim(*revision);
+            record.ran_before = Some(rollout.running);
             (rollout.running, rollout.phase, rollout.paused) = (*revision, Phase::Promoting, None);
             events.push(("promoted", format!("revision {revision} answers everything: {why}")));
         }

@@ -340,4 +340,54 @@ fn an_agent_that_goes_back_to_an_earlier_version_is_not_told_of_candidates() {
     let now = view::assignment(&cluster.state, &"n1".parse().unwrap()).unwrap();
     assert!(now.generation > before.generation && before.graphs.len() == 2);
     assert_eq!(now.graphs.iter().map(|graph| graph.key.clone()).collect::<Vec<_>>(), [key(GRAPH)]);
+    assert!(!cluster::rollout::is_well(&cluster.state, &key(GRAPH).candidate()), "it runs nowhere");
+}
+
+#[test]
+fn a_candidate_with_data_stays_with_them() {
+    let mut cluster = cluster();
+    cluster.deployed(GRAPH, linked(1));
+    cluster.schedule();
+    cluster.serves("n1");
+    cluster.deploy_by_steps(linked_with_database(2, None));
+    cluster.schedule();
+    cluster.serves("n1");
+    cluster.change(RolloutChange::Begin);
+    cluster.drain("n1");
+    cluster.schedule();
+    assert_eq!(cluster.node_of(GRAPH).unwrap(), "n2");
+    assert_eq!(cluster.node_of("sales/crm@candidate").unwrap(), "n1", "its database is there");
+    assert_eq!(cluster.schedule(), 0);
+}
+
+#[test]
+fn a_candidate_on_more_nodes_than_its_graph_is_placed_once() {
+    let mut cluster = cluster();
+    cluster.deployed(GRAPH, crate::schedule::chain());
+    cluster.schedule();
+    cluster.serves("n1");
+    let mut linked = crate::schedule::chain();
+    linked.capabilities.clear();
+    linked.links.retain(|link| link.to.member().is_some_and(|to| to.as_str() == "proxy"));
+    linked.replicas.insert("app".parse().unwrap(), 2);
+    cluster.deploy_by_steps(linked);
+    assert_eq!(cluster.schedule(), 1);
+    let placed = cluster.node_of("sales/crm@candidate");
+    assert_eq!(cluster.schedule(), 0, "{placed:?}");
+}
+
+#[test]
+fn what_is_promoted_answers_until_its_graph_does_whatever_comes() {
+    let mut cluster = begun();
+    cluster.change(RolloutChange::Promote { why: why() });
+    assert_eq!(cluster.state.graphs[&key(GRAPH)].ran_before.unwrap().0, 1);
+    let mut deploy = cluster.deploy(GRAPH, linked_at(3, "crm.example.com"));
+    deploy.by_steps = true;
+    deploy.spec = GraphSpec { rollout: Some(rollout(2)), ..spec() };
+    assert!(matches!(cluster.refused(Body::Deploy(Box::new(deploy))), Refusal::Stale { .. }));
+    assert_eq!(cluster.deployed(GRAPH, linked_at(3, "crm.example.com")).0, 3);
+    assert_eq!(cluster.answered().unwrap().0, 1_000);
+    assert_eq!(cluster.state.graphs[&key(GRAPH)].ran_before.unwrap().0, 2);
+    cluster.serves("n1");
+    assert_eq!(cluster.decided(0), Some(RolloutChange::End));
 }

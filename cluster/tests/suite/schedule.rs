@@ -97,7 +97,7 @@ fn require(linked: &mut LinkedGraph, member: &str, labels: &[(&str, &str)]) {
 }
 
 /// `app -> proxy -> db`, the proxy by a policy.
-fn chain() -> LinkedGraph {
+pub(crate) fn chain() -> LinkedGraph {
     let mut linked = linked_with_database(1, None);
     let app = linked.components.values().next().unwrap().clone();
     let policy = PolicyVersion { name: "pii".parse().unwrap(), generation: Generation(1) };

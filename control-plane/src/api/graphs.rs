@@ -165,8 +165,16 @@ fn takes_steps(state: &State, planned: &Planned, at_once: bool) -> Result<bool, 
         record.leaving.is_some() || record.observed.values().any(|seen| seen.serving.is_some())
     };
     let is_wanted = planned.checked.spec.rollout.is_some() && !at_once;
-    if !is_wanted || !state.graphs.get(&planned.checked.key).is_some_and(answers) {
+    let key = &planned.checked.key;
+    let Some(record) = state.graphs.get(key).filter(|record| is_wanted && answers(record)) else {
         return Ok(false);
+    };
+    if record.rollout.as_ref().is_some_and(|rollout| rollout.phase == Phase::Promoting) {
+        let message = format!(
+            "revision {} of {key} is promoted at this moment: deploy again once it serves, or at once",
+            record.number()
+        );
+        return Err(refuse(Code::FailedPrecondition, "promoting", message));
     }
     let is_too_old =
         |node: &&NodeRecord| node.state == NodeState::Ready && node.description.level < KNOWS_CANDIDATES;
@@ -234,6 +242,9 @@ fn revision_before(key: &GraphKey, record: &GraphRecord) -> Result<RevisionNumbe
     let current = record.number();
     if record.rollout.as_ref().is_some_and(|rollout| rollout.is_open()) {
         return Ok(record.running());
+    }
+    if let Some(before) = record.ran_before {
+        return Ok(before);
     }
     let message = match &record.reverted {
         // What was given up by itself was never for everybody.

@@ -9,6 +9,7 @@ use cluster::state::{GraphRecord, Rollout};
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey, RevisionNumber};
 use model::rollout::Phase;
+use model::traffic::Counts;
 use tokio_util::sync::CancellationToken;
 
 use super::scheduler::ROUTES_SETTLE;
@@ -32,8 +33,12 @@ struct Seen {
     before: Traffic,
     /// When that was.
     since: Instant,
-    /// When the candidate was last as it should be.
+    /// When the candidate was last as it should be, and when it was last not.
     well: Instant,
+    unwell: Instant,
+    /// What the stable revision answered while the candidate had other generations, and what it did since.
+    stable_before: Counts,
+    stable: Counts,
 }
 
 impl Seen {
@@ -82,7 +87,8 @@ fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, 
         let known = seen.remove(key).filter(|known| known.is(record, rollout));
         let known = match known {
             // Another candidate of the same revision, as policies have it now, is counted from nothing.
-            Some(known) if known.candidate != candidate => {
+            Some(mut known) if known.candidate != candidate => {
+                known.stable_before.add(&known.stable);
                 Seen { candidate, before: Traffic::default(), ..known }
             }
             Some(known) => known,
@@ -94,15 +100,23 @@ fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, 
                 before: counted.clone(),
                 since: Instant::now(),
                 well: Instant::now(),
+                unwell: Instant::now(),
+                stable_before: Counts::default(),
+                stable: Counts::default(),
             },
         };
-        let well = if is_well(state, &key.candidate()) { Instant::now() } else { known.well };
-        let known = Seen { well, ..known };
+        let (well, unwell) = match is_well(state, &key.candidate()) {
+            true => (Instant::now(), known.unwell),
+            false => (known.well, Instant::now()),
+        };
+        let known = Seen { well, unwell, stable: counted.stable.clone(), ..known };
         let step = Traffic {
             stable: counted.stable.since(&known.before.stable),
             candidate: counted.candidate.since(&known.before.candidate),
         };
-        let evidence = Evidence { step, stable: counted.stable };
+        let mut stable = known.stable_before.clone();
+        stable.add(&counted.stable);
+        let evidence = Evidence { step, stable };
         let is_forgotten = rollout.phase == Phase::Ending && known.since.elapsed() >= ROUTES_SETTLE;
         let change = match is_forgotten {
             true => Some(RolloutChange::Finish),
@@ -112,7 +126,8 @@ fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, 
         let ends = |change: &RolloutChange| {
             matches!(change, RolloutChange::Next { .. } | RolloutChange::Promote { .. })
         };
-        let change = change.filter(|change| !ends(change) || known.since.elapsed() >= TOLD_AFTER);
+        let change =
+            change.filter(|change| !ends(change) || known.since.max(known.unwell).elapsed() >= TOLD_AFTER);
         bodies.extend(change.map(|change| changing(key, record, rollout, change)));
         now.insert(key.clone(), known);
     }

@@ -125,7 +125,7 @@ impl HttpLink {
         };
         let frames = encode([Body::Open(Box::new(open)), Body::Call(asked)]);
         request.headers_mut().insert(LINK, http::HeaderValue::try_from(frames)?);
-        let (node, sent) = self.road.send(&self.there.nodes, request, Some(now + left), || None).await;
+        let (node, sent) = self.road.send(&self.there.nodes, request, Some(now + left), false, || None).await;
         node.iter().for_each(|node| span.node(node));
         let outcome = match sent {
             Err(error) => Err(unanswered(error)),

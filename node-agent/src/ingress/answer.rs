@@ -116,7 +116,8 @@ impl Answers {
             request.headers_mut().insert(CANDIDATE, HeaderValue::from(revision.0));
         }
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-        let (node, outcome) = self.road.send(&placed.nodes, request, None, whither).await;
+        let (node, outcome) =
+            self.road.send(&placed.nodes, request, None, placed.candidate.is_some(), whither).await;
         span.passed_on(node.as_ref());
         match outcome {
             Ok(response) => {

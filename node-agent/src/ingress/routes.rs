@@ -102,6 +102,7 @@ struct Split {
 
 /// The candidate that requests are drawn for.
 struct Draw {
+    revision: RevisionNumber,
     share: Share,
     counts: Arc<Both>,
     /// Where it is, this node before others.
@@ -173,8 +174,10 @@ impl RouteTableHandle {
     pub(crate) fn whither(&self, placed: &Placed, host: Option<&str>, path: &str) -> Option<Arc<[NodeName]>> {
         let tables = self.0.tables.load();
         let of_graph = tables.graphs.find(host, path);
-        let split = tables.candidates.get(&placed.graph.base()).filter(|_| placed.candidate.is_some());
-        let of_candidate = split.and_then(|split| split.drawn.as_ref()?.table.find(host, path));
+        let split = placed.candidate.and_then(|_| tables.candidates.get(&placed.graph.base()));
+        let draw = split.and_then(|split| split.drawn.as_ref());
+        let draw = draw.filter(|draw| Some(draw.revision) == placed.candidate);
+        let of_candidate = draw.and_then(|draw| draw.table.find(host, path));
         let (_, target) = of_candidate.or(of_graph)?;
         if target.graph().base() != placed.graph.base() {
             return None;
@@ -224,6 +227,7 @@ impl Shared {
                 let elsewhere =
                     elsewhere.filter_map(|known| placed_elsewhere(&self.node, known, Some(told.revision)));
                 Draw {
+                    revision: told.revision,
                     share: told.share,
                     counts: self.traffic.of((graph.clone(), told.generation)),
                     table: Table::new(here.into_iter().flat_map(serving).chain(elsewhere)),

@@ -234,6 +234,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Plan again, look, and deploy with the new plan.",
     },
     Page {
+        reason: "promoting",
+        means: "A revision was to take over by steps while the one before it is promoted: everybody would be sent back to what was before both.",
+        remedy: "Deploy again once `ctl rollout status GRAPH` says that it serves, or deploy with `--at-once`.",
+    },
+    Page {
         reason: "quota",
         means: "The cluster holds as many objects of this kind as it is built for.",
         remedy: "Delete what is not used.",

@@ -275,8 +275,7 @@ impl Linker {
     /// Links every graph of `state` with `policies`; only those that change, or cannot be linked, are returned.
     pub fn effects(&self, state: &State, policies: &[PolicyInForce]) -> Vec<Effect> {
         let mut effects = Vec::new();
-        // Candidates before their graphs: what is promoted meanwhile has the policies already, or its graph is another one.
-        for (key, record) in state.graphs.iter().rev() {
+        for (key, record) in &state.graphs {
             let Some(current) = record.running_revision() else { continue };
             let linked = match self.link(key, &current.spec, policies) {
                 Ok(linked) if linked.graph == record.linked => continue,

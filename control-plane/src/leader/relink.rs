@@ -98,7 +98,10 @@ impl Relinker {
         let (linker, seen) = (self.linker.clone(), state.clone());
         let effects = tokio::task::spawn_blocking(move || linker.effects(&seen, &policies_in_force(&seen)));
         let mut broken = Vec::new();
-        for Effect { key, linked } in effects.await.map_err(|_| RelinkError::Lost)? {
+        let mut effects = effects.await.map_err(|_| RelinkError::Lost)?;
+        // Candidates first: what is promoted meanwhile has the policies already, or its graph is another one.
+        effects.sort_by_key(|effect| !effect.key.is_candidate);
+        for Effect { key, linked } in effects {
             let Some(record) = state.graphs.get(&key) else { continue };
             let linked = match linked {
                 Ok(linked) => linked,

@@ -9,6 +9,8 @@ use crate::member::{Client, Member, PATIENCE, fresh_id, refused};
 use crate::nodes::{Agent, description};
 use crate::parts;
 
+/// The agent here speaks when it has something to say.
+const PATIENT: &str = "--node-timeout-ms=60000";
 /// Between two heartbeats.
 const RETRY: std::time::Duration = std::time::Duration::from_millis(50);
 const GRAPH: &str = "default/site";
@@ -66,7 +68,7 @@ fn serving(status: &graph::GraphStatus) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_agents_tell_of_requests_decides_on_a_revision() {
-    let member = Member::start().await;
+    let member = Member::start_with(&[PATIENT]).await;
     let mut client = member.client();
     client.upload_parts().await;
     let node = member.enrol("n1").await;
@@ -144,7 +146,7 @@ async fn what_agents_tell_of_requests_decides_on_a_revision() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agents_of_earlier_versions_are_named_where_a_revision_would_need_newer_ones() {
-    let member = Member::start().await;
+    let member = Member::start_with(&[PATIENT]).await;
     let mut client = member.client();
     client.upload_parts().await;
     let node = member.enrol("n1").await;

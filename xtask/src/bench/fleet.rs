@@ -7,7 +7,7 @@ use super::cluster::{ControlPlane, clean};
 use super::{Bench, say};
 
 /// Nodes, and graphs: every node is told of the routes of all.
-const SIZES: [(usize, usize); 3] = [(100, 100), (300, 300), (1_000, 200)];
+const SIZES: [(usize, usize); 4] = [(100, 100), (300, 300), (1_000, 200), (1_000, 1_000)];
 const SIZES_QUICK: [(usize, usize); 2] = [(50, 50), (150, 150)];
 
 pub fn run(bench: &Bench) -> anyhow::Result<()> {

@@ -75,6 +75,11 @@ async fn a_request_under_way_is_answered_where_it_began() {
     api.deploy_and_wait(&Bundle::graph("faulty").with("deadline: 1s", "deadline: 20s")).await;
     let from = home(&api, "default/faulty").await.unwrap();
     let mut client = Client::new(cluster.ingress_address_of("n2"), "faulty.localhost");
+    until("the ingress of n2 knows the route", SOON, async || {
+        let answer = client.get("/").await;
+        holds(answer.status == 200, answer)
+    })
+    .await;
     let path = format!("/sleep?ms={SLEEP_MS}");
     let sleeping = tokio::spawn(async move { client.ask(http::Method::GET, &path, "").await });
     api.said("default/faulty", "sleeping", 1).await;

@@ -264,6 +264,8 @@ async fn an_attempt_that_is_not_wanted_any_more_is_given_up() {
     scene.assign(1, &[("a", 1)]);
     scene.reported("a", |graph| graph.progress == Progress::Starting).await;
     scene.assign(2, &[("a", 2)]);
+    // The attempt before would take what is meant for this one.
+    scene.reported("a", |graph| graph.progress == Progress::Starting && graph.desired == Generation(2)).await;
     scene.fate(Fate::Serves);
     scene.serves(&["default/a@2"]).await;
     scene.assign(3, &[("a", 3)]);

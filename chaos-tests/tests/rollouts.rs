@@ -28,6 +28,17 @@ fn revision(greeting: &str, steps: &str) -> Bundle {
         .with("ingress:", &rollout)
 }
 
+/// Load on an ingress that knows the route: each is told of it a moment after a graph serves.
+async fn load(ingress: SocketAddr, host: &str, path: &str, connections: usize) -> Load {
+    let mut client = Client::new(ingress, host);
+    until("the ingress knows the route", SOON, async || {
+        let answer = client.get(path).await;
+        holds(answer.status != 404, answer)
+    })
+    .await;
+    Load::start(ingress, host, path, connections)
+}
+
 async fn rollout_of(api: &Api, graph: &str) -> Result<Option<wire::Rollout>, String> {
     Ok(api.status(graph).await.map_err(|status| shown(&status))?.rollout)
 }
@@ -88,9 +99,10 @@ async fn a_revision_answers_its_share_at_every_ingress_and_then_everything() {
     let steps = "{share: 0%, hold: until-promoted}, {share: 25%, hold: until-promoted}, {share: 75%, hold: until-promoted}";
     api.deploy_and_wait(&revision("first", steps)).await;
     let home = api.status(FAULTY).await.unwrap().placement.unwrap().home;
-    let load: Vec<Load> = ["n1", "n2"]
-        .map(|node| Load::start(cluster.ingress_address_of(node), HOST, "/config", CONNECTIONS / 2))
-        .into();
+    let mut loads = Vec::new();
+    for node in ["n1", "n2"] {
+        loads.push(load(cluster.ingress_address_of(node), HOST, "/config", CONNECTIONS / 2).await);
+    }
 
     let deployed = api.deploy(&revision("second", steps)).await.unwrap();
     assert!(deployed.by_steps, "{deployed:?}");
@@ -120,7 +132,7 @@ async fn a_revision_answers_its_share_at_every_ingress_and_then_everything() {
         assert_eq!(answered_with(ingress, "second", "first").await, DRAWN);
     }
     assert_eq!(api.status(FAULTY).await.unwrap().placement.unwrap().home, home);
-    for load in load {
+    for load in loads {
         load.stop_all_good(ENOUGH).await;
     }
     // Nothing is left of the candidate.
@@ -142,9 +154,10 @@ async fn a_revision_that_fails_more_is_given_up_by_itself() {
     let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
     let steps = "{share: 20%, hold: 10m}";
     api.deploy_and_wait(&revision("first", steps)).await;
-    let load: Vec<Load> = ["n1", "n2"]
-        .map(|node| Load::start(cluster.ingress_address_of(node), HOST, "/sleep?ms=40", CONNECTIONS))
-        .into();
+    let mut loads = Vec::new();
+    for node in ["n1", "n2"] {
+        loads.push(load(cluster.ingress_address_of(node), HOST, "/sleep?ms=40", CONNECTIONS).await);
+    }
     // Whatever takes longer than its deadline is a failure.
     let worse = revision("second", steps).with("deadline: 1s", "deadline: 20ms");
     let ended = deploy(&ctl, &cluster, "worse", &worse).await;
@@ -159,7 +172,7 @@ async fn a_revision_that_fails_more_is_given_up_by_itself() {
 
     // From then on none fails.
     let mut lost = 0;
-    for load in load {
+    for load in loads {
         let least = load.answers() + ENOUGH;
         until("load", SOON, async || holds(load.answers() >= least, load.answers())).await;
         let exchanges = load.stop().await;
@@ -181,7 +194,7 @@ async fn a_revision_that_does_not_come_up_gets_no_request_and_is_given_up() {
     let api = cluster.api();
     let steps = "{share: 50%, hold: 1s}";
     api.deploy_and_wait(&revision("first", steps)).await;
-    let load = Load::start(cluster.ingress_address(), HOST, "/config", CONNECTIONS);
+    let load = load(cluster.ingress_address(), HOST, "/config", CONNECTIONS).await;
     let silent = revision("second", steps)
         .with("source: ./build/app.wasm", "source: ./build/app.wasm\n    health: {http: /trap}")
         .with("on-failure: revert", "deadline: 3s, on-failure: revert");
@@ -243,7 +256,7 @@ async fn two_revisions_share_their_data_and_a_policy_stands_on_both() {
             .with("ingress:", "rollout: {steps: [{share: 50%, hold: until-promoted}]}\ningress:")
     };
     api.deploy_and_wait(&by_steps("first")).await;
-    let load = Load::start(cluster.ingress_address_of("n2"), "customers.localhost", "/customers", CONNECTIONS);
+    let load = load(cluster.ingress_address_of("n2"), "customers.localhost", "/customers", CONNECTIONS).await;
     // Labels alone link to the same graph.
     assert!(!api.deploy(&by_steps("second")).await.unwrap().by_steps);
     let third = by_steps("third").with("memory: 32Mi", "memory: 48Mi");
@@ -289,9 +302,10 @@ async fn a_revision_whose_parts_are_on_several_nodes_takes_over_without_a_lost_r
             .with("ingress:", "rollout: {steps: [{share: 20%, hold: 1s}, {share: 60%, hold: 1s}]}\ningress:")
     };
     api.deploy_and_wait(&apart("32Mi")).await;
-    let load: Vec<Load> = ["n1", "n2", "n3"]
-        .map(|node| Load::start(cluster.ingress_address_of(node), "chain.localhost", "/greet?name=ada", 2))
-        .into();
+    let mut loads = Vec::new();
+    for node in ["n1", "n2", "n3"] {
+        loads.push(load(cluster.ingress_address_of(node), "chain.localhost", "/greet?name=ada", 2).await);
+    }
     for (revision, memory) in [(2, "48Mi"), (3, "32Mi")] {
         assert!(api.deploy(&apart(memory)).await.unwrap().by_steps);
         until("it has taken over", SOON, async || {
@@ -300,7 +314,7 @@ async fn a_revision_whose_parts_are_on_several_nodes_takes_over_without_a_lost_r
         })
         .await;
     }
-    for load in load {
+    for load in loads {
         load.stop_all_good(ENOUGH).await;
     }
 }
@@ -383,7 +397,7 @@ async fn a_revision_takes_over_under_load_whatever_is_lost_meanwhile() {
         let others: Vec<&String> = placed.more.iter().flat_map(|more| &more.nodes).collect();
         let asked =
             (1..=4).map(|node| format!("n{node}")).find(|node| *node != lost && !others.contains(&node));
-        let load = Load::start(cluster.ingress_address_of(&asked.unwrap()), HOST, "/config", CONNECTIONS);
+        let load = load(cluster.ingress_address_of(&asked.unwrap()), HOST, "/config", CONNECTIONS).await;
         revision += 1;
         api.deploy(&by_steps(&format!("r{revision}"))).await.unwrap();
         at_step(&api, FAULTY, 0).await;

@@ -248,6 +248,35 @@ pub struct Leaving {
 }
 
 impl GraphRecord {
+    /// One of which nothing is known but what it links to: without a revision, and at no generation yet.
+    pub fn new(uid: Uid, created_at_ms: u64, linked: LinkedGraph) -> Self {
+        Self {
+            uid,
+            created_at_ms,
+            revisions: Vector::new(),
+            generation: Generation::default(),
+            linked,
+            placement: None,
+            data: OrdMap::new(),
+            observed: OrdMap::new(),
+            gained: OrdMap::new(),
+            leaving: None,
+            rollout: None,
+            ran_before: None,
+            reverted: None,
+        }
+    }
+
+    /// Its rollout, as long as it is not decided which of the two revisions stays.
+    pub fn open_rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_deref().filter(|rollout| rollout.is_open())
+    }
+
+    /// Whether it becomes what its candidate is.
+    pub fn is_promoting(&self) -> bool {
+        self.rollout.as_ref().is_some_and(|rollout| rollout.phase == Phase::Promoting)
+    }
+
     /// The current revision.
     pub fn current(&self) -> Option<&RevisionRecord> {
         self.revisions.last()

@@ -74,21 +74,9 @@ mod tests {
     #[test]
     fn what_agents_say_adds_up_also_of_one_that_was_started_again() {
         let key: GraphKey = "shop/web".parse().unwrap();
-        let record = GraphRecord {
-            uid: Uid::new("u").unwrap(),
-            created_at_ms: 0,
-            revisions: Default::default(),
-            generation: Generation(7),
-            linked: LinkedGraph::default(),
-            placement: None,
-            data: Default::default(),
-            observed: Default::default(),
-            gained: Default::default(),
-            leaving: None,
-            rollout: None,
-            ran_before: None,
-            reverted: None,
-        };
+        let linked = LinkedGraph::default();
+        let record =
+            GraphRecord { generation: Generation(7), ..GraphRecord::new(Uid::new("u").unwrap(), 0, linked) };
         let state = State { graphs: [(key.candidate(), record)].into_iter().collect(), ..State::default() };
         let (book, candidate) = (TrafficBook::default(), (key.clone(), Generation(7)));
         let (first, second): (NodeName, NodeName) = ("n1".parse().unwrap(), "n2".parse().unwrap());

@@ -132,7 +132,7 @@ pub enum Phase {
         /// Since when, milliseconds since 1970.
         since_ms: u64,
     },
-    /// The graph becomes what the new revision is, node by node, which answers the share of its last step meanwhile.
+    /// The graph becomes what the new revision is, node by node, whose candidate answers everything meanwhile.
     Promoting,
     /// Nobody is sent to the candidate any more; it is let go of once every ingress knows.
     Ending,

@@ -258,23 +258,14 @@ fn reports(
         Hello(Box<NodeDescription>),
         Welcome,
         Reports(Interval),
-        Traffic(Interval),
+        Traffic(Interval, wire::Traffic),
     }
     let message = |message| wire::FromAgent { message: Some(message) };
     let start = (State::Hello(Box::new(description)), heartbeat, report);
     unfold(start, move |(state, mut heartbeat, mut report)| {
         let traffic = traffic.clone();
         async move {
-            let mut is_heartbeat = false;
-            let state = match state {
-                State::Traffic(ticks) => match traffic.told() {
-                    Some(told) => {
-                        return Some((message(Up::Traffic(told)), (State::Reports(ticks), heartbeat, report)));
-                    }
-                    None => State::Reports(ticks),
-                },
-                other => other,
-            };
+            let mut owed = None;
             let next = match state {
                 State::Hello(description) => {
                     return Some((
@@ -289,17 +280,23 @@ fn reports(
                     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                     ticks
                 }
-                State::Reports(mut ticks) | State::Traffic(mut ticks) => {
+                State::Traffic(ticks, told) => {
+                    return Some((message(Up::Traffic(told)), (State::Reports(ticks), heartbeat, report)));
+                }
+                State::Reports(mut ticks) => {
                     tokio::select! {
                         // Both are safe to cancel: a tick or a change that is not taken here is taken next time.
-                        _ = ticks.tick() => is_heartbeat = true,
+                        _ = ticks.tick() => owed = traffic.told(),
                         changed = report.changed() => changed.ok()?,
                     }
                     ticks
                 }
             };
             let latest = Report::clone(&report.borrow_and_update());
-            let next = if is_heartbeat { State::Traffic(next) } else { State::Reports(next) };
+            let next = match owed {
+                Some(told) => State::Traffic(next, told),
+                None => State::Reports(next),
+            };
             Some((message(Up::Report(latest.into())), (next, heartbeat, report)))
         }
     })

@@ -3,7 +3,6 @@
 use model::graph::Artifact;
 use model::id::{Generation, GraphKey, RevisionNumber};
 use model::linked::LinkedGraph;
-use model::rollout::Phase;
 
 use super::moves::touch;
 use super::rollout;
@@ -28,7 +27,7 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
             found: number,
         });
     }
-    if found.is_none() && state.graph_count() >= GRAPHS_MAX {
+    if found.is_none() && state.graphs.len() >= GRAPHS_MAX && state.graph_count() >= GRAPHS_MAX {
         return Err(Refusal::Exhausted { what: "graphs".to_owned(), bound: GRAPHS_MAX as u64 });
     }
     admit(state, &deploy.key, &deploy.linked)?;
@@ -40,19 +39,15 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
         return Ok(Outcome::Deployed { key, revision, generation, unchanged: true });
     }
     if rollout::is_by_steps(state, deploy) {
-        if found
-            .and_then(|record| record.rollout.as_ref())
-            .is_some_and(|rollout| rollout.phase == Phase::Promoting)
-        {
+        if found.is_some_and(GraphRecord::is_promoting) {
             return Err(Refusal::Stale { what: format!("the rollout of graph {}", deploy.key) });
         }
         return Ok(rollout::begin(state, deploy));
     }
     if let Some(record) = found
         && deploy.origin == DeployOrigin::Deploy
-        && record.linked == deploy.linked
-        && record.rollout.as_ref().is_none_or(|rollout| !rollout.is_open())
-        && record.current().is_some_and(|r| r.manifest == deploy.manifest && r.spec == deploy.spec)
+        && record.open_rollout().is_none()
+        && is_what_is_asked(record, deploy)
     {
         return Ok(Outcome::Deployed {
             key: deploy.key.clone(),
@@ -62,6 +57,12 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
         });
     }
     Ok(commit_revision(state, deploy))
+}
+
+/// Whether a graph, or a candidate, is at its last revision what a deploy asks for.
+pub(super) fn is_what_is_asked(record: &GraphRecord, deploy: &Deploy) -> bool {
+    record.linked == deploy.linked
+        && record.current().is_some_and(|r| r.manifest == deploy.manifest && r.spec == deploy.spec)
 }
 
 /// Whether a linked graph can be run in this state: its artifacts are stored, its routes are its own.
@@ -87,24 +88,12 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
     let at = state.advance();
     state.graphs_at = at;
     let now_ms = state.now_ms;
-    let found_running = state.graphs.get(&deploy.key).map(GraphRecord::running);
-    let mut record = state.graphs.get(&deploy.key).cloned().unwrap_or_else(|| GraphRecord {
-        uid: deploy.uid.clone(),
-        created_at_ms: now_ms,
-        revisions: imbl::Vector::new(),
-        generation: Generation::default(),
-        linked: deploy.linked.clone(),
-        placement: None,
-        data: imbl::OrdMap::new(),
-        observed: imbl::OrdMap::new(),
-        gained: imbl::OrdMap::new(),
-        leaving: None,
-        rollout: None,
-        ran_before: None,
-        reverted: None,
-    });
+    let known = state.graphs.get(&deploy.key).cloned();
+    let ran_before = known.as_ref().map(GraphRecord::running);
+    let mut record =
+        known.unwrap_or_else(|| GraphRecord::new(deploy.uid.clone(), now_ms, deploy.linked.clone()));
     let running = record.number();
-    record.ran_before = found_running;
+    record.ran_before = ran_before;
     let number = push_revision(&mut record, deploy, now_ms, running).number;
     record.rollout = rollout::ended(&record);
     record.reverted = None;

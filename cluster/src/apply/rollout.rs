@@ -9,7 +9,7 @@ use model::id::{Generation, GraphKey};
 use model::name::ComponentName;
 use model::rollout::{Phase, Reverted, Step};
 
-use super::graph::{push_revision, subject};
+use super::graph::{committed, is_what_is_asked, push_revision, subject};
 use super::moves::touch;
 use crate::command::{ChangeRollout, Deploy, DeployOrigin, RolloutChange};
 use crate::feature::ROLLOUTS;
@@ -27,12 +27,9 @@ pub(super) fn is_by_steps(state: &State, deploy: &Deploy) -> bool {
 
 /// The generation of the candidate that is what a deploy asks for, if there is one.
 pub(super) fn same_candidate(state: &State, deploy: &Deploy) -> Option<Generation> {
-    state.graphs.get(&deploy.key)?.rollout.as_ref().filter(|rollout| rollout.is_open())?;
+    state.graphs.get(&deploy.key)?.open_rollout()?;
     let candidate = state.graphs.get(&deploy.key.candidate())?;
-    let current = candidate.current()?;
-    let is_same =
-        candidate.linked == deploy.linked && current.manifest == deploy.manifest && current.spec == deploy.spec;
-    is_same.then_some(candidate.generation)
+    is_what_is_asked(candidate, deploy).then_some(candidate.generation)
 }
 
 /// Begins to let a revision take over by steps, in place of one that does so already.
@@ -52,22 +49,8 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     let data =
         record.data.iter().filter(|(name, _)| has(name)).map(|(name, node)| (name.clone(), node.clone()));
     let before = state.graphs.get(&deploy.key.candidate()).cloned();
-    let is_new = before.is_none();
-    let mut candidate = before.unwrap_or_else(|| GraphRecord {
-        uid: deploy.uid.clone(),
-        created_at_ms: now_ms,
-        revisions: imbl::Vector::new(),
-        generation: Generation::default(),
-        linked: deploy.linked.clone(),
-        placement: None,
-        data: imbl::OrdMap::new(),
-        observed: imbl::OrdMap::new(),
-        gained: imbl::OrdMap::new(),
-        leaving: None,
-        rollout: None,
-        ran_before: None,
-        reverted: None,
-    });
+    let mut candidate =
+        before.unwrap_or_else(|| GraphRecord::new(deploy.uid.clone(), now_ms, deploy.linked.clone()));
     // One that there is goes on answering those who do not know yet that there is another one.
     candidate.revisions = [revision].into_iter().collect();
     candidate.generation = at.into();
@@ -89,10 +72,8 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     }));
     state.graphs.insert(deploy.key.clone(), record);
     state.graphs.insert(deploy.key.candidate(), candidate);
-    if !is_new {
-        touch(state, &nodes);
-    }
-    state.event(subject(&deploy.key), "deployed", super::graph::committed(number, &deploy.origin));
+    touch(state, &nodes);
+    state.event(subject(&deploy.key), "deployed", committed(number, &deploy.origin));
     state.event(subject(&deploy.key), "rollout_started", message);
     Outcome::Deployed { key: deploy.key.clone(), revision: number, generation: at.into(), unchanged: false }
 }
@@ -101,7 +82,7 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
 /// promoted answers on until its graph does.
 pub(super) fn ended(record: &GraphRecord) -> Option<Box<Rollout>> {
     let rollout = record.rollout.as_ref()?;
-    let phase = if rollout.phase == Phase::Promoting { Phase::Promoting } else { Phase::Ending };
+    let phase = if record.is_promoting() { Phase::Promoting } else { Phase::Ending };
     Some(Box::new(Rollout { running: record.number(), phase, paused: None, ..(**rollout).clone() }))
 }
 

@@ -34,9 +34,8 @@ impl Events {
 
 fn is_about(event: &Event, subject: &str) -> bool {
     // What happens to a candidate happens to its graph.
-    let is_part = |rest: &str| {
-        rest.is_empty() || rest.starts_with('/') || rest.strip_prefix('@').is_some_and(|rest| rest == CANDIDATE)
-    };
+    let is_part =
+        |rest: &str| rest.is_empty() || rest.starts_with('/') || rest.strip_prefix('@') == Some(CANDIDATE);
     subject.is_empty() || event.subject.strip_prefix(subject).is_some_and(is_part)
 }
 

@@ -16,7 +16,7 @@ use model::name::NamespaceName;
 use model::node::{KNOWS_CANDIDATES, NodeState};
 use model::placement::Placement;
 use model::plan::Plan;
-use model::rollout::{Ask, Phase};
+use model::rollout::Ask;
 use proto::convert::{parse, read};
 use proto::status::refuse;
 use proto::weft::graph::v1 as wire;
@@ -169,7 +169,7 @@ fn takes_steps(state: &State, planned: &Planned, at_once: bool) -> Result<bool, 
     let Some(record) = state.graphs.get(key).filter(|record| is_wanted && answers(record)) else {
         return Ok(false);
     };
-    if record.rollout.as_ref().is_some_and(|rollout| rollout.phase == Phase::Promoting) {
+    if record.is_promoting() {
         let message = format!(
             "revision {} of {key} is promoted at this moment: deploy again once it serves, or at once",
             record.number()
@@ -237,10 +237,16 @@ fn whole(text: &str) -> Result<GraphKey, Status> {
     Ok(key)
 }
 
+/// Somebody has deployed since whoever asks has looked.
+fn unexpected(found: RevisionNumber, expected: u64) -> Status {
+    let message = format!("the graph is at revision {found}, not at the expected {expected}");
+    refuse(Code::FailedPrecondition, "generation_conflict", message)
+}
+
 /// The revision that a graph ran before the one that it runs, or that it still runs while another takes over by steps.
 fn revision_before(key: &GraphKey, record: &GraphRecord) -> Result<RevisionNumber, Status> {
     let current = record.number();
-    if record.rollout.as_ref().is_some_and(|rollout| rollout.is_open()) {
+    if record.open_rollout().is_some() {
         return Ok(record.running());
     }
     if let Some(before) = record.ran_before {
@@ -283,7 +289,7 @@ fn revision_of<'a>(state: &'a State, key: &GraphKey, number: u64) -> Result<&'a 
     let record = state.graphs.get(key).ok_or_else(|| not_found(state, key))?;
     let found = match number {
         0 => record.running_revision(),
-        number => record.revisions.iter().find(|revision| revision.number.0 == number),
+        number => record.revision(RevisionNumber(number)),
     };
     found.ok_or_else(|| {
         let kept: Vec<String> = record.revisions.iter().map(|revision| revision.number.to_string()).collect();
@@ -345,8 +351,7 @@ impl wire::graphs_server::Graphs for Graphs {
             let ignores = self.context.raft.planted().has(Bug::IgnoredExpectation);
             let other = request.expected_revision.filter(|expected| *expected != found && !ignores);
             if let Some(expected) = other {
-                let message = format!("the graph is at revision {found}, not at the expected {expected}");
-                return Err(refuse(Code::FailedPrecondition, "generation_conflict", message));
+                return Err(unexpected(RevisionNumber(found), expected));
             }
             let manifest = request.manifest.clone();
             let by_steps = takes_steps(&state, &planned, request.at_once)?;
@@ -412,13 +417,12 @@ impl wire::graphs_server::Graphs for Graphs {
                 let record = state.graphs.get(&key).ok_or_else(|| not_found(&state, &key))?;
                 let newest = record.number();
                 if let Some(expected) = request.expected_revision.filter(|expected| *expected != newest.0) {
-                    let message = format!("the graph is at revision {newest}, not at the expected {expected}");
-                    return Err(refuse(Code::FailedPrecondition, "generation_conflict", message));
+                    return Err(unexpected(newest, expected));
                 }
-                let Some(rollout) = record.rollout.as_ref().filter(|rollout| rollout.is_open()) else {
-                    let how = match record.rollout.as_ref().map(|rollout| rollout.phase) {
-                        Some(Phase::Promoting) => format!("revision {newest} is promoted already"),
-                        _ => format!("it runs {}", record.running()),
+                let Some(rollout) = record.open_rollout() else {
+                    let how = match record.is_promoting() {
+                        true => format!("revision {newest} is promoted already"),
+                        false => format!("it runs {}", record.running()),
                     };
                     let message = format!("no revision of {key} takes over by steps; {how}");
                     return Err(refuse(Code::FailedPrecondition, "no_rollout", message));

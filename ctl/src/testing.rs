@@ -107,6 +107,7 @@ pub(crate) fn rolling(rollout: RolloutStatus) -> GraphStatus {
         components: Vec::new(),
         rollout: Some(rollout),
         reverted: None,
+        policy_rollout: None,
     }
 }
 

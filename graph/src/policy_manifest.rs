@@ -236,7 +236,7 @@ fn check(file: PolicyFile, mut findings: Findings) -> Result<PolicyManifest, Vec
     }
     match (name, selector, action) {
         (Some(name), Some(selector), Some(action)) if findings.is_empty() => Ok(PolicyManifest {
-            spec: PolicySpec { name, selector, action, order, mandatory, on_failure, mode },
+            spec: PolicySpec { name, selector, action, order, mandatory, on_failure, mode, rollout: None },
             sources,
         }),
         _ => Err(findings.into_diagnostics()),

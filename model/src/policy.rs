@@ -10,6 +10,7 @@ use crate::id::Generation;
 use crate::interface::InterfacePattern;
 use crate::name::{ComponentName, GraphName, NamespaceName, PolicyName};
 use crate::placement::Requirements;
+use crate::rollout::RolloutSpec;
 
 /// One immutable version of a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,9 @@ pub struct PolicySpec {
     pub on_failure: OnFailure,
     /// Whether it acts, only reports, or rests.
     pub mode: Mode,
+    /// How its versions take over; at once if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
 }
 
 /// Which links a policy stands on: every part must match.

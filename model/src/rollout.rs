@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Generation, RevisionNumber};
+use crate::id::{Generation, GraphKey, RevisionNumber};
+use crate::policy::PolicyVersion;
 
 /// The most steps of one rollout.
 pub const STEPS_MAX: usize = 20;
@@ -173,6 +174,40 @@ pub struct RolloutStatus {
     pub paused: Option<String>,
     /// How its candidate is, as a sentence.
     pub candidate: String,
+}
+
+/// The most candidates of a policy that are told of one by one.
+pub const CANDIDATES_SHOWN: usize = 100;
+
+/// What people are told of a version of a policy that takes over by steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRolloutStatus {
+    /// The version.
+    pub version: PolicyVersion,
+    /// The one in force for the rest; none where there was no such policy before.
+    pub stable: Option<Generation>,
+    /// How far it is: [`Phase::Promoting`] and [`Phase::Ending`] are of one graph alone.
+    pub phase: Phase,
+    /// The step it is at, from 0.
+    pub step: usize,
+    /// All of them.
+    pub steps: Vec<Step>,
+    /// Set where it stays at its step: by whom or why.
+    pub paused: Option<String>,
+    /// The graphs that are asked with it, of a policy; of a graph, itself. At most [`CANDIDATES_SHOWN`], those that are not as
+    /// they should be first.
+    pub candidates: Vec<CandidateStatus>,
+    /// How many there are.
+    pub count: usize,
+}
+
+/// What people are told of a graph as a policy would have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CandidateStatus {
+    /// The graph.
+    pub graph: GraphKey,
+    /// How it is with the policy, as a sentence.
+    pub how: String,
 }
 
 /// A rollout that came to nothing.

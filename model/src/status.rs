@@ -7,7 +7,7 @@ use crate::linked::Origin;
 use crate::name::ComponentName;
 use crate::placement::Placement;
 use crate::report::Failure;
-use crate::rollout::{Reverted, RolloutStatus};
+use crate::rollout::{PolicyRolloutStatus, Reverted, RolloutStatus};
 use crate::route::HttpRoute;
 
 /// One graph at one revision of the state.
@@ -41,6 +41,9 @@ pub struct GraphStatus {
     /// The last one that was given up, until the next deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted: Option<Reverted>,
+    /// The version of a policy that takes over by steps on it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy_rollout: Option<PolicyRolloutStatus>,
 }
 
 /// Where a graph stands.

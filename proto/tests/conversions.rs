@@ -20,7 +20,7 @@ use model::placement::{LinkTerms, Locality, Placement, Wishes};
 use model::plan::{Change, ChangeKind, Plan};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
-use model::rollout::{Phase, Reverted, RolloutStatus, Share, Step};
+use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
@@ -368,7 +368,8 @@ fn status() -> impl Strategy<Value = GraphStatus> {
     let numbers = any::<[u64; 4]>();
     let reverted =
         (any::<u64>(), text()).prop_map(|(revision, why)| Reverted { revision: RevisionNumber(revision), why });
-    let place = (option::of(placement()), option::of(some_text()), option::of(rollout()), option::of(reverted));
+    let rollouts = (option::of(rollout()), option::of(policy_rollout()));
+    let place = (option::of(placement()), option::of(some_text()), rollouts, option::of(reverted));
     (key(), uid(), numbers, state, place, vec(route(), 0..2), vec(component, 0..3)).prop_map(
         |(
             key,
@@ -391,24 +392,49 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 ingress_address: place.1,
                 ingress,
                 components,
-                rollout: place.2,
+                rollout: place.2.0,
                 reverted: place.3,
+                policy_rollout: place.2.1,
             }
         },
     )
 }
 
-fn rollout() -> impl Strategy<Value = RolloutStatus> {
+fn step() -> impl Strategy<Value = Step> {
     let hold = option::of((0..u64::MAX).prop_map(Duration::from_millis));
     let share = (0..=1_000_u16).prop_map(|share| Share::new(share).unwrap());
-    let step = (share, hold).prop_map(|(share, hold)| Step { share, hold });
-    let phase = prop_oneof![
+    (share, hold).prop_map(|(share, hold)| Step { share, hold })
+}
+
+fn phase() -> impl Strategy<Value = Phase> {
+    prop_oneof![
         Just(Phase::Starting),
         any::<u64>().prop_map(|since_ms| Phase::Answering { since_ms }),
         Just(Phase::Promoting),
         Just(Phase::Ending),
-    ];
-    (any::<[u64; 3]>(), phase, 0..20_usize, vec(step, 1..4), option::of(some_text()), text()).prop_map(
+    ]
+}
+
+fn policy_rollout() -> impl Strategy<Value = PolicyRolloutStatus> {
+    let stable = option::of((1..u64::MAX).prop_map(Generation));
+    let candidate = (key(), text()).prop_map(|(graph, how)| CandidateStatus { graph, how });
+    let at = (phase(), 0..20_usize, vec(step(), 1..4), option::of(some_text()));
+    (version(), stable, at, vec(candidate, 0..3), 0..9_usize).prop_map(
+        |(version, stable, (phase, step, steps, paused), candidates, count)| PolicyRolloutStatus {
+            version,
+            stable,
+            phase,
+            step,
+            steps,
+            paused,
+            candidates,
+            count,
+        },
+    )
+}
+
+fn rollout() -> impl Strategy<Value = RolloutStatus> {
+    (any::<[u64; 3]>(), phase(), 0..20_usize, vec(step(), 1..4), option::of(some_text()), text()).prop_map(
         |([revision, generation, stable], phase, step, steps, paused, candidate)| RolloutStatus {
             revision: RevisionNumber(revision),
             generation: Generation(generation),

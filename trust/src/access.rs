@@ -56,6 +56,7 @@ pub const OF_MEMBERS: &[(&str, Access)] = &[
     ("/weft.policy.v1.Policies/List", OPERATOR),
     ("/weft.policy.v1.Policies/Plan", OPERATOR),
     ("/weft.policy.v1.Policies/Rollback", OPERATOR),
+    ("/weft.policy.v1.Policies/Rollout", OPERATOR),
     ("/weft.trust.v1.Enrolment/CreateToken", OPERATOR),
     ("/weft.trust.v1.Enrolment/Join", Access::Anyone),
     ("/weft.trust.v1.Enrolment/Renew", NODE),

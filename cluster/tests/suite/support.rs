@@ -250,6 +250,7 @@ pub(crate) fn policy(name: &str, artifact_number: u8) -> PolicySpec {
         mandatory: false,
         on_failure: OnFailure::Closed,
         mode: Mode::Enforce,
+        rollout: None,
     }
 }
 

@@ -176,6 +176,7 @@ fn in_force(number: usize, made: &MadePolicy) -> PolicyInForce {
         mandatory: false,
         on_failure: made.on_failure,
         mode: made.mode,
+        rollout: None,
     };
     PolicyInForce { generation: Generation(number as u64 + 1), spec }
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use model::id::{Generation, RevisionNumber};
-use model::rollout::{Ask, Phase, Reverted, RolloutStatus, Share, Step};
+use model::rollout::{Ask, CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
 
-use super::{DecodeError, each};
+use super::{DecodeError, each, parse, required};
 use crate::weft::graph::v1 as wire;
 
 /// Reads a share in thousandths.
@@ -34,14 +34,28 @@ impl TryFrom<wire::RolloutStep> for Step {
     }
 }
 
+fn written(phase: Phase) -> (wire::RolloutPhase, u64) {
+    match phase {
+        Phase::Starting => (wire::RolloutPhase::Starting, 0),
+        Phase::Answering { since_ms } => (wire::RolloutPhase::Answering, since_ms),
+        Phase::Promoting => (wire::RolloutPhase::Promoting, 0),
+        Phase::Ending => (wire::RolloutPhase::Ending, 0),
+    }
+}
+
+fn phase(phase: wire::RolloutPhase, since_ms: u64) -> Result<Phase, DecodeError> {
+    Ok(match phase {
+        wire::RolloutPhase::Unspecified => return Err(DecodeError::unknown("phase")),
+        wire::RolloutPhase::Starting => Phase::Starting,
+        wire::RolloutPhase::Answering => Phase::Answering { since_ms },
+        wire::RolloutPhase::Promoting => Phase::Promoting,
+        wire::RolloutPhase::Ending => Phase::Ending,
+    })
+}
+
 impl From<RolloutStatus> for wire::Rollout {
     fn from(rollout: RolloutStatus) -> Self {
-        let (phase, since_ms) = match rollout.phase {
-            Phase::Starting => (wire::RolloutPhase::Starting, 0),
-            Phase::Answering { since_ms } => (wire::RolloutPhase::Answering, since_ms),
-            Phase::Promoting => (wire::RolloutPhase::Promoting, 0),
-            Phase::Ending => (wire::RolloutPhase::Ending, 0),
-        };
+        let (phase, since_ms) = written(rollout.phase);
         Self {
             revision: rollout.revision.0,
             generation: rollout.generation.0,
@@ -60,13 +74,7 @@ impl TryFrom<wire::Rollout> for RolloutStatus {
     type Error = DecodeError;
 
     fn try_from(rollout: wire::Rollout) -> Result<Self, DecodeError> {
-        let phase = match rollout.phase() {
-            wire::RolloutPhase::Unspecified => return Err(DecodeError::unknown("phase")),
-            wire::RolloutPhase::Starting => Phase::Starting,
-            wire::RolloutPhase::Answering => Phase::Answering { since_ms: rollout.since_ms },
-            wire::RolloutPhase::Promoting => Phase::Promoting,
-            wire::RolloutPhase::Ending => Phase::Ending,
-        };
+        let phase = phase(rollout.phase(), rollout.since_ms)?;
         Ok(Self {
             revision: RevisionNumber(rollout.revision),
             generation: Generation(rollout.generation),
@@ -77,6 +85,54 @@ impl TryFrom<wire::Rollout> for RolloutStatus {
             paused: (!rollout.paused.is_empty()).then_some(rollout.paused),
             candidate: rollout.candidate,
         })
+    }
+}
+
+impl From<PolicyRolloutStatus> for wire::PolicyRollout {
+    fn from(rollout: PolicyRolloutStatus) -> Self {
+        let (phase, since_ms) = written(rollout.phase);
+        Self {
+            version: Some(rollout.version.into()),
+            stable_generation: rollout.stable.unwrap_or_default().0,
+            phase: phase.into(),
+            since_ms,
+            step: u32::try_from(rollout.step).unwrap_or(u32::MAX),
+            steps: rollout.steps.into_iter().map(Into::into).collect(),
+            paused: rollout.paused.unwrap_or_default(),
+            candidates: rollout.candidates.into_iter().map(Into::into).collect(),
+            count: u32::try_from(rollout.count).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl TryFrom<wire::PolicyRollout> for PolicyRolloutStatus {
+    type Error = DecodeError;
+
+    fn try_from(rollout: wire::PolicyRollout) -> Result<Self, DecodeError> {
+        Ok(Self {
+            phase: phase(rollout.phase(), rollout.since_ms)?,
+            version: required("version", rollout.version)?.try_into()?,
+            stable: (rollout.stable_generation != 0).then_some(Generation(rollout.stable_generation)),
+            step: usize::try_from(rollout.step).unwrap_or(usize::MAX),
+            steps: each("steps", rollout.steps)?,
+            paused: (!rollout.paused.is_empty()).then_some(rollout.paused),
+            candidates: each("candidates", rollout.candidates)?,
+            count: usize::try_from(rollout.count).unwrap_or(usize::MAX),
+        })
+    }
+}
+
+impl From<CandidateStatus> for wire::PolicyCandidate {
+    fn from(candidate: CandidateStatus) -> Self {
+        Self { graph: candidate.graph.into(), how: candidate.how }
+    }
+}
+
+impl TryFrom<wire::PolicyCandidate> for CandidateStatus {
+    type Error = DecodeError;
+
+    fn try_from(candidate: wire::PolicyCandidate) -> Result<Self, DecodeError> {
+        Ok(Self { graph: parse("graph", &candidate.graph)?, how: candidate.how })
     }
 }
 

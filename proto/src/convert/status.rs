@@ -4,7 +4,7 @@ use model::id::{Generation, RevisionNumber, StateRevision};
 use model::linked::Origin;
 use model::placement::Placement;
 use model::report::Failure;
-use model::rollout::RolloutStatus;
+use model::rollout::{PolicyRolloutStatus, RolloutStatus};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 
 use super::{DecodeError, each, parse, read, required};
@@ -41,6 +41,7 @@ impl From<GraphStatus> for wire::GraphStatus {
             components: status.components.into_iter().map(Into::into).collect(),
             rollout: status.rollout.map(Into::into),
             reverted: status.reverted.map(Into::into),
+            policy_rollout: status.policy_rollout.map(Into::into),
         }
     }
 }
@@ -64,6 +65,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
         };
         let placement = status.placement.map(Placement::try_from).transpose();
         let rollout = status.rollout.map(RolloutStatus::try_from).transpose();
+        let policy_rollout = status.policy_rollout.map(PolicyRolloutStatus::try_from).transpose();
         Ok(Self {
             key: parse("graph", &status.graph)?,
             uid: read("uid", status.uid)?,
@@ -78,6 +80,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             components: each("components", status.components)?,
             rollout: rollout.map_err(|error| error.under("rollout"))?,
             reverted: status.reverted.map(Into::into),
+            policy_rollout: policy_rollout.map_err(|error| error.under("policy_rollout"))?,
         })
     }
 }

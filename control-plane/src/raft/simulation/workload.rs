@@ -146,6 +146,7 @@ fn policy(name: &str, number: u8) -> Option<PolicySpec> {
         mandatory: false,
         on_failure: OnFailure::Closed,
         mode: Mode::Enforce,
+        rollout: None,
     })
 }
 

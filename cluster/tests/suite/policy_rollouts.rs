@@ -314,14 +314,18 @@ fn one_graph_that_does_worse_ends_it_for_all() {
 fn a_few_failures_of_each_of_many_graphs_end_it_too() {
     let cluster = answering();
     let counts = |requests, failures| Counts { requests, failures, latencies: vec![requests] };
-    // Neither is sure alone.
-    let evidence = |_: &GraphKey| {
-        let step = Traffic { stable: counts(900, 0), candidate: counts(40, 5) };
+    // Neither is sure alone, of two.
+    let evidence = |candidate: Counts| {
+        let step = Traffic { stable: counts(900, 0), candidate };
         Evidence { stable: step.stable.clone(), step }
     };
-    let asked = cluster.asked(evidence, Duration::ZERO);
-    assert_eq!(decide_policy(&cluster.state, cluster.pii(), &asked[..1], 0), None);
-    let decided = decide_policy(&cluster.state, cluster.pii(), &asked, 0);
+    let one = cluster.asked(
+        |key| evidence(if key.graph.as_str() == "hr" { counts(40, 5) } else { counts(1_000, 0) }),
+        Duration::ZERO,
+    );
+    assert_eq!(decide_policy(&cluster.state, cluster.pii(), &one, 0), None);
+    let both = cluster.asked(|_| evidence(counts(40, 5)), Duration::ZERO);
+    let decided = decide_policy(&cluster.state, cluster.pii(), &both, 0);
     assert!(matches!(decided, Some(RolloutChange::Revert { .. })), "{decided:?}");
 }
 

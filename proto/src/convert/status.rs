@@ -91,6 +91,8 @@ impl From<ComponentStatus> for wire::ComponentStatus {
                 Origin::Policy(version) => Some(version.into()),
             },
             artifact: status.artifact,
+            nodes: status.nodes,
+            serving: status.serving,
         }
     }
 }
@@ -106,6 +108,8 @@ impl TryFrom<wire::ComponentStatus> for ComponentStatus {
                 Some(version) => Origin::Policy(version.try_into()?),
             },
             artifact: status.artifact,
+            nodes: status.nodes,
+            serving: status.serving,
         })
     }
 }

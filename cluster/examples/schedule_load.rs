@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a measurement")]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures time")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use cluster::command::{Body, Deploy, DeployOrigin};
@@ -116,7 +116,7 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
         linked.replicas = linked.components.keys().map(|name| (name.clone(), replicas)).collect();
     }
     if number.is_multiple_of(5) {
-        linked.require.insert("c4".parse().unwrap(), [("disk".to_owned(), "ssd".to_owned())].into());
+        linked.require.insert("c4".parse().unwrap(), [("disk".to_owned(), "ssd".to_owned().into())].into());
     }
     let spec = GraphSpec {
         labels: BTreeMap::new(),
@@ -127,6 +127,7 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        each_node: BTreeSet::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     };

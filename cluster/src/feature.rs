@@ -3,7 +3,13 @@
 //! A cluster has the level that all its members have said that they know. A command of a higher level is not proposed,
 //! and `apply` does nothing of a higher level: members of two versions come to the same state. A level is never lowered.
 
+use std::collections::BTreeMap;
+
+use model::condition::Condition;
 use model::linked::{LinkedComponent, LinkedGraph};
+use model::name::ComponentName;
+use model::placement::{Requirements, Wishes};
+use model::policy::{Action, PolicySpec};
 
 use crate::command::Body;
 use crate::state::State;
@@ -15,6 +21,7 @@ use crate::state::State;
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
 /// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
 /// 6: versions of policies take over by steps.
+/// 6: what is asked of nodes may be more than values of labels, and components run on each node.
 pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
@@ -30,6 +37,10 @@ pub const ROLLOUTS: u32 = 5;
 pub const WISHES: u32 = 5;
 /// From this level on versions of policies take over by steps.
 pub const POLICY_STEPS: u32 = 6;
+/// From this level on what is asked of nodes may be more than values of labels.
+pub const CONDITIONS: u32 = 6;
+/// From this level on components run on each node.
+pub const EACH_NODE: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -44,6 +55,13 @@ impl Body {
         match self {
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
+            Self::Deploy(deploy) if !deploy.spec.each_node.is_empty() => EACH_NODE,
+            Self::Deploy(deploy) if !deploy.linked.each_node.is_empty() => EACH_NODE,
+            // Members of earlier levels could not even read it.
+            Self::Deploy(deploy) if is_of_conditions(&deploy.spec.require, &deploy.spec.wishes) => CONDITIONS,
+            Self::Deploy(deploy) if has_conditions(&deploy.linked) => CONDITIONS,
+            Self::Relink(relink) if has_conditions(&relink.linked) => CONDITIONS,
+            Self::PutPolicy(policy) if policy_has_conditions(&policy.spec) => CONDITIONS,
             Self::ChangeRollout(_) => ROLLOUTS,
             Self::OpenCandidate(_) | Self::ChangePolicyRollout(_) => POLICY_STEPS,
             // Those of earlier levels would not keep what is said of steps.
@@ -62,6 +80,27 @@ impl Body {
             _ => FIRST_LEVEL,
         }
     }
+}
+
+fn has_conditions(linked: &LinkedGraph) -> bool {
+    is_of_conditions(&linked.require, &linked.wishes)
+}
+
+fn policy_has_conditions(policy: &PolicySpec) -> bool {
+    match &policy.action {
+        Action::Interpose(components) => {
+            components.iter().flat_map(|component| component.require.values()).any(Condition::is_expression)
+        }
+        Action::Deny(_) => false,
+    }
+}
+
+fn is_of_conditions(
+    require: &BTreeMap<ComponentName, Requirements>,
+    wishes: &BTreeMap<ComponentName, Wishes>,
+) -> bool {
+    let required = require.values().flat_map(BTreeMap::values);
+    required.chain(wishes.values().flat_map(Wishes::conditions)).any(Condition::is_expression)
 }
 
 /// Whether a graph has what earlier versions would leave out.

@@ -1,7 +1,8 @@
 //! Which part of a graph goes on which node: reads the state, returns placements, changes nothing.
 //!
-//! A graph goes whole to one node, its home, but for the members that require labels the home does not have, and for those
-//! that run on several nodes: these have others besides, in as many zones as there are.
+//! A graph goes whole to one node, its home, but for the members that require what the home is not, and for those that run
+//! on several nodes: these have others besides, in as many zones as there are. Where no node takes all of the rest, that is
+//! parted too.
 //! *Cells* are the members that must be together: both ends of a link that cannot be carried, and a policy's component
 //! without requirements with its caller. Filter: the node is ready, has the labels and no taint that is not tolerated, offers
 //! the capabilities and could hold one instance. Score of a home: the cells with requirements that it meets, then the wishes
@@ -11,7 +12,10 @@
 //! it is moved off nodes that are down or drained, but for graphs that have data there. Where most of a zone is lost at one
 //! time, it is more likely cut off than gone, and nothing is moved off it. A planned state plans to nothing.
 
+mod each_node;
+mod forecast;
 mod rebalance;
+mod requirements;
 mod wishes;
 
 use std::cmp::Reverse;
@@ -21,12 +25,16 @@ use model::id::GraphKey;
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, KNOWS_CANDIDATES, KNOWS_REPLICAS, NodeState};
-use model::placement::{Placement, Requirements, Wishes, ZONE_LABEL};
+use model::placement::{Placement, Wishes, ZONE_LABEL};
 
 use crate::command::Place;
 use crate::feature::MOVES;
 use crate::state::{GraphRecord, NodeRecord, State};
 
+use requirements::{Required, lacked};
+
+pub(crate) use each_node::has_each_node_part_alone;
+pub use forecast::forecast;
 pub use rebalance::{REBALANCE_MAX, rebalance};
 
 /// Nodes of a zone that are lost before it counts as cut off.
@@ -221,6 +229,10 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
     let linked = &record.linked;
     match place(&lost, linked, Some(record), &Load::of(state)) {
         Err(why) => Some(why.join("; ")),
+        Ok(placement) if has_each_node_part_alone(linked, &placement, name) => Some(
+            "what it has runs on each node and is not replaced: it answers there again once the node is back"
+                .to_owned(),
+        ),
         Ok(placement) if placement.is_on(name) => {
             let others = missing_of(state, linked, &placement, |node| node == name);
             Some(others.unwrap_or_else(|| "no other node takes it".to_owned()))
@@ -240,13 +252,17 @@ fn missing_of(
     placement: &Placement,
     is_lost: impl Fn(&NodeName) -> bool,
 ) -> Option<String> {
-    if linked.replicas.is_empty() {
+    if !linked.is_spread() {
         return None;
     }
     let mut lines = Vec::new();
     for cell in cells(linked, Some(placement)).ok()? {
         let Some(first) = cell.members.iter().next() else { continue };
         let has: BTreeSet<&NodeName> = placement.nodes_of(first).filter(|node| !is_lost(node)).collect();
+        if cell.each_node {
+            lines.extend(each_node::missing(state, linked, &cell, &has));
+            continue;
+        }
         if has.len() >= cell.replicas() {
             continue;
         }
@@ -279,6 +295,10 @@ fn settled<'a>(
 ) -> Option<&'a Placement> {
     let record = record?;
     let placement = record.placement.as_ref()?;
+    if !linked.each_node.is_empty() {
+        // Each node is asked.
+        return None;
+    }
     if !placement.is_parted() {
         if lost.has(&placement.home) {
             return None;
@@ -389,9 +409,11 @@ impl<'a> Load<'a> {
 #[derive(Debug, Clone, Default)]
 struct Cell<'a> {
     members: BTreeSet<&'a ComponentName>,
-    require: Requirements,
+    require: Vec<Required<'a>>,
     /// Beyond the first.
     more: usize,
+    /// Whether it runs on each node that takes it, whatever `more` says.
+    each_node: bool,
     /// Of the members by which one node is better than another.
     wishes: Vec<&'a Wishes>,
     /// Where the graph is now: what is on a node already is not kept off it by its taints.
@@ -404,8 +426,22 @@ impl<'a> Cell<'a> {
         Self { members: linked.members().collect(), ..Self::default() }
     }
 
+    /// These cells as if they were one.
+    fn all_of(cells: &[Self], now: Option<&'a Placement>) -> Self {
+        Self {
+            members: cells.iter().flat_map(|cell| cell.members.iter().copied()).collect(),
+            wishes: cells.iter().flat_map(|cell| cell.wishes.iter().copied()).collect(),
+            now,
+            ..Self::default()
+        }
+    }
+
     const fn replicas(&self) -> usize {
         self.more + 1
+    }
+
+    const fn is_on_several(&self) -> bool {
+        self.more > 0 || self.each_node
     }
 }
 
@@ -423,13 +459,37 @@ fn place(
     let now = record.and_then(|record| record.placement.as_ref());
     let cells = cells(linked, now)?;
     let is_bound = |cell: &Cell<'_>| !cell.require.is_empty() || data_of(record, cell).is_some();
-    let (bound, loose): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
-    let free = Cell {
-        members: loose.iter().flat_map(|cell| cell.members.iter().copied()).collect(),
-        wishes: loose.iter().flat_map(|cell| cell.wishes.iter().copied()).collect(),
-        now,
-        ..Cell::default()
-    };
+    let (mut bound, loose): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
+    let free = Cell::all_of(&loose, now);
+    // What was parted because no node took all of it is so until its home does.
+    let is_parted = |now: &&Placement| free.members.iter().any(|member| now.away.contains_key(*member));
+    let takes_all =
+        |now: &Placement| state.nodes.get(&now.home).is_some_and(|node| refusal(linked, &free, node).is_none());
+    if now.filter(is_parted).is_none_or(takes_all) {
+        let together = place_cells(lost, linked, record, load, &bound, &loose);
+        let Err(why) = together else { return together };
+        if loose.len() < 2 {
+            return Err(why);
+        }
+        bound.extend(loose);
+        return place_cells(lost, linked, record, load, &bound, &[]).map_err(|_| why);
+    }
+    bound.extend(loose);
+    place_cells(lost, linked, record, load, &bound, &[])
+}
+
+/// Where everything of a graph goes of which the bound cells go each where it can, and the loose ones to one home.
+fn place_cells(
+    lost: &Lost<'_>,
+    linked: &LinkedGraph,
+    record: Option<&GraphRecord>,
+    load: &Load<'_>,
+    bound: &[Cell<'_>],
+    loose: &[Cell<'_>],
+) -> Result<Placement, Vec<String>> {
+    let state = lost.state;
+    let now = record.and_then(|record| record.placement.as_ref());
+    let free = Cell::all_of(loose, now);
     // Without its data it is of no use elsewhere.
     if let Some(now) = now.filter(|_| bound.iter().any(|cell| is_at_lost(lost, record, cell))) {
         return Ok(now.clone());
@@ -438,14 +498,14 @@ fn place(
         Some(placement) => placement.home.clone(),
         None => match now.and_then(|now| heir(lost, linked, &free, now, load)) {
             Some(node) => node.clone(),
-            None => home(state, linked, &free, &bound, load)?,
+            None => home(state, linked, &free, bound, load)?,
         },
     };
     if let Some(why) = bound.iter().find_map(|cell| stuck(state, record, cell)) {
         return Err(vec![why]);
     }
     let mut placement = Placement::whole(home.clone());
-    for cell in &bound {
+    for cell in bound {
         let node = node_of(lost, linked, record, cell, &home, load)?;
         if node != home {
             placement.away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
@@ -457,10 +517,14 @@ fn place(
         placement.away.retain(|_, other| *other != node);
         placement.home = node;
     }
-    for cell in bound.iter().chain(&loose).filter(|cell| cell.more > 0) {
+    for cell in bound.iter().chain(loose).filter(|cell| cell.is_on_several()) {
         let Some(member) = cell.members.iter().next() else { continue };
         let first = placement.first_node_of(member).clone();
-        let others = others(lost, linked, now, cell, &first, load);
+        let others = if cell.each_node {
+            each_node::others(lost, linked, now, cell, &first)
+        } else {
+            others(lost, linked, now, cell, &first, load)
+        };
         if !others.is_empty() {
             placement.more.extend(cell.members.iter().map(|member| ((*member).clone(), others.clone())));
         }
@@ -646,12 +710,6 @@ fn data_of<'a>(record: Option<&'a GraphRecord>, cell: &Cell<'a>) -> Option<(&'a 
     cell.members.iter().find_map(|member| Some((*member, data.get(*member)?)))
 }
 
-/// The first label that is required and that `node` does not have.
-fn lacked(require: &Requirements, node: &NodeRecord) -> Option<String> {
-    let (label, value) = require.iter().find(|(label, value)| node.label(label) != Some(value))?;
-    Some(format!("has not the label {label}={value}"))
-}
-
 /// The cells of a graph that is where `now` says; refuses one whose members require different values of one label.
 fn cells<'a>(linked: &'a LinkedGraph, now: Option<&'a Placement>) -> Result<Vec<Cell<'a>>, Vec<String>> {
     // Each member's cell, by the least member of it.
@@ -670,14 +728,10 @@ fn cells<'a>(linked: &'a LinkedGraph, now: Option<&'a Placement>) -> Result<Vec<
         cell.wishes.extend(linked.wishes.get(member).filter(|wishes| wishes.ranks()));
         let replicas = linked.replicas.get(member).copied().unwrap_or(1);
         cell.more = cell.more.max(usize::try_from(replicas).unwrap_or(usize::MAX).saturating_sub(1));
-        for (label, value) in linked.require.get(member).into_iter().flatten() {
-            let known = cell.require.insert(label.clone(), value.clone());
-            if let Some(known) = known.filter(|known| known != value) {
-                return Err(vec![format!(
-                    "{} must be on one node, but {label}={known} and {label}={value} are required of it",
-                    names(cell)
-                )]);
-            }
+        cell.each_node |= linked.each_node.contains(member);
+        for required in linked.require.get(member).into_iter().flatten() {
+            let added = requirements::add(&mut cell.require, required);
+            added.map_err(|why| vec![format!("{} must be on one node, but {why}", names(cell))])?;
         }
     }
     Ok(cells.into_values().collect())
@@ -724,12 +778,12 @@ fn needs_level(linked: &LinkedGraph, cell: &Cell<'_>) -> bool {
     let is_checked = |name: &&ComponentName| {
         linked.components.get(*name).is_some_and(|found| found.settings.check.is_some())
     };
-    cell.more > 0 || cell.members.iter().any(is_checked)
+    cell.is_on_several() || cell.members.iter().any(is_checked)
 }
 
 /// Whether what is there of the cell can stay on `node`: it has the labels, and offers the capabilities.
 fn meets(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> bool {
-    node.meets(&cell.require) && offers(linked, cell, node).is_none()
+    requirements::are_met(&cell.require, node) && offers(linked, cell, node).is_none()
 }
 
 /// The first capability of the cell that `node` does not offer.

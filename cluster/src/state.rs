@@ -1,9 +1,11 @@
 //! The value itself. Only `apply` writes to it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, Vector};
+use model::condition::Condition;
 use model::digest::Digest;
 use model::event::Event;
 use model::graph::{Artifact, CapabilitySpec, GraphSpec};
@@ -461,7 +463,17 @@ impl NodeRecord {
         self.description.label(&self.labels, name)
     }
 
-    /// Whether it has these labels.
+    /// What it is like in one respect: an attribute that it has by itself, or a label.
+    pub fn attribute(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.description.attribute(&self.labels, name)
+    }
+
+    /// Whether a condition on a label or an attribute holds of it.
+    pub fn is(&self, name: &str, condition: &Condition) -> bool {
+        self.description.is(&self.labels, name, condition)
+    }
+
+    /// Whether all of these conditions hold of it.
     pub fn meets(&self, require: &Requirements) -> bool {
         self.description.meets(&self.labels, require)
     }

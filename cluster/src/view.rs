@@ -159,6 +159,15 @@ fn serving_nodes<'a>(
 /// Where one graph stands.
 pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
     let record = state.graphs.get(key)?;
+    let placed = |name: &ComponentName, is_counted: &dyn Fn(&&NodeName) -> bool| {
+        let nodes = record.placement.iter().flat_map(|placement| placement.nodes_of(name));
+        nodes.filter(is_counted).count()
+    };
+    let serves = |node: &&NodeName| {
+        let seen = record.observed.get(*node);
+        state.is_ready(node) && seen.is_some_and(|seen| seen.serving == Some(record.generation))
+    };
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let components = record
         .linked
         .components
@@ -167,6 +176,8 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
             name: name.clone(),
             origin: component.origin.clone(),
             artifact: component.artifact.digest.short(),
+            nodes: count(placed(name, &|_| true)),
+            serving: count(placed(name, &serves)),
         })
         .collect();
     let first = record.linked.ingress.first().map(|route| &route.to);
@@ -301,7 +312,13 @@ fn part_state(state: &State, record: &GraphRecord, name: &NodeName, placement: &
             others.any(|other| state.is_ready(other))
         };
         let mut had = record.linked.members().filter(|member| placement.runs_on(member, name));
-        if had.all(is_ready_elsewhere) {
+        let is_on_each = schedule::has_each_node_part_alone(&record.linked, placement, name);
+        let is_elsewhere = had.all(is_ready_elsewhere);
+        if is_on_each && is_elsewhere {
+            // It has it again once it is back, and until then nothing is missing elsewhere.
+            return GraphState::Serving;
+        }
+        if is_elsewhere {
             let phase = format!("node {name} is not heard of; what it has runs on others too");
             return GraphState::Starting { phase, serving: answering(record, placement) };
         }

@@ -3,7 +3,7 @@
 
 mod graphs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use std::time::{Duration, SystemTime};
 
@@ -180,6 +180,7 @@ pub(crate) fn customers() -> LinkedGraph {
         policies: vec![pii],
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        each_node: BTreeSet::new(),
         wishes: BTreeMap::new(),
     }
 }

@@ -6,7 +6,7 @@ use model::graph::CapabilitySpec;
 use model::id::{GraphKey, RevisionNumber};
 use model::linked::{Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target};
 use model::name::ComponentName;
-use model::plan::{Change, ChangeKind, Plan};
+use model::plan::{Change, ChangeKind, Plan, Takeover};
 use model::route::HttpRoute;
 
 use crate::link::Linked;
@@ -25,6 +25,9 @@ pub fn plan(id: String, key: GraphKey, base: Option<(RevisionNumber, &LinkedGrap
         linked: next.graph.clone(),
         placement: None,
         warnings,
+        placed: None,
+        takeover: Takeover::default(),
+        moves: Vec::new(),
     }
 }
 
@@ -60,7 +63,7 @@ fn components(graph: &LinkedGraph) -> Objects {
             ("exports", format!("{:?}", component.exports)),
             ("settings", format!("{:?}", component.settings)),
             ("placement", format!("{:?}", graph.require.get(name))),
-            ("scale", format!("{:?}", graph.replicas.get(name))),
+            ("scale", format!("{:?} {}", graph.replicas.get(name), graph.each_node.contains(name))),
         ];
         Object { shown: format!("{}{origin}", component.artifact.digest.short()), hidden }
     };

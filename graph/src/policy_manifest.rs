@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use crate::diagnostic::{Diagnostic, Findings};
 use crate::document::{self, Placed, Refused, Rules, Why, shorten};
+use crate::manifest::condition::ConditionValue;
 use crate::manifest::shape::LimitsEntry;
 use crate::manifest::value::place;
 
@@ -129,9 +130,10 @@ pub struct InterposeEntry {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PlacementEntry {
-    /// Labels that its node must have; every node has the label `node`, its name.
+    /// What its node must be like: labels, each with its value or a condition, as in `zone: {in: [eu-1, eu-2]}`. Every node
+    /// has by itself the label `node`, its name, and the attributes `weft.version`, `weft.cpus` and `weft.memory`.
     #[serde(default)]
-    pub require: BTreeMap<String, Placed<String>>,
+    pub require: BTreeMap<String, Placed<ConditionValue>>,
 }
 
 /// The place in the chain.
@@ -332,7 +334,7 @@ fn interposed(
         let entry = entry.value;
         let settings: Settings =
             findings.settings(&field, entry.config, entry.variables, &entry.egress, &entry.limits, at);
-        let require = findings.labels(&format!("{field}.placement.require"), entry.placement.require);
+        let require = findings.conditions(&format!("{field}.placement.require"), entry.placement.require);
         let field = format!("{field}.component");
         let Some(path) = findings.source(&field, &entry.component) else { continue };
         sources.push(PolicySource { path, field, span: place(&entry.component) });

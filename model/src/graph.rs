@@ -1,6 +1,6 @@
 //! A graph as its owner wrote it, checked and with every source resolved to a digest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -56,6 +56,9 @@ pub struct GraphSpec {
     /// On how many nodes components should run; those that should run on one are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replicas: BTreeMap<ComponentName, u32>,
+    /// The components that run on each node that takes them, now and later.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub each_node: BTreeSet<ComponentName>,
     /// What components and capabilities wish of their node; those that wish nothing are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<ComponentName, Wishes>,

@@ -4,6 +4,7 @@
 //! Nothing here reads a clock, a file, a socket or randomness, and nothing here knows a wire format.
 
 pub mod assignment;
+pub mod condition;
 pub mod digest;
 pub mod egress;
 pub mod event;

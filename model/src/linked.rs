@@ -2,7 +2,7 @@
 //!
 //! This is the value that plans show, that is replicated, and that a node runs. It leaves the node no choices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub struct LinkedGraph {
     /// On how many nodes components should run; those that should run on one are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replicas: BTreeMap<ComponentName, u32>,
+    /// The components that run on each node that takes them, now and later.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub each_node: BTreeSet<ComponentName>,
     /// What components and capabilities wish of their node; those that wish nothing are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<ComponentName, Wishes>,
@@ -184,6 +187,11 @@ impl LinkedGraph {
     /// The components and the capabilities.
     pub fn members(&self) -> impl Iterator<Item = &ComponentName> {
         self.components.keys().chain(self.capabilities.keys())
+    }
+
+    /// Whether a component should run on more than one node.
+    pub fn is_spread(&self) -> bool {
+        !self.replicas.is_empty() || !self.each_node.is_empty()
     }
 
     /// The links of one component, in their order.

@@ -1,13 +1,17 @@
 //! Nodes as the cluster knows them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
 use crate::id::Uid;
 use crate::name::NodeName;
-use crate::placement::{NODE_LABEL, Requirements};
+use crate::placement::{
+    ATTRIBUTES, CPUS_ATTRIBUTE, MEMORY_ATTRIBUTE, NODE_LABEL, Requirements, VERSION_ATTRIBUTE,
+};
 
 /// What an agent says of its node when it connects.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,9 +56,24 @@ impl NodeDescription {
         }
     }
 
-    /// Whether it has these labels.
+    /// What it is like in one respect: an attribute that it has by itself, or a label.
+    pub fn attribute<'a>(&'a self, given: &'a Labels, name: &str) -> Option<Cow<'a, str>> {
+        match name {
+            VERSION_ATTRIBUTE => Some(Cow::Borrowed(&self.version)),
+            CPUS_ATTRIBUTE => Some(Cow::Owned(self.capacity.cpus.to_string())),
+            MEMORY_ATTRIBUTE => Some(Cow::Owned(self.capacity.memory_bytes.to_string())),
+            label => self.label(given, label).map(Cow::Borrowed),
+        }
+    }
+
+    /// Whether a condition on a label or an attribute holds of it.
+    pub fn is(&self, given: &Labels, name: &str, condition: &Condition) -> bool {
+        condition.holds(self.attribute(given, name).as_deref())
+    }
+
+    /// Whether all of these conditions hold of it.
     pub fn meets(&self, given: &Labels, require: &Requirements) -> bool {
-        require.iter().all(|(label, value)| self.label(given, label) == Some(value))
+        require.iter().all(|(name, condition)| self.is(given, name, condition))
     }
 }
 
@@ -96,11 +115,12 @@ pub const LABELS_MAX: usize = 64;
 /// The most taints of a node.
 pub const TAINTS_MAX: usize = 64;
 
-/// Whether a node can be given a label, or a taint: of printable ASCII without spaces, its name neither empty nor `node`, with which
-/// every node begins.
+/// Whether a node can be given a label, or a taint: of printable ASCII without spaces, its name neither empty nor one that every
+/// node has by itself: `node`, and those that begin with `weft.`.
 pub fn is_label(name: &str, value: &str) -> bool {
     let plain = |text: &str| text.len() <= LABEL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
-    !name.is_empty() && name != NODE_LABEL && plain(name) && plain(value)
+    let is_own = name == NODE_LABEL || name.starts_with(ATTRIBUTES);
+    !name.is_empty() && !is_own && plain(name) && plain(value)
 }
 
 /// What a node has to give.

@@ -6,11 +6,25 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::condition::Condition;
 use crate::linked::Link;
 use crate::name::{ComponentName, NodeName};
+use crate::node::Labels;
 
 /// The label that every node has by itself: its name.
 pub const NODE_LABEL: &str = "node";
+
+/// What the names of attributes begin with that every node has by itself, and no label.
+pub const ATTRIBUTES: &str = "weft.";
+
+/// The attribute that says of which version a node's agent is.
+pub const VERSION_ATTRIBUTE: &str = "weft.version";
+
+/// The attribute that says how many processors a node has.
+pub const CPUS_ATTRIBUTE: &str = "weft.cpus";
+
+/// The attribute that says how many bytes of memory a node has for guests.
+pub const MEMORY_ATTRIBUTE: &str = "weft.memory";
 
 /// The label that says where a node is: nodes of one zone are lost together, and are near each other.
 pub const ZONE_LABEL: &str = "zone";
@@ -18,21 +32,25 @@ pub const ZONE_LABEL: &str = "zone";
 /// The most nodes that one member runs on.
 pub const REPLICAS_MAX: u32 = 100;
 
-/// Labels that a node must have, with these values.
-pub type Requirements = BTreeMap<String, String>;
+/// The most nodes of a member that runs on each: at every node that comes or goes, all of them are told of all, which at a
+/// thousand is some ten megabytes.
+pub const EACH_NODE_MAX: usize = 1_000;
+
+/// What a node must be like, by labels and by the attributes that it has by itself.
+pub type Requirements = BTreeMap<String, Condition>;
 
 /// What a member wishes of its node: what it says of nodes besides those that it requires.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wishes {
-    /// Nodes with these labels go before others: each label that a node has counts one for it.
+    /// Nodes of which this holds go before others: each condition that holds counts one for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub prefer: Requirements,
-    /// Nodes with these labels go after others: each label that a node has counts one against it.
+    /// Nodes of which this holds go after others: each condition that holds counts one against it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub avoid: Requirements,
     /// The taints of a node that do not keep it away.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub tolerate: Requirements,
+    pub tolerate: Labels,
 }
 
 impl Wishes {
@@ -44,6 +62,11 @@ impl Wishes {
     /// Whether one node is better than another by them.
     pub fn ranks(&self) -> bool {
         !self.prefer.is_empty() || !self.avoid.is_empty()
+    }
+
+    /// The conditions on nodes that go before or after others.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        self.prefer.values().chain(self.avoid.values())
     }
 
     /// Whether a taint does not keep it away.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{GraphKey, RevisionNumber};
 use crate::linked::LinkedGraph;
 use crate::placement::Placement;
+use crate::rollout::Step;
 
 /// What a deploy would do to one graph.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,61 @@ pub struct Plan {
     pub placement: Option<Placement>,
     /// What is allowed and worth a thought.
     pub warnings: Vec<String>,
+    /// Which part of the graph runs where now.
+    #[serde(default)]
+    pub placed: Option<Placement>,
+    /// How the revision would take over.
+    #[serde(default)]
+    pub takeover: Takeover,
+    /// What the same pass would place or move of other graphs.
+    #[serde(default)]
+    pub moves: Vec<Move>,
+}
+
+/// How a revision would take over from the one before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Takeover {
+    /// By a control plane of an earlier version nothing is said of it.
+    #[default]
+    Unsaid,
+    /// On each node where it answers.
+    AtOnce {
+        /// Why not by steps.
+        why: String,
+    },
+    /// Step by step, and all of it after the last one.
+    Steps(Vec<Step>),
+    /// Not at this moment: the deploy would be refused.
+    Refused {
+        /// Why.
+        why: String,
+    },
+}
+
+impl fmt::Display for Takeover {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsaid => Ok(()),
+            Self::AtOnce { why } => write!(out, "takes over at once: {why}"),
+            Self::Steps(steps) => {
+                let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+                write!(out, "takes over by steps: {}, then all", steps.join(", "))
+            }
+            Self::Refused { why } => write!(out, "would be refused: {why}"),
+        }
+    }
+}
+
+/// Where a graph would go besides the one that is planned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// The graph.
+    pub key: GraphKey,
+    /// Where it is; nowhere yet if left out.
+    pub from: Option<Placement>,
+    /// Where it would be.
+    pub to: Placement,
 }
 
 impl Plan {

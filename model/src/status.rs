@@ -100,4 +100,10 @@ pub struct ComponentStatus {
     pub origin: Origin,
     /// The short digest of its artifact.
     pub artifact: String,
+    /// On how many nodes it is.
+    #[serde(default)]
+    pub nodes: u32,
+    /// How many of these are heard of and answer as the current generation wants it.
+    #[serde(default)]
+    pub serving: u32,
 }

@@ -304,8 +304,7 @@ impl Wasm {
         match required.find(|(member, require)| is_here(member) && !self.description.meets(given, require)) {
             None => Ok(()),
             Some((member, _)) => {
-                let message =
-                    format!("{member} requires labels that this node does not have: it is placed anew");
+                let message = format!("{member} requires what this node is not: it is placed anew");
                 let reason = "requirement_unmet".to_owned();
                 Err(PrepareError::MayHeal(Failure { reason, message }))
             }

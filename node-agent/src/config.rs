@@ -15,7 +15,7 @@ use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
 use http::Uri;
 use model::name::NodeName;
 use model::node::{LABEL_MAX_BYTES, LABELS_MAX, is_label};
-use model::placement::NODE_LABEL;
+use model::placement::{ATTRIBUTES, NODE_LABEL};
 use model::unit::{ByteSize, parse_duration};
 
 use crate::traces;
@@ -506,7 +506,7 @@ fn label(text: &str) -> Result<(&str, &str), String> {
     if !is_label(key, value) {
         return Err(format!(
             "`{text}`: a label's key and value have up to {LABEL_MAX_BYTES} printable ASCII characters, without spaces, and \
-             the label `{NODE_LABEL}` is the name of the node"
+             the label `{NODE_LABEL}` is the name of the node, and those that begin with `{ATTRIBUTES}` it has by itself"
         ));
     }
     Ok((key, value))

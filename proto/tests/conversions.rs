@@ -7,6 +7,7 @@ use std::num::{NonZeroU64, NonZeroU128};
 use std::time::Duration;
 
 use model::assignment::{AssignedGraph, Assignment, Peer};
+use model::condition::{Condition, Expression, NumberRange};
 use model::digest::Digest;
 use model::event::Event;
 use model::graph::{Artifact, CapabilitySpec, Check, Limits, Settings};
@@ -17,7 +18,7 @@ use model::log::{Level, LogLine, LogSource};
 use model::name::{ComponentName, GraphName, NamespaceName, NodeName, PolicyName};
 use model::node::{Capacity, NodeDescription};
 use model::placement::{LinkTerms, Locality, Placement, Wishes};
-use model::plan::{Change, ChangeKind, Plan};
+use model::plan::{Change, ChangeKind, Move, Plan, Takeover};
 use model::policy::PolicyVersion;
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
@@ -177,25 +178,57 @@ fn link() -> impl Strategy<Value = Link> {
     )
 }
 
+fn condition() -> impl Strategy<Value = Condition> {
+    let values = || btree_set(text(), 0..3);
+    let bounds = (option::of(any::<u64>()), option::of(any::<u64>()));
+    prop_oneof![
+        text().prop_map(Condition::Is),
+        values().prop_map(|values| Condition::Of(Expression::In(values))),
+        values().prop_map(|values| Condition::Of(Expression::NotIn(values))),
+        any::<bool>().prop_map(|wanted| Condition::Of(Expression::Exists(wanted))),
+        (0_u32..9, 0_u32..99).prop_map(|(major, minor)| {
+            let range = format!(">={major}.{minor}, <{}", major + 1).parse().unwrap();
+            Condition::Of(Expression::Version(range))
+        }),
+        bounds.prop_map(|(at_least, at_most)| {
+            Condition::Of(Expression::Number(NumberRange { at_least, at_most }))
+        }),
+    ]
+}
+
 fn linked() -> impl Strategy<Value = LinkedGraph> {
     let capability =
         (text(), option::of(artifact())).prop_map(|(database, seed)| CapabilitySpec::Sqlite { database, seed });
     let labels = || btree_map(some_text(), text(), 0..3);
-    let wishes =
-        (labels(), labels(), labels()).prop_map(|(prefer, avoid, tolerate)| Wishes { prefer, avoid, tolerate });
+    let conditions = || btree_map(some_text(), condition(), 0..3);
+    let wishes = (conditions(), conditions(), labels());
+    let wishes = wishes.prop_map(|(prefer, avoid, tolerate)| Wishes { prefer, avoid, tolerate });
     let parts = (
         vec(route(), 0..3),
         btree_map(component(), linked_component(), 0..3),
         btree_map(component(), capability, 0..3),
         vec(link(), 0..4),
         vec(version(), 0..3),
-        btree_map(component(), labels(), 0..3),
+        btree_map(component(), conditions(), 0..3),
         btree_map(component(), any::<u32>(), 0..3),
         btree_map(component(), wishes, 0..3),
+        btree_set(component(), 0..3),
     );
-    parts.prop_map(|(ingress, components, capabilities, links, policies, require, replicas, wishes)| {
-        LinkedGraph { ingress, components, capabilities, links, policies, require, replicas, wishes }
-    })
+    parts.prop_map(
+        |(ingress, components, capabilities, links, policies, require, replicas, wishes, each_node)| {
+            LinkedGraph {
+                ingress,
+                components,
+                capabilities,
+                links,
+                policies,
+                require,
+                replicas,
+                wishes,
+                each_node,
+            }
+        },
+    )
 }
 
 fn placement() -> impl Strategy<Value = Placement> {
@@ -360,10 +393,14 @@ fn status() -> impl Strategy<Value = GraphStatus> {
         (failure(), serving()).prop_map(|(failure, serving)| GraphState::Failed { failure, serving }),
         text().prop_map(|why| GraphState::Unknown { why }),
     ];
-    let component = (component(), origin(), text()).prop_map(|(name, origin, artifact)| ComponentStatus {
+    let counts = any::<[u32; 2]>();
+    let component = (component(), origin(), text(), counts);
+    let component = component.prop_map(|(name, origin, artifact, [nodes, serving])| ComponentStatus {
         name,
         origin,
         artifact,
+        nodes,
+        serving,
     });
     let numbers = any::<[u64; 4]>();
     let reverted =
@@ -452,8 +489,17 @@ fn plan() -> impl Strategy<Value = Plan> {
     let kind = prop_oneof![Just(ChangeKind::Add), Just(ChangeKind::Change), Just(ChangeKind::Remove)];
     let change = (kind, text(), text()).prop_map(|(kind, subject, detail)| Change { kind, subject, detail });
     let base = option::of((1..u64::MAX).prop_map(RevisionNumber));
-    (text(), key(), base, vec(change, 0..3), linked(), vec(text(), 0..3), option::of(placement())).prop_map(
-        |(id, key, base, changes, linked, warnings, placement)| Plan {
+    let takeover = prop_oneof![
+        Just(Takeover::Unsaid),
+        text().prop_map(|why| Takeover::AtOnce { why }),
+        vec(step(), 0..3).prop_map(Takeover::Steps),
+        text().prop_map(|why| Takeover::Refused { why }),
+    ];
+    let moved =
+        (key(), option::of(placement()), placement()).prop_map(|(key, from, to)| Move { key, from, to });
+    let places = (option::of(placement()), option::of(placement()), takeover, vec(moved, 0..3));
+    (text(), key(), base, vec(change, 0..3), linked(), vec(text(), 0..3), places).prop_map(
+        |(id, key, base, changes, linked, warnings, (placement, placed, takeover, moves))| Plan {
             id,
             key,
             base,
@@ -461,6 +507,9 @@ fn plan() -> impl Strategy<Value = Plan> {
             linked,
             warnings,
             placement,
+            placed,
+            takeover,
+            moves,
         },
     )
 }

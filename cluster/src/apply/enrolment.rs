@@ -1,14 +1,16 @@
 //! Who may join: tokens, the nodes that joined by them, and those whose identity is worth nothing any more.
 
 use model::id::{GraphKey, Uid};
-use model::name::NodeName;
+use model::name::{ComponentName, NodeName};
 use model::node::NodeState;
+use model::placement::Placement;
 
 use super::graph::subject as graph_subject;
 use super::moves::touch;
 use super::node::{subject, tell_peers};
 use crate::command::{CreateToken, Enrol, RemoveNode};
 use crate::outcome::{Outcome, Refusal};
+use crate::schedule;
 use crate::state::{
     EnrolmentRecord, GraphRecord, NODES_MAX, REVOKED_MAX, RevokedRecord, State, TOKENS_MAX, TokenRecord,
     TokenUse,
@@ -101,6 +103,10 @@ pub(super) fn remove(state: &mut State, remove: &RemoveNode) -> Result<Outcome, 
         .filter(|(_, record)| record.nodes().contains(node) || with_data(record))
         .map(|(key, _)| key.clone())
         .collect();
+    let (left, on_it): (Vec<GraphKey>, Vec<GraphKey>) = on_it.into_iter().partition(|key| {
+        !state.is_ready(node)
+            && state.graphs.get(key).is_some_and(|record| placed_without(record, node).is_some())
+    });
     let stays =
         |key: &&GraphKey| !loses_data || state.graphs.get(*key).is_some_and(|record| !with_data(record));
     if let Some(key) = on_it.iter().find(stays) {
@@ -110,6 +116,15 @@ pub(super) fn remove(state: &mut State, remove: &RemoveNode) -> Result<Outcome, 
     room_for_revoked(state)?;
     forget(state);
     let at = state.advance();
+    for key in left {
+        let Some(record) = state.graphs.get_mut(&key) else { continue };
+        let nodes = record.nodes();
+        record.placement = placed_without(record, node);
+        record.generation = at.into();
+        record.observed.remove(node);
+        record.gained.remove(node);
+        touch(state, &nodes);
+    }
     for key in on_it {
         let Some(record) = state.graphs.get_mut(&key) else { continue };
         let left = record.nodes();
@@ -131,6 +146,36 @@ pub(super) fn remove(state: &mut State, remove: &RemoveNode) -> Result<Outcome, 
     }
     state.event(subject(node), "removed", "it joins again only by a new token".to_owned());
     Ok(state.done())
+}
+
+/// Where a graph is without a node that has nothing of it but what runs on each node, which is waited for there as long as the
+/// node is known.
+fn placed_without(record: &GraphRecord, node: &NodeName) -> Option<Placement> {
+    let mut placement = record.placement.clone()?;
+    let is_left = record.leaving.as_ref().is_some_and(|leaving| leaving.placement.is_on(node));
+    if is_left || !schedule::has_each_node_part_alone(&record.linked, &placement, node) {
+        return None;
+    }
+    let Placement { home, away, more } = &mut placement;
+    if *home == *node {
+        // Another node that has all that is at home.
+        let at_home = |member: &&ComponentName| !away.contains_key(*member);
+        let others: Option<Vec<_>> =
+            record.linked.members().filter(at_home).map(|member| more.get(member)).collect();
+        let others = others?;
+        let has_all = |other: &&NodeName| others.iter().all(|nodes| nodes.contains(*other));
+        *home = others.first()?.iter().find(has_all)?.clone();
+    }
+    for (member, first) in away.iter_mut().filter(|(_, first)| **first == *node) {
+        *first = more.get(member)?.first()?.clone();
+    }
+    away.retain(|_, first| *first != *home);
+    for (member, nodes) in more.iter_mut() {
+        nodes.remove(node);
+        nodes.remove(away.get(member).unwrap_or(home));
+    }
+    more.retain(|_, nodes| !nodes.is_empty());
+    Some(placement)
 }
 
 /// From now on nobody believes in `uid`; all agents are told.

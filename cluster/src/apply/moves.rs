@@ -16,6 +16,9 @@ use crate::feature::{MOVES, REPLICAS};
 use crate::outcome::{Outcome, Refusal};
 use crate::state::{GraphRecord, Leaving, State};
 
+/// Nodes that an event names of those that a graph on each node has got or lost.
+const NODES_SHOWN: usize = 5;
+
 /// Applies the parts whose preconditions hold; the next pass of the scheduler plans the others again.
 pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refusal> {
     let fresh: Vec<&Place> = places.iter().filter(|place| is_fresh(state, place)).collect();
@@ -61,7 +64,12 @@ pub(super) fn place(state: &mut State, places: &[Place]) -> Result<Outcome, Refu
         state.graphs.insert(place.key.clone(), record);
         touch(state, &left);
         touch(state, &came);
-        let message = placed(before.as_ref(), &place.placement);
+        let is_on_each = state.graphs.get(&place.key).is_some_and(|record| !record.linked.each_node.is_empty());
+        let message = if is_on_each {
+            counted(before.as_ref(), &place.placement)
+        } else {
+            placed(before.as_ref(), &place.placement)
+        };
         state.event(subject(&place.key), "placed", message);
     }
     Ok(state.done())
@@ -79,6 +87,22 @@ fn placed(before: Option<&Placement>, now: &Placement) -> String {
         None => format!("{on} {now}"),
         Some(before) => format!("{on} {now}, and no more as before: {before}"),
     }
+}
+
+/// The same of a graph that may be on more nodes than anybody reads the names of.
+fn counted(before: Option<&Placement>, now: &Placement) -> String {
+    let none = BTreeSet::new();
+    let (was, is) = (before.map_or(none, Placement::nodes), now.nodes());
+    let named = |nodes: Vec<&&NodeName>, what: &str| {
+        let shown: Vec<&str> = nodes.iter().take(NODES_SHOWN).map(|name| name.as_str()).collect();
+        match nodes.len().saturating_sub(shown.len()) {
+            _ if nodes.is_empty() => String::new(),
+            0 => format!(", {what} {}", shown.join(", ")),
+            more => format!(", {what} {} and {more} more", shown.join(", ")),
+        }
+    };
+    let (new, gone) = (is.difference(&was).collect(), was.difference(&is).collect());
+    format!("on {} nodes{}{}", is.len(), named(new, "now also on"), named(gone, "no more on"))
 }
 
 /// What goes on answering while a graph starts at `to`: what answers now, as long as one of its nodes is alive and has no

@@ -9,10 +9,10 @@ use model::placement::Requirements;
 use super::Cell;
 use crate::state::NodeRecord;
 
-/// By how many labels a node is what the cell prefers, less those that it avoids.
+/// In how many respects a node is what the cell prefers, less those in which it is what it avoids.
 pub(super) fn met(cell: &Cell<'_>, node: &NodeRecord) -> i64 {
-    let count = |labels: &Requirements| {
-        labels.iter().filter(|(label, value)| node.label(label) == Some(value)).map(|_| 1).sum::<i64>()
+    let count = |conditions: &Requirements| {
+        conditions.iter().filter(|(label, condition)| node.is(label, condition)).map(|_| 1).sum::<i64>()
     };
     cell.wishes.iter().map(|wishes| count(&wishes.prefer) - count(&wishes.avoid)).sum()
 }

@@ -3,11 +3,14 @@
 #![allow(clippy::disallowed_types, reason = "a seed comes from the clock")]
 
 mod bounds;
+mod conditions;
+mod each_node;
 mod enrolment;
 mod graphs;
 mod members;
 mod moves;
 mod nodes;
+mod oracle;
 mod policies;
 mod policy_rollouts;
 mod random;

@@ -260,7 +260,7 @@ fn a_graph_keeps_its_parts_where_they_can_stay() {
     let app = linked.components.keys().next().unwrap().clone();
     let more = linked.components[&app].clone();
     linked.components.insert("tail".parse().unwrap(), more);
-    linked.require.insert("tail".parse().unwrap(), [("disk".to_owned(), "ssd".to_owned())].into());
+    linked.require.insert("tail".parse().unwrap(), [("disk".to_owned(), "ssd".to_owned().into())].into());
     for node in ["n4", "n5"] {
         let set = [("disk".to_owned(), "ssd".to_owned())].into();
         cluster.done(Body::LabelNode(LabelNode { node: name(node), set, unset: [].into() }));

@@ -64,7 +64,7 @@ impl Asked {
         match self.other {
             0..2 => linked(self.other),
             2 => {
-                let zone = |number: u8| [("zone".to_owned(), number.to_string())].into();
+                let zone = |number: u8| [("zone".to_owned(), number.to_string().into())].into();
                 let tolerate = [("gpu".to_owned(), (self.which % 3).to_string())].into();
                 let wishes = Wishes { prefer: zone(self.which), avoid: zone(self.which + 1), tolerate };
                 LinkedGraph { wishes: [("app".parse().unwrap(), wishes)].into(), ..linked(2) }

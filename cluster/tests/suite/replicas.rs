@@ -225,7 +225,7 @@ fn a_node_that_has_another_part_is_asked_once_it_has_this_one() {
     let tail = linked.components[&"app".parse().unwrap()].clone();
     linked.components.insert("tail".parse().unwrap(), tail);
     for (member, node) in [("app", "n1"), ("tail", "n2")] {
-        linked.require.insert(member.parse().unwrap(), [("node".to_owned(), node.to_owned())].into());
+        linked.require.insert(member.parse().unwrap(), [("node".to_owned(), node.to_owned().into())].into());
     }
     cluster.deployed(GRAPH, linked.clone());
     cluster.schedule();
@@ -290,7 +290,7 @@ fn of_fewer_replicas_those_in_different_zones_are_kept() {
     cluster.schedule();
     for load in ["sales/a", "sales/b"] {
         let mut other = linked(1);
-        other.require.insert("app".parse().unwrap(), [("zone".to_owned(), "b".to_owned())].into());
+        other.require.insert("app".parse().unwrap(), [("zone".to_owned(), "b".to_owned().into())].into());
         cluster.deployed(load, LinkedGraph { replicas: [("app".parse().unwrap(), 3)].into(), ..other });
         cluster.schedule();
     }

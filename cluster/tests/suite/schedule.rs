@@ -3,6 +3,7 @@
 use cluster::command::{Body, TaintNode};
 use cluster::feature::{FIRST_LEVEL, WISHES};
 use cluster::schedule::{explain, schedule, unmet};
+use model::condition::Condition;
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::node::NodeState;
@@ -92,7 +93,7 @@ fn memory_counts_every_component_of_an_instance() {
 }
 
 fn require(linked: &mut LinkedGraph, member: &str, labels: &[(&str, &str)]) {
-    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned()));
+    let labels = labels.iter().map(|(label, value)| ((*label).to_owned(), (*value).to_owned().into()));
     linked.require.insert(member.parse().unwrap(), labels.collect());
 }
 
@@ -257,10 +258,11 @@ fn taint(cluster: &mut Cluster, node: &str) {
 
 /// `prefer`, `avoid`, `tolerate`, each of one label as `key=value`, or nothing.
 fn wish(linked: &mut LinkedGraph, member: &str, [prefer, avoid, tolerate]: [&str; 3]) {
-    let labels = |text: &str| {
-        text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect()
-    };
-    let wishes = Wishes { prefer: labels(prefer), avoid: labels(avoid), tolerate: labels(tolerate) };
+    let label = |text: &str| text.split_once('=').map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let conditions =
+        |text: &str| label(text).map(|(key, value)| (key, Condition::Is(value))).into_iter().collect();
+    let tolerate = label(tolerate).into_iter().collect();
+    let wishes = Wishes { prefer: conditions(prefer), avoid: conditions(avoid), tolerate };
     linked.wishes.insert(member.parse().unwrap(), wishes);
 }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::command::{Body, LabelNode, TaintNode};
 use cluster::schedule::{preview, schedule};
 use cluster::state::GraphRecord;
+use model::condition::Condition;
 use model::linked::{Link, LinkOrigin, LinkedGraph, Target};
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, NodeState};
@@ -79,6 +80,11 @@ fn disk(is_fast: bool) -> (String, String) {
     ("disk".to_owned(), if is_fast { "ssd" } else { "hdd" }.to_owned())
 }
 
+fn required_disk(is_fast: bool) -> (String, Condition) {
+    let (label, value) = disk(is_fast);
+    (label, value.into())
+}
+
 fn taint() -> BTreeMap<String, String> {
     [("gpu".to_owned(), "only".to_owned())].into()
 }
@@ -89,12 +95,12 @@ fn graph(members: &[Member]) -> LinkedGraph {
     for (number, member) in members.iter().enumerate() {
         made.components.insert(component(number), one.clone());
         if let Some(is_fast) = member.disk {
-            made.require.insert(component(number), [disk(is_fast)].into());
+            made.require.insert(component(number), [required_disk(is_fast)].into());
         }
         let mut wishes = Wishes::default();
         match member.zone {
-            Some((zone, true)) => wishes.prefer = [("zone".to_owned(), zone.to_string())].into(),
-            Some((zone, false)) => wishes.avoid = [("zone".to_owned(), zone.to_string())].into(),
+            Some((zone, true)) => wishes.prefer = [("zone".to_owned(), zone.to_string().into())].into(),
+            Some((zone, false)) => wishes.avoid = [("zone".to_owned(), zone.to_string().into())].into(),
             None => {}
         }
         if member.tolerates {
@@ -197,7 +203,7 @@ proptest! {
                     cluster.done(Body::LabelNode(LabelNode { node: name(&node_name(number)), set, unset: [].into() }));
                 }
                 Step::Zone(number, zone) => {
-                    let set = [("zone".to_owned(), zone.to_string())].into();
+                    let set = [("zone".to_owned(), zone.to_string().into())].into();
                     cluster.done(Body::LabelNode(LabelNode { node: name(&node_name(number)), set, unset: [].into() }));
                 }
                 Step::Taint(number, is_tainted) => {
@@ -242,7 +248,7 @@ proptest! {
         let mut cluster = Cluster::new();
         cluster.done(Body::RaiseFeatureLevel { level: cluster::FEATURE_LEVEL });
         for (number, zone) in zones.iter().enumerate() {
-            let labels = [("zone".to_owned(), zone.to_string())].into();
+            let labels = [("zone".to_owned(), zone.to_string().into())].into();
             let described = node(&node_name(number));
             cluster.done(Body::RegisterNode(model::node::NodeDescription { labels, ..described }));
         }

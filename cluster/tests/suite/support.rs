@@ -211,6 +211,7 @@ pub(crate) fn spec() -> GraphSpec {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        each_node: BTreeSet::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     }

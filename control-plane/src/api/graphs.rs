@@ -14,7 +14,7 @@ use model::id::{GraphKey, RevisionNumber, Uid};
 use model::linked::{Link, LinkedGraph};
 use model::name::NamespaceName;
 use model::placement::Placement;
-use model::plan::Plan;
+use model::plan::{Move, Plan, Takeover};
 use model::rollout::Ask;
 use proto::convert::{parse, read};
 use proto::status::refuse;
@@ -83,6 +83,32 @@ impl Graphs {
         self.context.checks.run(plan).await?
     }
 
+    /// A plan with all that its deploy would come to: where what goes, and how the revision takes over.
+    async fn foreseen(
+        &self,
+        state: std::sync::Arc<State>,
+        planned: Planned,
+        manifest: String,
+    ) -> Result<Plan, Status> {
+        let (uid, now_ms) = (new_uid()?, self.context.raft.now_ms());
+        let foresee = move || {
+            let key = planned.checked.key.clone();
+            let takeover = takeover(&state, &planned);
+            let by_steps = matches!(takeover, Takeover::Steps(_));
+            let placed = |key: &GraphKey| state.graphs.get(key).and_then(|record| record.placement.clone());
+            let plan = planned.plan.clone();
+            let body = deploy_of(&state, uid, planned, manifest, DeployOrigin::Deploy, by_steps);
+            let mut moves = Vec::new();
+            for place in cluster::schedule::forecast(&state, body, now_ms) {
+                if place.key.base() != key {
+                    moves.push(Move { from: placed(&place.key), key: place.key, to: place.placement });
+                }
+            }
+            Plan { placed: placed(&key), takeover, moves, ..plan }
+        };
+        self.context.checks.run(foresee).await
+    }
+
     async fn commit(
         &self,
         tag: RequestTag,
@@ -92,22 +118,46 @@ impl Graphs {
         origin: DeployOrigin,
         by_steps: bool,
     ) -> Result<Result<wire::DeployResponse, Refusal>, Status> {
-        let warnings = planned.plan.warnings;
-        let body = Body::Deploy(Box::new(Deploy {
-            key: planned.checked.key,
-            uid: new_uid()?,
-            manifest,
-            spec: planned.checked.spec,
-            linked: planned.checked.linked.graph,
-            policies_at: state.policies_at,
-            base: planned.base,
-            origin,
-            by_steps,
-        }));
+        let warnings = planned.plan.warnings.clone();
+        let body = deploy_of(state, new_uid()?, planned, manifest, origin, by_steps);
         Ok(match propose(&self.context, Some(tag), body).await? {
             Ok(outcome) => Ok(deployed(&self.context.raft.state(), &outcome, warnings)?),
             Err(refused) => Err(refused),
         })
+    }
+}
+
+/// The command that a plan comes to.
+fn deploy_of(
+    state: &State,
+    uid: Uid,
+    planned: Planned,
+    manifest: String,
+    origin: DeployOrigin,
+    by_steps: bool,
+) -> Body {
+    Body::Deploy(Box::new(Deploy {
+        key: planned.checked.key,
+        uid,
+        manifest,
+        spec: planned.checked.spec,
+        linked: planned.checked.linked.graph,
+        policies_at: state.policies_at,
+        base: planned.base,
+        origin,
+        by_steps,
+    }))
+}
+
+/// How a planned revision would take over if it were deployed now.
+fn takeover(state: &State, planned: &Planned) -> Takeover {
+    let steps = planned.checked.spec.rollout.as_ref().map(|rollout| &rollout.steps);
+    match (takes_steps(state, planned, false), steps) {
+        (Err(refused), _) => Takeover::Refused { why: refused.message().to_owned() },
+        (Ok(true), Some(steps)) => Takeover::Steps(steps.clone()),
+        (Ok(_), _) if planned.base.is_none() => Takeover::AtOnce { why: "it is the first revision".to_owned() },
+        (Ok(_), None) => Takeover::AtOnce { why: "its manifest has no `rollout`".to_owned() },
+        (Ok(_), Some(_)) => Takeover::AtOnce { why: "nothing of the revision before answers".to_owned() },
     }
 }
 
@@ -290,8 +340,11 @@ impl wire::graphs_server::Graphs for Graphs {
     async fn plan(&self, request: Request<wire::PlanRequest>) -> Result<Response<wire::PlanResponse>, Status> {
         let request = request.into_inner();
         let artifacts = read_artifacts(request.artifacts)?;
-        let planned = self.plan_on(self.state().await?, request.manifest, artifacts).await?;
-        Ok(Response::new(wire::PlanResponse { plan: Some(planned.plan.into()) }))
+        let state = self.state().await?;
+        let manifest = request.manifest.clone();
+        let planned = self.plan_on(state.clone(), request.manifest, artifacts).await?;
+        let plan = self.foreseen(state, planned, manifest).await?;
+        Ok(Response::new(wire::PlanResponse { plan: Some(plan.into()) }))
     }
 
     async fn deploy(

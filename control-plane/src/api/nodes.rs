@@ -15,7 +15,7 @@ use model::node::{
     Admission, KNOWS_ENCODED_ROUTES, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState,
     TAINTS_MAX, is_label,
 };
-use model::placement::NODE_LABEL;
+use model::placement::{ATTRIBUTES, NODE_LABEL};
 use model::report::{Failure, GraphReport, Progress, Report};
 use proto::convert::{DecodeError, parse, required};
 use proto::status::refuse;
@@ -250,7 +250,7 @@ fn check_labels(what: &str, most: usize, set: &Labels, unset: &BTreeSet<String>)
     if let Some((name, value)) = all.find(|(name, value)| !is_label(name, value)) {
         let why = format!(
             "`{name}={value}`: a {what} has up to {LABEL_MAX_BYTES} printable ASCII characters in its name and its value, \
-             without spaces, and the label `{NODE_LABEL}` is the name of the node"
+             without spaces, the label `{NODE_LABEL}` is the name of the node, and those that begin with `{ATTRIBUTES}` it has by itself"
         );
         return Err(DecodeError::malformed("set", why).into());
     }

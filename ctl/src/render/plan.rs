@@ -3,12 +3,20 @@
 use std::collections::BTreeMap;
 
 use model::linked::{Link, LinkOrigin, LinkedGraph, Target, Verdict};
+use model::name::{ComponentName, NodeName};
 use model::placement::Placement;
-use model::plan::{Change, ChangeKind, Plan};
+use model::plan::{Change, ChangeKind, Plan, Takeover};
 
 use super::linked::distance;
-use super::table::Table;
+use super::table::{Table, printable};
 use crate::reference::short;
+
+/// Other graphs that are named with where they go.
+const MOVES_SHOWN: usize = 20;
+/// Up to as many nodes are all named.
+const NODES_SHOWN: usize = 8;
+/// Nodes that are named of more.
+const NODES_NAMED: usize = 3;
 
 /// A whole plan.
 pub fn plan(plan: &Plan, width: Option<u16>, is_wide: bool) -> String {
@@ -24,8 +32,70 @@ pub fn plan(plan: &Plan, width: Option<u16>, is_wide: bool) -> String {
         text.push('\n');
         text.push_str(&links.render(width));
     }
+    let places = places(plan);
+    if !places.is_empty() {
+        text.push('\n');
+        text.push_str(&places.render(width));
+    }
+    text.push_str(&outcome(plan));
     text.push_str(&format!("\nplan {}: {}\n", plan.id, summary(&plan.changes)));
     text
+}
+
+/// A line for each component and capability: where it is, and where it would be.
+fn places(plan: &Plan) -> Table {
+    let mut table = Table::new(["COMPONENT", "NOW ON", "THEN ON"]);
+    if plan.placed.is_none() && plan.placement.is_none() {
+        return table;
+    }
+    let is_new = |member: &ComponentName| {
+        plan.changes.iter().any(|change| {
+            let (kind, name) = change.subject.split_once(' ').unwrap_or_default();
+            change.kind == ChangeKind::Add
+                && matches!(kind, "component" | "capability")
+                && name == member.as_str()
+        })
+    };
+    for member in plan.linked.members() {
+        let nodes = |placement: &Placement| few(placement.nodes_of(member));
+        let now = plan.placed.as_ref().filter(|_| !is_new(member)).map(nodes).unwrap_or_default();
+        let then = plan.placement.as_ref().map_or_else(|| "no node takes it now".to_owned(), nodes);
+        table.row([member.to_string(), now, then]);
+    }
+    table
+}
+
+/// How the revision takes over, if there is one, and what else goes elsewhere at the same time.
+fn outcome(plan: &Plan) -> String {
+    let takeover = Some(plan.takeover.to_string()).filter(|text| !text.is_empty() && !plan.is_empty());
+    let mut lines: Vec<String> = takeover.into_iter().collect();
+    lines.extend(plan.moves.iter().take(MOVES_SHOWN).map(|planned| {
+        let to = few(planned.to.nodes());
+        match &planned.from {
+            None => format!("places {} on {to}", short(&planned.key)),
+            Some(from) => format!("moves {} from {} to {to}", short(&planned.key), few(from.nodes())),
+        }
+    }));
+    let more = plan.moves.len().saturating_sub(MOVES_SHOWN);
+    lines.extend((more > 0).then(|| format!("places or moves {more} more")));
+    let is_known = plan.takeover != Takeover::Unsaid;
+    lines.extend((is_known && plan.moves.is_empty()).then(|| "nothing else is moved".to_owned()));
+    if lines.is_empty() { String::new() } else { format!("\n{}\n", printable_lines(&lines)) }
+}
+
+fn printable_lines(lines: &[String]) -> String {
+    lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Nodes as people read them: by name if they are few, and else some of them and how many there are.
+pub fn few<'a>(nodes: impl IntoIterator<Item = &'a NodeName>) -> String {
+    let mut names: Vec<&str> = nodes.into_iter().map(NodeName::as_str).collect();
+    let count = names.len();
+    if count <= NODES_SHOWN {
+        return names.join(", ");
+    }
+    names.truncate(NODES_NAMED);
+    format!("{count} nodes: {}, …", names.join(", "))
 }
 
 /// A line for each change.
@@ -111,7 +181,12 @@ pub fn reach(link: &Link) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
     use model::id::RevisionNumber;
+    use model::plan::Move;
+    use model::rollout::Step;
 
     use super::*;
     use crate::testing::customers;
@@ -129,7 +204,63 @@ mod tests {
             linked: customers(),
             placement: None,
             warnings: Vec::new(),
+            placed: None,
+            takeover: Takeover::Unsaid,
+            moves: Vec::new(),
         }
+    }
+
+    fn placed(home: &str, more: &[&str]) -> Placement {
+        let mut placement = Placement::whole(home.parse().unwrap());
+        let more: BTreeSet<NodeName> = more.iter().map(|name| name.parse().unwrap()).collect();
+        placement.more.insert("app".parse().unwrap(), more);
+        placement
+    }
+
+    #[test]
+    fn a_plan_says_what_goes_where_and_what_else_moves() {
+        let mut planned = example(vec![change(ChangeKind::Change, "component app", "scale")]);
+        planned.placed = Some(Placement::whole("n1".parse().unwrap()));
+        planned.placement = Some(placed("n1", &["n2", "n3"]));
+        planned.takeover = Takeover::Steps(vec![
+            Step { share: "5%".parse().unwrap(), hold: Some(Duration::from_secs(300)) },
+            Step { share: "50%".parse().unwrap(), hold: None },
+        ]);
+        planned.moves = vec![
+            Move {
+                key: "default/other".parse().unwrap(),
+                from: Some(Placement::whole("n1".parse().unwrap())),
+                to: Placement::whole("n2".parse().unwrap()),
+            },
+            Move { key: "default/new".parse().unwrap(), from: None, to: placed("n1", &["n2"]) },
+        ];
+        let text = plan(&planned, None, false);
+        for line in [
+            "COMPONENT  NOW ON  THEN ON",
+            "app        n1      n1, n2, n3",
+            "takes over by steps: 5% for 5m, 50% until it is promoted, then all",
+            "moves other from n1 to n2",
+            "places new on n1, n2",
+        ] {
+            assert!(text.lines().any(|found| found.trim_end() == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("nothing else is moved"), "{text}");
+        planned.takeover = Takeover::AtOnce { why: "its manifest has no `rollout`".to_owned() };
+        planned.moves.clear();
+        planned.placement = None;
+        let text = plan(&planned, None, false);
+        assert!(
+            text.contains("\ntakes over at once: its manifest has no `rollout`\nnothing else is moved\n"),
+            "{text}"
+        );
+        assert!(text.contains("no node takes it now"), "{text}");
+    }
+
+    #[test]
+    fn of_many_nodes_some_are_named() {
+        let nodes: Vec<NodeName> = (1..=9).map(|number| format!("n{number}").parse().unwrap()).collect();
+        assert_eq!(few(&nodes[..2]), "n1, n2");
+        assert_eq!(few(&nodes), "9 nodes: n1, n2, n3, …");
     }
 
     #[test]

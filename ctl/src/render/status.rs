@@ -3,9 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 
 use model::linked::Origin;
+use model::placement::Placement;
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
 
+use super::plan::few;
 use super::rollout;
 use super::table::{Table, printable};
 use super::time;
@@ -73,7 +75,7 @@ pub fn graphs(statuses: &[GraphStatus], is_wide: bool, now_ms: u64) -> Table {
             time::age(status.deployed_at_ms, now_ms),
         ];
         if is_wide {
-            row.push(status.placement.as_ref().map(ToString::to_string).unwrap_or_default());
+            row.push(status.placement.as_ref().map(|placement| few(placement.nodes())).unwrap_or_default());
             row.push(status.generation.to_string());
             row.push(why(status));
         }
@@ -101,7 +103,8 @@ fn why(status: &GraphStatus) -> String {
 
 /// One graph: a line about all of it, what takes over or was given up, its components, and where requests go.
 pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
-    let node = status.placement.as_ref().map(|nodes| format!(" on {nodes}")).unwrap_or_default();
+    let placed = |placement: &Placement| format!(" on {}", few(placement.nodes()));
+    let node = status.placement.as_ref().map(placed).unwrap_or_default();
     let age = time::age(status.deployed_at_ms, now_ms);
     let mut text = format!(
         "{}@{}  {}{node}  generation {}  deployed {age} ago\n",
@@ -113,13 +116,17 @@ pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
     for line in rollout::sentences(status) {
         text.push_str(&format!("{line}\n"));
     }
-    let mut table = Table::new(["COMPONENT", "FROM", "ARTIFACT"]);
+    let is_spread = status.components.iter().any(|component| component.nodes > 1);
+    let header = ["COMPONENT", "FROM", "ARTIFACT"];
+    let mut table = Table::new(header.into_iter().chain(is_spread.then_some("SERVES ON")));
     for component in &status.components {
         let from = match &component.origin {
             Origin::Graph => "graph".to_owned(),
             Origin::Policy(version) => format!("policy {}@{}", version.name, version.generation),
         };
-        table.row([component.name.to_string(), from, component.artifact.clone()]);
+        let counts = format!("{} of {} nodes", component.serving, component.nodes);
+        let row = [component.name.to_string(), from, component.artifact.clone()];
+        table.row(row.into_iter().chain(is_spread.then_some(counts)));
     }
     text.push_str(&table.render(width));
     for url in urls(status) {
@@ -136,7 +143,6 @@ mod tests {
     use model::report::Failure;
     use model::status::ComponentStatus;
 
-    use model::placement::Placement;
     use model::rollout::{Phase, Reverted};
 
     use super::*;
@@ -147,6 +153,8 @@ mod tests {
             name: name.to_owned().try_into().unwrap(),
             origin,
             artifact: "9c1e00112233".to_owned(),
+            nodes: 1,
+            serving: 1,
         };
         let policy = PolicyVersion { name: "pii".parse().unwrap(), generation: Generation(9) };
         GraphStatus {

@@ -64,7 +64,7 @@ impl Wanted {
 impl<'a> Walk<'a> {
     /// Afterwards the node fits the schema.
     fn node(&mut self, node: &mut Node, schema: &'a Value) {
-        let schema = resolve(self.root, schema);
+        let schema = option_for(self.root, resolve(self.root, schema), &node.kind);
         let wanted = Wanted::of(schema);
         if node.is_tagged {
             self.tag(&node.span);
@@ -285,6 +285,14 @@ fn examples(name: &str, schema: &Value) -> Option<String> {
 fn resolve<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     let name = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix('#'));
     name.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
+}
+
+/// Of a schema that takes a text or a map, the one that a value is read by: by a map what is one, all else by a text.
+fn option_for<'s>(root: &'s Value, schema: &'s Value, kind: &Kind) -> &'s Value {
+    let options = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let mut options = options.map(|option| resolve(root, option));
+    let wanted = if matches!(kind, Kind::Map(_)) { Wanted::Map } else { Wanted::Text };
+    options.find(|option| Wanted::of(option) == wanted).unwrap_or(schema)
 }
 
 /// The least that fits a schema.

@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::condition::Condition;
 use model::graph::{Check, Settings};
 use model::interface::InterfaceName;
 use model::linked::{Link, LinkedGraph, Origin, Target, Verdict};
@@ -118,12 +119,15 @@ fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
         Locality::Any => why?,
     };
     let (here, there) = (linked.require.get(&link.from)?, linked.require.get(to)?);
-    let (label, value) = here.iter().find(|(label, value)| there.get(*label).is_some_and(|t| t != *value))?;
+    let is_against =
+        |(label, one): &(&String, &Condition)| there.get(*label).is_some_and(|other| one.contradicts(other));
+    let (label, one) = here.iter().find(is_against)?;
     let message = format!(
-        "{} and {to} must be on one node, because {why}, but {} requires {label}={value} and {to} requires {label}={}",
+        "{} and {to} must be on one node, because {why}, but {} requires {} and {to} requires {}",
         link.from,
         link.from,
-        there.get(label)?,
+        one.of(label),
+        there.get(label)?.of(label),
     );
     let finding = Finding::new("local_only", Place::Component(link.from.clone()), message);
     Some(finding.help("let both require the same node, or change the function's types"))
@@ -131,7 +135,7 @@ fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
 
 /// What should run on several nodes must not have to be where data are: those are on one.
 fn held(linked: &LinkedGraph) -> Vec<Finding> {
-    if linked.replicas.is_empty() {
+    if !linked.is_spread() {
         return Vec::new();
     }
     let mut beside: BTreeMap<&ComponentName, Vec<&ComponentName>> = BTreeMap::new();
@@ -151,15 +155,19 @@ fn held(linked: &LinkedGraph) -> Vec<Finding> {
             }
         }
     }
-    let finding = |(name, replicas): (&ComponentName, &u32)| {
+    let finding = |(name, nodes, field): (&ComponentName, String, &str)| {
         let capability = held.get(name)?;
         let message = format!(
-            "{name} should run on {replicas} nodes and must be on one node with {capability}, which keeps its data on one"
+            "{name} should run on {nodes} and must be on one node with {capability}, which keeps its data on one"
         );
         let finding = Finding::new("local_only", Place::Component(name.clone()), message);
-        Some(finding.help("leave `scale.replicas` out, or let the link between them go to another node"))
+        Some(
+            finding.help(format!("leave `scale.{field}` out, or let the link between them go to another node")),
+        )
     };
-    linked.replicas.iter().filter_map(finding).collect()
+    let replicated = linked.replicas.iter().map(|(name, count)| (name, format!("{count} nodes"), "replicas"));
+    let on_each = linked.each_node.iter().map(|name| (name, "each node".to_owned(), "each-node"));
+    replicated.chain(on_each).filter_map(finding).collect()
 }
 
 /// A component must have what it is checked by.

@@ -56,6 +56,7 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.scale.target-concurrency", BY_REQUEST),
     not_yet("components.*.scale.idle-to-zero", BY_REQUEST),
     renamed("components.*.replicas", "scale.replicas"),
+    renamed("components.*.daemon", "scale.each-node"),
     not_yet("components.*.placement.spread", "replicas are in as many zones as there are, by the label `zone`"),
     not_yet("components.*.placement.near", REQUIRE),
     not_yet("components.*.placement.apart", REQUIRE),
@@ -133,6 +134,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
                 links,
                 require: reading.require,
                 replicas: reading.replicas,
+                each_node: reading.each_node,
                 wishes: reading.wishes,
                 rollout,
             },
@@ -168,6 +170,7 @@ struct Reading {
     places: BTreeMap<String, Range<usize>>,
     require: BTreeMap<ComponentName, Requirements>,
     replicas: BTreeMap<ComponentName, u32>,
+    each_node: BTreeSet<ComponentName>,
     wishes: BTreeMap<ComponentName, Wishes>,
 }
 
@@ -179,6 +182,16 @@ impl Reading {
         entry: &ScaleEntry,
         owner: Option<&ComponentName>,
     ) {
+        let is_each = entry.each_node.as_ref().filter(|each| each.value);
+        if let (Some(each), Some(_)) = (is_each, &entry.replicas) {
+            let message =
+                "a component runs on each node or on so many: leave one of `each-node` and `replicas` out";
+            let diagnostic = Diagnostic::error("wrong_type", format!("{field}.scale"), message);
+            findings.push(diagnostic.at(place(each), "and on so many"));
+        }
+        if let (Some(owner), Some(_)) = (owner, is_each) {
+            self.each_node.insert(owner.clone());
+        }
         let Some(written) = &entry.replicas else { return };
         let replicas = written.value;
         if !(1..=REPLICAS_MAX).contains(&replicas) && !written.is_stand_in {
@@ -199,10 +212,10 @@ impl Reading {
         owner: Option<&ComponentName>,
     ) {
         let field = format!("{field}.placement");
-        let require = findings.labels(&format!("{field}.require"), entry.require);
+        let require = findings.conditions(&format!("{field}.require"), entry.require);
         let wishes = Wishes {
-            prefer: findings.labels(&format!("{field}.prefer"), entry.prefer),
-            avoid: findings.labels(&format!("{field}.avoid"), entry.avoid),
+            prefer: findings.conditions(&format!("{field}.prefer"), entry.prefer),
+            avoid: findings.conditions(&format!("{field}.avoid"), entry.avoid),
             tolerate: findings.labels(&format!("{field}.tolerate"), entry.tolerate),
         };
         let Some(owner) = owner else { return };

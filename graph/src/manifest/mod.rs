@@ -3,6 +3,7 @@
 //! [`parse`] checks all that the text alone can tell; [`Manifest::resolve`] puts digests in place of sources.
 
 mod check;
+pub(crate) mod condition;
 mod rollout;
 pub(crate) mod shape;
 pub(crate) mod value;

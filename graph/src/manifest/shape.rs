@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::condition::ConditionValue;
 use crate::document::Placed;
 
 /// A graph of WebAssembly components: the components, the links between their imports and exports, and how requests
@@ -120,23 +121,27 @@ pub struct ScaleEntry {
     /// node with others runs on as many as any of these asks for; what keeps data runs on one.
     #[schemars(range(min = 1, max = 100))]
     pub replicas: Option<Placed<u32>>,
+    /// In place of `replicas`: whether it runs on each node that is what it requires and has no taint that it does not
+    /// tolerate, up to 1000. A node that joins gets it, and one that is lost is not replaced.
+    pub each_node: Option<Placed<bool>>,
 }
 
 /// Where a component or a capability may run.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PlacementEntry {
-    /// Labels that its node must have; every node has the label `node`, its name.
+    /// What its node must be like: labels, each with its value or a condition, as in `zone: {in: [eu-1, eu-2]}`. Every node
+    /// has by itself the label `node`, its name, and the attributes `weft.version`, `weft.cpus` and `weft.memory`.
     #[serde(default)]
-    pub require: BTreeMap<String, Placed<String>>,
-    /// Labels of nodes that go before others, as far as there is a choice: each label that a node has counts one for it.
-    /// What is placed stays where it is.
+    pub require: BTreeMap<String, Placed<ConditionValue>>,
+    /// What nodes are like that go before others, as far as there is a choice: each condition that holds of a node counts
+    /// one for it. What is placed stays where it is.
     #[serde(default)]
-    pub prefer: BTreeMap<String, Placed<String>>,
-    /// Labels of nodes that go after others, as far as there is a choice: each label that a node has counts one against it.
-    /// What is placed stays where it is.
+    pub prefer: BTreeMap<String, Placed<ConditionValue>>,
+    /// What nodes are like that go after others, as far as there is a choice: each condition that holds of a node counts
+    /// one against it. What is placed stays where it is.
     #[serde(default)]
-    pub avoid: BTreeMap<String, Placed<String>>,
+    pub avoid: BTreeMap<String, Placed<ConditionValue>>,
     /// Taints that do not keep it off a node. All that must be on one node must tolerate the taints of that node.
     #[serde(default)]
     pub tolerate: BTreeMap<String, Placed<String>>,

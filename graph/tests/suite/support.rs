@@ -14,7 +14,7 @@ use model::digest::Digest;
 use model::graph::Artifact;
 use model::id::Generation;
 use model::linked::LinkOrigin;
-use model::placement::LinkTerms;
+use model::placement::{LinkTerms, Requirements};
 use proptest::prelude::ProptestConfig;
 use proptest::test_runner::RngSeed;
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
@@ -185,15 +185,20 @@ fn show_linked(linked: &Linked) -> String {
             writeln!(out, "    {}: {}", function.name, function.verdict).unwrap();
         }
     }
+    let conditions = |all: &Requirements| -> Vec<String> {
+        all.iter().map(|(label, condition)| condition.of(label)).collect()
+    };
     for (member, require) in &linked.graph.require {
-        let labels: Vec<String> = require.iter().map(|(label, value)| format!("{label}={value}")).collect();
+        let labels = conditions(require);
         writeln!(out, "{member} requires {}", labels.join(", ")).unwrap();
     }
     for (member, wishes) in &linked.graph.wishes {
-        for (what, labels) in
-            [("prefers", &wishes.prefer), ("avoids", &wishes.avoid), ("tolerates", &wishes.tolerate)]
-        {
-            let labels: Vec<String> = labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
+        let tolerated = wishes.tolerate.iter().map(|(taint, value)| format!("{taint}={value}")).collect();
+        for (what, labels) in [
+            ("prefers", conditions(&wishes.prefer)),
+            ("avoids", conditions(&wishes.avoid)),
+            ("tolerates", tolerated),
+        ] {
             if !labels.is_empty() {
                 writeln!(out, "{member} {what} {}", labels.join(", ")).unwrap();
             }

@@ -11,6 +11,7 @@ use model::policy::PolicyVersion;
 use model::route::{HttpRoute, PathPrefix};
 use model::unit::ByteSize;
 
+use super::condition::{joined, parted};
 use super::{DecodeError, each, parse, read, required};
 use crate::weft::graph::v1 as wire;
 
@@ -25,6 +26,7 @@ impl From<LinkedGraph> for wire::LinkedGraph {
             require: graph.require.into_iter().map(requirements).collect(),
             replicas: graph.replicas.into_iter().map(|(member, count)| (member.into(), count)).collect(),
             wishes: graph.wishes.into_iter().map(wishes).collect(),
+            each_node: graph.each_node.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -49,7 +51,8 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                 .require
                 .into_iter()
                 .map(|require| {
-                    Ok((read("require.member", require.member)?, require.labels.into_iter().collect()))
+                    let member = read("require.member", require.member)?;
+                    Ok((member, joined("require", require.labels, require.conditions)?))
                 })
                 .collect::<Result<_, DecodeError>>()?,
             replicas: graph
@@ -63,28 +66,32 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                 .map(|wishes| {
                     let member = read("wishes.member", wishes.member)?;
                     let wishes = Wishes {
-                        prefer: wishes.prefer.into_iter().collect(),
-                        avoid: wishes.avoid.into_iter().collect(),
+                        prefer: joined("wishes.prefer", wishes.prefer, wishes.prefer_conditions)?,
+                        avoid: joined("wishes.avoid", wishes.avoid, wishes.avoid_conditions)?,
                         tolerate: wishes.tolerate.into_iter().collect(),
                     };
                     Ok((member, wishes))
                 })
                 .collect::<Result<_, DecodeError>>()?,
+            each_node: graph
+                .each_node
+                .into_iter()
+                .map(|member| read("each_node", member))
+                .collect::<Result<_, DecodeError>>()?,
         })
     }
 }
 
-fn requirements((member, labels): (ComponentName, Requirements)) -> wire::Requirements {
-    wire::Requirements { member: member.into(), labels: labels.into_iter().collect() }
+fn requirements((member, require): (ComponentName, Requirements)) -> wire::Requirements {
+    let (labels, conditions) = parted(require);
+    wire::Requirements { member: member.into(), labels, conditions }
 }
 
 fn wishes((member, wishes): (ComponentName, Wishes)) -> wire::Wishes {
-    wire::Wishes {
-        member: member.into(),
-        prefer: wishes.prefer.into_iter().collect(),
-        avoid: wishes.avoid.into_iter().collect(),
-        tolerate: wishes.tolerate.into_iter().collect(),
-    }
+    let (prefer, prefer_conditions) = parted(wishes.prefer);
+    let (avoid, avoid_conditions) = parted(wishes.avoid);
+    let tolerate = wishes.tolerate.into_iter().collect();
+    wire::Wishes { member: member.into(), prefer, avoid, tolerate, prefer_conditions, avoid_conditions }
 }
 
 impl From<Placement> for wire::Placement {

@@ -4,6 +4,7 @@
 //! field.
 
 mod assignment;
+mod condition;
 mod event;
 mod link;
 mod linked;

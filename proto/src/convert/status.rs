@@ -94,6 +94,8 @@ impl From<ComponentStatus> for wire::ComponentStatus {
                 Origin::Policy(version) => Some(version.into()),
             },
             artifact: status.artifact,
+            nodes: status.nodes,
+            serving: status.serving,
         }
     }
 }
@@ -109,6 +111,8 @@ impl TryFrom<wire::ComponentStatus> for ComponentStatus {
                 Some(version) => Origin::Policy(version.try_into()?),
             },
             artifact: status.artifact,
+            nodes: status.nodes,
+            serving: status.serving,
         })
     }
 }

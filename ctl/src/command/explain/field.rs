@@ -113,14 +113,14 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Follows `$ref`, and takes the one that is not null of an option.
+/// Follows `$ref`, and takes the one that is not null of an option; of a text or a map, the map, which has fields.
 fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     if let Some(pointer) = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix('#')) {
         return root.pointer(pointer).map_or(schema, |target| resolve(root, target));
     }
     let options = schema.get("anyOf").and_then(Value::as_array);
     let some =
-        options.into_iter().flatten().find(|option| option.get("type").is_none_or(|kind| kind != "null"));
+        options.into_iter().flatten().rfind(|option| option.get("type").is_none_or(|kind| kind != "null"));
     some.map_or(schema, |some| resolve(root, some))
 }
 
@@ -139,6 +139,11 @@ fn text(schema: &Value) -> String {
 }
 
 fn kind(root: &Value, schema: &Value) -> String {
+    let options = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
+    let kinds: Vec<String> = options.map(|option| kind(root, option)).filter(|kind| kind != "null").collect();
+    if kinds.len() > 1 {
+        return kinds.join(" or ");
+    }
     let schema = resolve(root, schema);
     let types = match schema.get("type") {
         Some(Value::String(one)) => vec![one.as_str()],

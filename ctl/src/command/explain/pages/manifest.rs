@@ -4,6 +4,12 @@ use super::Page;
 
 pub(super) const PAGES: &[Page] = &[
     Page {
+        reason: "condition",
+        means: "A condition on a label or an attribute of nodes is none, is several at one time, or has values that cannot be.",
+        remedy: "Write a value, or one of `{in: [eu-1, eu-2]}`, `{not: spot}`, `{not-in: [a, b]}`, `{exists: true}`, \
+                 `{version: \">=6.1, <7\"}` and `{at-least: 8}`, which may have `at-most` beside it.",
+    },
+    Page {
         reason: "config_too_large",
         means: "The `config` or `variables` of one component have more bytes than the cluster keeps for it.",
         remedy: "Keep settings there, and data in a file of the component or in a database.",

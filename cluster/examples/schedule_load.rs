@@ -127,6 +127,7 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     };

@@ -107,6 +107,7 @@ pub(crate) fn rolling(rollout: RolloutStatus) -> GraphStatus {
         components: Vec::new(),
         rollout: Some(rollout),
         reverted: None,
+        scales: Vec::new(),
     }
 }
 
@@ -179,6 +180,7 @@ pub(crate) fn customers() -> LinkedGraph {
         policies: vec![pii],
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
     }
 }

@@ -13,6 +13,7 @@ use crate::name::ComponentName;
 use crate::placement::{LinkTerms, Locality, Requirements, Wishes};
 use crate::policy::PolicyVersion;
 use crate::route::HttpRoute;
+use crate::scale::Scaling;
 
 /// A graph whose every import is resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct LinkedGraph {
     /// On how many nodes components should run; those that should run on one are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub replicas: BTreeMap<ComponentName, u32>,
+    /// Components that are scaled by what is asked of them; none of these is in `replicas`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scaling: BTreeMap<ComponentName, Scaling>,
     /// What components and capabilities wish of their node; those that wish nothing are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<ComponentName, Wishes>,

@@ -23,7 +23,8 @@ use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::{Phase, Reverted, RolloutStatus, Share, Step};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
-use model::status::{ComponentStatus, GraphState, GraphStatus};
+use model::scale::{CONCURRENCY, Calls, Scaling};
+use model::status::{ComponentStatus, GraphState, GraphStatus, ScaleStatus};
 use model::trace::{TraceContext, TraceFlags};
 use model::unit::ByteSize;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -177,6 +178,12 @@ fn link() -> impl Strategy<Value = Link> {
     )
 }
 
+fn scaling() -> impl Strategy<Value = Scaling> {
+    (1..50_u32, 0..50_u32, CONCURRENCY, 1..86_400_u64).prop_map(|(min, more, concurrency, seconds)| {
+        Scaling::new(min, min + more, concurrency, Duration::from_secs(seconds)).unwrap()
+    })
+}
+
 fn linked() -> impl Strategy<Value = LinkedGraph> {
     let capability =
         (text(), option::of(artifact())).prop_map(|(database, seed)| CapabilitySpec::Sqlite { database, seed });
@@ -192,10 +199,23 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
         btree_map(component(), labels(), 0..3),
         btree_map(component(), any::<u32>(), 0..3),
         btree_map(component(), wishes, 0..3),
+        btree_map(component(), scaling(), 0..3),
     );
-    parts.prop_map(|(ingress, components, capabilities, links, policies, require, replicas, wishes)| {
-        LinkedGraph { ingress, components, capabilities, links, policies, require, replicas, wishes }
-    })
+    parts.prop_map(
+        |(ingress, components, capabilities, links, policies, require, replicas, wishes, scaling)| {
+            LinkedGraph {
+                ingress,
+                components,
+                capabilities,
+                links,
+                policies,
+                require,
+                replicas,
+                scaling,
+                wishes,
+            }
+        },
+    )
 }
 
 fn placement() -> impl Strategy<Value = Placement> {
@@ -369,7 +389,11 @@ fn status() -> impl Strategy<Value = GraphStatus> {
     let reverted =
         (any::<u64>(), text()).prop_map(|(revision, why)| Reverted { revision: RevisionNumber(revision), why });
     let place = (option::of(placement()), option::of(some_text()), option::of(rollout()), option::of(reverted));
-    (key(), uid(), numbers, state, place, vec(route(), 0..2), vec(component, 0..3)).prop_map(
+    let calls = option::of(any::<u64>().prop_map(Calls::from_thousandths));
+    let scale = (self::component(), any::<u32>(), scaling(), calls)
+        .prop_map(|(name, replicas, scaling, calls)| ScaleStatus { name, replicas, scaling, calls });
+    let components = (vec(component, 0..3), vec(scale, 0..3));
+    (key(), uid(), numbers, state, place, vec(route(), 0..2), components).prop_map(
         |(
             key,
             uid,
@@ -377,7 +401,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
             state,
             place,
             ingress,
-            components,
+            (components, scales),
         )| {
             GraphStatus {
                 key,
@@ -393,6 +417,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 components,
                 rollout: place.2,
                 reverted: place.3,
+                scales,
             }
         },
     )

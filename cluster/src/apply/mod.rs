@@ -10,6 +10,7 @@ mod node;
 mod policy;
 mod recovery;
 mod rollout;
+mod scale;
 
 pub use recovery::REVISIONS_SKIPPED;
 
@@ -82,6 +83,7 @@ impl State {
             Body::DeleteGraph(delete) => graph::delete(self, delete),
             Body::Relink(relink) => graph::relink(self, relink),
             Body::ChangeRollout(change) => rollout::change(self, change),
+            Body::Scale(scale) => scale::scale(self, scale),
             Body::PutPolicy(put) => policy::put(self, put),
             Body::DeletePolicy(delete) => policy::delete(self, delete),
             Body::PutArtifact(artifact) => {

@@ -14,6 +14,7 @@ use super::moves::touch;
 use crate::command::{ChangeRollout, Deploy, DeployOrigin, RolloutChange};
 use crate::feature::ROLLOUTS;
 use crate::outcome::{Outcome, Refusal};
+use crate::scaling;
 use crate::state::{GraphRecord, RevisionRecord, Rollout, State};
 
 /// Whether a deploy takes over by steps: it says so, and there is something else to take over from.
@@ -54,6 +55,8 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     // One that there is goes on answering those who do not know yet that there is another one.
     candidate.revisions = [revision].into_iter().collect();
     candidate.generation = at.into();
+    // As many nodes as its graph has, whose requests it is to answer.
+    candidate.scaled = scaling::carried(&record.linked, &record.scaled, &deploy.linked);
     candidate.linked = deploy.linked.clone();
     candidate.data = candidate.data.into_iter().filter(|(name, _)| has(name)).chain(data).collect();
     let nodes = candidate.nodes();
@@ -140,7 +143,7 @@ pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcom
         }
         RolloutChange::Promote { why } if rollout.is_open() => {
             let Some(candidate) = state.graphs.get(&key.candidate()) else { return Err(stale()) };
-            record.linked = candidate.linked.clone();
+            record.link(candidate.linked.clone());
             record.generation = Generation(at);
             for (name, node) in &candidate.data {
                 record.data.entry(name.clone()).or_insert_with(|| node.clone());

@@ -9,6 +9,7 @@ use model::placement::Placement;
 use super::{Cell, Load, refusal};
 use crate::command::Place;
 use crate::feature::MOVES;
+use crate::scaling;
 use crate::state::{GraphRecord, State};
 
 /// Moves that are planned at one time: as many as one command has room for.
@@ -45,7 +46,7 @@ fn may_move(record: &GraphRecord) -> bool {
     let Some(placement) = &record.placement else { return false };
     let serves =
         record.observed.get(&placement.home).is_some_and(|seen| seen.serving == Some(record.generation));
-    let is_single = linked.replicas.is_empty() && placement.more.is_empty() && placement.away.is_empty();
+    let is_single = scaling::is_single(linked) && placement.more.is_empty() && placement.away.is_empty();
     let has_data = !record.data.is_empty() || !linked.capabilities.is_empty();
     let is_free = is_single && linked.require.is_empty() && linked.wishes.is_empty() && !has_data;
     is_free && serves && record.leaving.is_none() && record.rollout.is_none()

@@ -14,6 +14,7 @@ mod recovery;
 mod replicas;
 mod requests;
 mod rollouts;
+mod scaling;
 mod schedule;
 mod scheduling;
 mod support;

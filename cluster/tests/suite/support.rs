@@ -210,6 +210,7 @@ pub(crate) fn spec() -> GraphSpec {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     }

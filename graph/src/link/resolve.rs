@@ -69,6 +69,8 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
     (linked.require, linked.wishes) = (require, wishes);
     linked.replicas = spec.replicas.clone();
     linked.replicas.retain(|name, _| linked.components.contains_key(name));
+    linked.scaling = spec.scaling.clone();
+    linked.scaling.retain(|name, _| linked.components.contains_key(name));
     linked
 }
 

@@ -131,7 +131,7 @@ fn parted(linked: &LinkedGraph, link: &Link) -> Option<Finding> {
 
 /// What should run on several nodes must not have to be where data are: those are on one.
 fn held(linked: &LinkedGraph) -> Vec<Finding> {
-    if linked.replicas.is_empty() {
+    if linked.replicas.is_empty() && linked.scaling.is_empty() {
         return Vec::new();
     }
     let mut beside: BTreeMap<&ComponentName, Vec<&ComponentName>> = BTreeMap::new();
@@ -151,15 +151,23 @@ fn held(linked: &LinkedGraph) -> Vec<Finding> {
             }
         }
     }
-    let finding = |(name, replicas): (&ComponentName, &u32)| {
+    let finding = |name: &ComponentName, nodes: String, field: &str| {
         let capability = held.get(name)?;
         let message = format!(
-            "{name} should run on {replicas} nodes and must be on one node with {capability}, which keeps its data on one"
+            "{name} should run on {nodes} nodes and must be on one node with {capability}, which keeps its data on one"
         );
         let finding = Finding::new("local_only", Place::Component(name.clone()), message);
-        Some(finding.help("leave `scale.replicas` out, or let the link between them go to another node"))
+        let help = format!("leave `{field}` out, or let the link between them go to another node");
+        Some(finding.help(help))
     };
-    linked.replicas.iter().filter_map(finding).collect()
+    let fixed = linked
+        .replicas
+        .iter()
+        .filter_map(|(name, replicas)| finding(name, replicas.to_string(), "scale.replicas"));
+    let several = linked.scaling.iter().filter(|(_, scaling)| scaling.max() > 1);
+    let scaled =
+        several.filter_map(|(name, scaling)| finding(name, format!("up to {}", scaling.max()), "scale"));
+    fixed.chain(scaled).collect()
 }
 
 /// A component must have what it is checked by.

@@ -4,6 +4,7 @@
 
 mod check;
 mod rollout;
+mod scale;
 pub(crate) mod shape;
 pub(crate) mod value;
 

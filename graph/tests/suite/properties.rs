@@ -145,6 +145,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
         links: links.collect(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     };
@@ -340,6 +341,7 @@ fn the_largest_graph_is_linked_in_time() {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     };

@@ -9,6 +9,7 @@ use model::name::ComponentName;
 use model::placement::{LinkTerms, Locality, Placement, Requirements, Wishes};
 use model::policy::PolicyVersion;
 use model::route::{HttpRoute, PathPrefix};
+use model::scale::Scaling;
 use model::unit::ByteSize;
 
 use super::{DecodeError, each, parse, read, required};
@@ -25,6 +26,7 @@ impl From<LinkedGraph> for wire::LinkedGraph {
             require: graph.require.into_iter().map(requirements).collect(),
             replicas: graph.replicas.into_iter().map(|(member, count)| (member.into(), count)).collect(),
             wishes: graph.wishes.into_iter().map(wishes).collect(),
+            scaling: graph.scaling.into_iter().map(|(member, how)| (member.into(), how.into())).collect(),
         }
     }
 }
@@ -70,7 +72,33 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                     Ok((member, wishes))
                 })
                 .collect::<Result<_, DecodeError>>()?,
+            scaling: graph
+                .scaling
+                .into_iter()
+                .map(|(member, how)| Ok((read("scaling", member)?, how.try_into()?)))
+                .collect::<Result<_, DecodeError>>()?,
         })
+    }
+}
+
+impl From<Scaling> for wire::Scaling {
+    fn from(scaling: Scaling) -> Self {
+        Self {
+            min: scaling.min(),
+            max: scaling.max(),
+            concurrency: scaling.concurrency(),
+            down_after_ms: u64::try_from(scaling.down_after().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl TryFrom<wire::Scaling> for Scaling {
+    type Error = DecodeError;
+
+    fn try_from(scaling: wire::Scaling) -> Result<Self, DecodeError> {
+        let down_after = Duration::from_millis(scaling.down_after_ms);
+        Self::new(scaling.min, scaling.max, scaling.concurrency, down_after)
+            .map_err(|error| DecodeError::malformed("scaling", error.to_string()))
     }
 }
 

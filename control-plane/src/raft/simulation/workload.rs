@@ -119,6 +119,7 @@ fn spec() -> GraphSpec {
         links: Vec::new(),
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     }

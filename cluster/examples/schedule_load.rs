@@ -128,6 +128,7 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
         each_node: BTreeSet::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     };

@@ -77,6 +77,14 @@ fn graph(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Broke
         format!("{key} runs revision {}, which is not kept", record.running())
     });
     rollout(state, key, record, broken);
+    for (member, count) in &record.scaled {
+        let is_within = record
+            .linked
+            .scaling
+            .get(member)
+            .is_some_and(|scaling| *count > scaling.min() && *count <= scaling.max());
+        broken.unless(is_within, || format!("{member} of {key} is scaled to {count}, beyond its bounds"));
+    }
     broken.unless(record.generation.0 > 0 && record.generation.0 <= state.revision.0, || {
         format!("generation {} of {key} is not a state that was", record.generation)
     });

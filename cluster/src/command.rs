@@ -9,12 +9,13 @@ use model::digest::Digest;
 use model::graph::{Artifact, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
-use model::name::{NodeName, PolicyName};
+use model::name::{ComponentName, NodeName, PolicyName};
 use model::node::{Admission, NodeDescription, NodeState};
 use model::placement::Placement;
 use model::policy::{PolicySpec, PolicyVersion};
 use model::report::Report;
 use model::rollout::Phase;
+use model::scale::Calls;
 use serde::{Deserialize, Serialize};
 
 use crate::member::MemberId;
@@ -61,6 +62,8 @@ pub enum Body {
     ChangeRollout(Box<ChangeRollout>),
     /// Links a graph with a version of a policy that takes over by steps, beside what it is.
     OpenCandidate(Box<OpenCandidate>),
+    /// Says on how many nodes components of a graph should run that are scaled by their calls.
+    Scale(Box<Scale>),
     /// Makes a new version of a policy.
     PutPolicy(Box<PutPolicy>),
     /// Moves a version of a policy that takes over by steps, or ends it.
@@ -288,6 +291,30 @@ pub enum RolloutChange {
     End,
     /// Every ingress knows that: the candidate is let go of.
     Finish,
+}
+
+/// On how many nodes components of a graph should run that are scaled by their calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// The graph. Its candidate, if it has one, goes with it.
+    pub key: GraphKey,
+    /// Refused if it is another graph by now.
+    pub uid: Uid,
+    /// Refused if it has changed since.
+    pub generation: Generation,
+    /// By component; never none.
+    pub changes: BTreeMap<ComponentName, Rescale>,
+}
+
+/// Another number of nodes for one component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rescale {
+    /// On how many it runs; refused if that is another number by now.
+    pub from: u32,
+    /// On how many it should; refused if that is not within its bounds.
+    pub to: u32,
+    /// The calls that were under way, for people.
+    pub calls: Calls,
 }
 
 /// A new version of a policy.

@@ -20,8 +20,8 @@ use crate::state::State;
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
 /// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
-/// 6: versions of policies take over by steps.
-/// 6: what is asked of nodes may be more than values of labels, and components run on each node.
+/// 6: versions of policies take over by steps; what is asked of nodes may be more than values of labels; components run on
+/// each node, and are scaled by their calls.
 pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
@@ -41,6 +41,8 @@ pub const POLICY_STEPS: u32 = 6;
 pub const CONDITIONS: u32 = 6;
 /// From this level on components run on each node.
 pub const EACH_NODE: u32 = 6;
+/// From this level on components are scaled by their calls.
+pub const SCALING: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -62,6 +64,12 @@ impl Body {
             Self::Deploy(deploy) if has_conditions(&deploy.linked) => CONDITIONS,
             Self::Relink(relink) if has_conditions(&relink.linked) => CONDITIONS,
             Self::PutPolicy(policy) if policy_has_conditions(&policy.spec) => CONDITIONS,
+            Self::Scale(_) => SCALING,
+            // Those of earlier levels would keep nothing of it.
+            Self::Deploy(deploy) if !deploy.spec.scaling.is_empty() || !deploy.linked.scaling.is_empty() => {
+                SCALING
+            }
+            Self::Relink(relink) if !relink.linked.scaling.is_empty() => SCALING,
             Self::ChangeRollout(_) => ROLLOUTS,
             Self::OpenCandidate(_) | Self::ChangePolicyRollout(_) => POLICY_STEPS,
             // Those of earlier levels would not keep what is said of steps.

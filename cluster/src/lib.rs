@@ -12,6 +12,7 @@ pub mod feature;
 pub mod member;
 pub mod outcome;
 pub mod rollout;
+pub mod scaling;
 pub mod schedule;
 pub mod state;
 pub mod view;

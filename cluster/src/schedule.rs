@@ -29,6 +29,7 @@ use model::placement::{Placement, Wishes, ZONE_LABEL};
 
 use crate::command::Place;
 use crate::feature::MOVES;
+use crate::scaling::wanted;
 use crate::state::{GraphRecord, NodeRecord, State};
 
 use requirements::{Required, lacked};
@@ -234,7 +235,7 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
                 .to_owned(),
         ),
         Ok(placement) if placement.is_on(name) => {
-            let others = missing_of(state, linked, &placement, |node| node == name);
+            let others = missing_of(state, linked, Some(record), &placement, |node| node == name);
             Some(others.unwrap_or_else(|| "no other node takes it".to_owned()))
         }
         Ok(_) => None,
@@ -242,13 +243,20 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
 }
 
 /// Which components are on fewer nodes than they should be, and why; none where all are.
-pub fn missing(state: &State, linked: &LinkedGraph, placement: &Placement) -> Option<String> {
-    missing_of(state, linked, placement, |_| false)
+/// `record` is the graph as it is, or as it is before it is linked so.
+pub fn missing(
+    state: &State,
+    linked: &LinkedGraph,
+    record: Option<&GraphRecord>,
+    placement: &Placement,
+) -> Option<String> {
+    missing_of(state, linked, record, placement, |_| false)
 }
 
 fn missing_of(
     state: &State,
     linked: &LinkedGraph,
+    record: Option<&GraphRecord>,
     placement: &Placement,
     is_lost: impl Fn(&NodeName) -> bool,
 ) -> Option<String> {
@@ -256,7 +264,7 @@ fn missing_of(
         return None;
     }
     let mut lines = Vec::new();
-    for cell in cells(linked, Some(placement)).ok()? {
+    for cell in cells(linked, record, Some(placement)).ok()? {
         let Some(first) = cell.members.iter().next() else { continue };
         let has: BTreeSet<&NodeName> = placement.nodes_of(first).filter(|node| !is_lost(node)).collect();
         if cell.each_node {
@@ -303,7 +311,7 @@ fn settled<'a>(
         if lost.has(&placement.home) {
             return None;
         }
-        if linked.require.is_empty() && linked.replicas.is_empty() {
+        if linked.require.is_empty() && !linked.is_spread() {
             return record.data.values().all(|node| *node == placement.home).then_some(placement);
         }
     } else if placement.nodes().into_iter().any(|node| lost.has(node)) {
@@ -311,9 +319,10 @@ fn settled<'a>(
     }
     let node = |name: &NodeName| lost.state.nodes.get(name);
     let is_asked_for = placement.away.keys().all(|member| linked.require.contains_key(member))
-        && placement.more.keys().all(|member| linked.replicas.contains_key(member));
-    let are_as_many = linked.replicas.iter().all(|(member, replicas)| {
-        u32::try_from(placement.nodes_of(member).count()).is_ok_and(|count| count == *replicas)
+        && placement.more.keys().all(|member| is_counted(linked, member));
+    let are_as_many = linked.replicas.keys().chain(linked.scaling.keys()).all(|member| {
+        let count = placement.nodes_of(member).count();
+        u32::try_from(count).is_ok_and(|count| count == wanted(linked, Some(record), member))
     });
     let is_met = linked.require.iter().all(|(member, require)| {
         let mut nodes = placement.nodes_of(member);
@@ -333,13 +342,18 @@ fn settled<'a>(
     stays.then_some(placement)
 }
 
+/// Whether a graph says on how many nodes a member runs.
+fn is_counted(linked: &LinkedGraph, member: &ComponentName) -> bool {
+    linked.replicas.contains_key(member) || linked.scaling.contains_key(member)
+}
+
 /// What a graph that is placed like `record` requires and no node of the cluster has, whether it is ready or not; none
 /// where no node has joined yet.
 pub fn unmet(state: &State, linked: &LinkedGraph, record: Option<&GraphRecord>) -> Option<Vec<String>> {
     if linked.require.is_empty() || state.nodes.is_empty() {
         return None;
     }
-    let cells = match cells(linked, None) {
+    let cells = match cells(linked, record, None) {
         Ok(cells) => cells,
         Err(why) => return Some(why),
     };
@@ -457,7 +471,7 @@ fn place(
         return Err(vec!["no node has joined: start a node agent".to_owned()]);
     }
     let now = record.and_then(|record| record.placement.as_ref());
-    let cells = cells(linked, now)?;
+    let cells = cells(linked, record, now)?;
     let is_bound = |cell: &Cell<'_>| !cell.require.is_empty() || data_of(record, cell).is_some();
     let (mut bound, loose): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
     let free = Cell::all_of(&loose, now);
@@ -710,8 +724,13 @@ fn data_of<'a>(record: Option<&'a GraphRecord>, cell: &Cell<'a>) -> Option<(&'a 
     cell.members.iter().find_map(|member| Some((*member, data.get(*member)?)))
 }
 
-/// The cells of a graph that is where `now` says; refuses one whose members require different values of one label.
-fn cells<'a>(linked: &'a LinkedGraph, now: Option<&'a Placement>) -> Result<Vec<Cell<'a>>, Vec<String>> {
+/// The cells of a graph that is where `now` says, and goes on from `record`; refuses one whose members require different
+/// values of one label.
+fn cells<'a>(
+    linked: &'a LinkedGraph,
+    record: Option<&GraphRecord>,
+    now: Option<&'a Placement>,
+) -> Result<Vec<Cell<'a>>, Vec<String>> {
     // Each member's cell, by the least member of it.
     let mut cell_of: BTreeMap<&ComponentName, &ComponentName> =
         linked.members().map(|name| (name, name)).collect();
@@ -726,7 +745,7 @@ fn cells<'a>(linked: &'a LinkedGraph, now: Option<&'a Placement>) -> Result<Vec<
         let cell = cells.entry(cell).or_insert_with(|| Cell { now, ..Cell::default() });
         cell.members.insert(member);
         cell.wishes.extend(linked.wishes.get(member).filter(|wishes| wishes.ranks()));
-        let replicas = linked.replicas.get(member).copied().unwrap_or(1);
+        let replicas = wanted(linked, record, member);
         cell.more = cell.more.max(usize::try_from(replicas).unwrap_or(usize::MAX).saturating_sub(1));
         cell.each_node |= linked.each_node.contains(member);
         for required in linked.require.get(member).into_iter().flatten() {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::command::DeployOrigin;
 use crate::outcome::Outcome;
+use crate::scaling;
 
 pub use crate::member::{FIRST_MEMBER, MemberId};
 
@@ -50,6 +51,9 @@ pub const MEMBERS_MAX: usize = 16;
 pub const TOKENS_MAX: usize = 1_000;
 /// Identities that are revoked and whose certificates have not ended by themselves: all agents are told of each.
 pub const REVOKED_MAX: usize = 10_000;
+
+/// On how many nodes components should run that are scaled by their calls; those that should run on the fewest are left out.
+pub type Scaled = OrdMap<ComponentName, u32>;
 
 /// The replicated cluster. Cloning costs nothing: the maps are persistent.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -196,6 +200,9 @@ pub struct GraphRecord {
     /// The last revision that took over by steps and was given up, until the next deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted: Option<Reverted>,
+    /// On how many nodes its components should run now that are scaled by their calls.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub scaled: Scaled,
 }
 
 /// A revision that takes over by steps. It is the last of its graph; its candidate has it as linked.
@@ -270,7 +277,14 @@ impl GraphRecord {
             rollout: None,
             ran_before: None,
             reverted: None,
+            scaled: Scaled::new(),
         }
+    }
+
+    /// Links it to another form; its components go on with as many nodes as they have, within their new bounds.
+    pub(crate) fn link(&mut self, linked: LinkedGraph) {
+        self.scaled = scaling::carried(&self.linked, &self.scaled, &linked);
+        self.linked = linked;
     }
 
     /// The rollout of a revision of its own, as long as it is not decided which of the two stays.

@@ -11,9 +11,11 @@ use model::policy::PolicyVersion;
 use model::report::Progress;
 use model::rollout::{CANDIDATES_SHOWN, CandidateStatus, PolicyRolloutStatus, RolloutStatus, Share};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
-use model::status::{ComponentStatus, GraphState, GraphStatus};
+use model::scale::Scaling;
+use model::status::{ComponentStatus, GraphState, GraphStatus, ScaleStatus};
 
 use crate::rollout::is_well;
+use crate::scaling;
 use crate::schedule;
 use crate::state::{GraphRecord, PolicyRecord, State};
 
@@ -198,6 +200,7 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
         ingress_address: node.map(|node| node.description.ingress_address.clone()),
         ingress: record.linked.ingress.clone(),
         components,
+        scales: scales(record),
         rollout: rollout_status(state, key, record),
         reverted: record.reverted.clone(),
         policy_rollout: policy_rollout_of(state, key, record),
@@ -249,6 +252,17 @@ fn policy_rollout_of(state: &State, key: &GraphKey, record: &GraphRecord) -> Opt
     })
 }
 
+/// Its components that are scaled by their calls; how many of these there are, the state does not know.
+fn scales(record: &GraphRecord) -> Vec<ScaleStatus> {
+    let status = |(name, scaling): (&ComponentName, &Scaling)| ScaleStatus {
+        name: name.clone(),
+        replicas: scaling::replicas(&record.linked, &record.scaled, name),
+        scaling: *scaling,
+        calls: None,
+    };
+    record.linked.scaling.iter().map(status).collect()
+}
+
 fn rollout_status(state: &State, key: &GraphKey, record: &GraphRecord) -> Option<RolloutStatus> {
     let rollout = record.rollout.as_ref().filter(|rollout| rollout.policy.is_none())?;
     let candidate = state.graphs.get(&key.candidate())?;
@@ -282,7 +296,7 @@ pub(crate) fn graph_state(state: &State, key: &GraphKey, record: &GraphRecord) -
     };
     // It is as far as the node that is furthest behind; a failure is certain, what is not heard of is not.
     let parts = placement.nodes().into_iter().map(|name| part_state(state, record, name, placement));
-    let missing = schedule::missing(state, &record.linked, placement)
+    let missing = schedule::missing(state, &record.linked, Some(record), placement)
         .map(|phase| GraphState::Starting { phase, serving: answering(record, placement) });
     parts.chain(missing).max_by_key(severity).unwrap_or(GraphState::Serving)
 }

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod calls;
 pub mod clock;
 pub mod config;
 pub mod credentials;

@@ -33,6 +33,7 @@ use crate::api::{
     transport_errors,
 };
 use crate::artifacts::{ArtifactError, ArtifactStore};
+use crate::calls::CallsBook;
 use crate::config::Config;
 use crate::credentials::{self, Credentials, CredentialsError};
 use crate::durable;
@@ -159,13 +160,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let liveness = Liveness::new(config.node_timeout());
     let replicas = Replicas::new(raft.clone(), artifacts.clone(), peers.clone());
     let stop = CancellationToken::new();
-    let traffic = TrafficBook::default();
+    let (traffic, calls) = (TrafficBook::default(), CallsBook::default());
     let mut loops = leader::start(
         &stop,
         &raft,
         &relinker,
         &liveness,
-        &traffic,
+        (&traffic, &calls),
         config.artifact_grace,
         config.feature_level(),
     );
@@ -186,6 +187,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         relinker,
         liveness,
         traffic,
+        calls,
         sessions: nodes::Sessions::default(),
         routes,
         checks: Checks::default(),

@@ -310,6 +310,7 @@ mod tests {
             rollout: None,
             reverted: None,
             policy_rollout: None,
+            scales: Vec::new(),
         }
     }
 

@@ -108,6 +108,7 @@ pub(crate) fn rolling(rollout: RolloutStatus) -> GraphStatus {
         rollout: Some(rollout),
         reverted: None,
         policy_rollout: None,
+        scales: Vec::new(),
     }
 }
 
@@ -181,6 +182,7 @@ pub(crate) fn customers() -> LinkedGraph {
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
         each_node: BTreeSet::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
     }
 }

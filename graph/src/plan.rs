@@ -63,9 +63,17 @@ fn components(graph: &LinkedGraph) -> Objects {
             ("exports", format!("{:?}", component.exports)),
             ("settings", format!("{:?}", component.settings)),
             ("placement", format!("{:?}", graph.require.get(name))),
-            ("scale", format!("{:?} {}", graph.replicas.get(name), graph.each_node.contains(name))),
+            (
+                "scale",
+                format!(
+                    "{:?} {}",
+                    (graph.replicas.get(name), graph.scaling.get(name)),
+                    graph.each_node.contains(name)
+                ),
+            ),
         ];
-        Object { shown: format!("{}{origin}", component.artifact.digest.short()), hidden }
+        let scaling = graph.scaling.get(name).map(|scaling| format!(", on {scaling}")).unwrap_or_default();
+        Object { shown: format!("{}{origin}{scaling}", component.artifact.digest.short()), hidden }
     };
     graph
         .components

@@ -13,6 +13,7 @@ use crate::name::ComponentName;
 use crate::placement::{LinkTerms, Requirements, Wishes};
 use crate::rollout::RolloutSpec;
 use crate::route::{HttpRoute, PathPrefix};
+use crate::scale::Scaling;
 use crate::unit::ByteSize;
 
 /// The most components and capabilities of one graph.
@@ -59,6 +60,9 @@ pub struct GraphSpec {
     /// The components that run on each node that takes them, now and later.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub each_node: BTreeSet<ComponentName>,
+    /// Components that are scaled by what is asked of them; none of these is in `replicas`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scaling: BTreeMap<ComponentName, Scaling>,
     /// What components and capabilities wish of their node; those that wish nothing are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<ComponentName, Wishes>,

@@ -23,6 +23,7 @@ pub mod report;
 pub mod rollout;
 pub mod route;
 pub mod routing;
+pub mod scale;
 pub mod status;
 pub mod trace;
 pub mod traffic;

@@ -13,6 +13,7 @@ use crate::name::ComponentName;
 use crate::placement::{LinkTerms, Locality, Requirements, Wishes};
 use crate::policy::PolicyVersion;
 use crate::route::HttpRoute;
+use crate::scale::Scaling;
 
 /// A graph whose every import is resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -36,6 +37,9 @@ pub struct LinkedGraph {
     /// The components that run on each node that takes them, now and later.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub each_node: BTreeSet<ComponentName>,
+    /// Components that are scaled by what is asked of them; none of these is in `replicas`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scaling: BTreeMap<ComponentName, Scaling>,
     /// What components and capabilities wish of their node; those that wish nothing are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<ComponentName, Wishes>,
@@ -191,7 +195,7 @@ impl LinkedGraph {
 
     /// Whether a component should run on more than one node.
     pub fn is_spread(&self) -> bool {
-        !self.replicas.is_empty() || !self.each_node.is_empty()
+        !self.replicas.is_empty() || !self.each_node.is_empty() || !self.scaling.is_empty()
     }
 
     /// The links of one component, in their order.

@@ -1,5 +1,7 @@
 //! What people are told of a graph: derived from desired and observed, never stored.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
@@ -9,6 +11,7 @@ use crate::placement::Placement;
 use crate::report::Failure;
 use crate::rollout::{PolicyRolloutStatus, Reverted, RolloutStatus};
 use crate::route::HttpRoute;
+use crate::scale::{Calls, Scaling};
 
 /// One graph at one revision of the state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +38,9 @@ pub struct GraphStatus {
     pub ingress: Vec<HttpRoute>,
     /// Its components, policies' included.
     pub components: Vec<ComponentStatus>,
+    /// Those that are scaled by what is asked of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scales: Vec<ScaleStatus>,
     /// The revision that takes over by steps, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
@@ -106,4 +112,29 @@ pub struct ComponentStatus {
     /// How many of these are heard of and answer as the current generation wants it.
     #[serde(default)]
     pub serving: u32,
+}
+
+/// A component that is scaled by what is asked of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScaleStatus {
+    /// Which.
+    pub name: ComponentName,
+    /// On how many nodes it should run now.
+    pub replicas: u32,
+    /// How it is scaled.
+    pub scaling: Scaling,
+    /// What all its nodes have said they have under way of it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<Calls>,
+}
+
+impl fmt::Display for ScaleStatus {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (min, max) = (self.scaling.min(), self.scaling.max());
+        write!(out, "{} of {min}-{max}", self.replicas)?;
+        match self.calls {
+            Some(calls) => write!(out, ", {calls} calls under way"),
+            None => Ok(()),
+        }
+    }
 }

@@ -137,6 +137,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         roads,
         http_road,
         traces: traces.clone(),
+        calls: traffic.calls().clone(),
     };
     let host = Host::open(host, logs.clone())?;
 

@@ -11,6 +11,7 @@ pub mod api;
 pub mod artifacts;
 pub mod audit;
 pub mod backoff;
+pub mod calls;
 mod checked_file;
 mod choice;
 pub mod config;

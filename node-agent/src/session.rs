@@ -61,7 +61,7 @@ pub struct Session {
     pub routes: watch::Sender<Option<Arc<RouteMap>>>,
     /// What runs.
     pub report: watch::Receiver<Arc<Report>>,
-    /// How requests went, for whoever decides on rollouts.
+    /// How requests went and how many are under way, for whoever decides on rollouts and scales.
     pub traffic: TrafficCounts,
     /// Whether a control plane that assigns is connected.
     pub connected: watch::Sender<bool>,

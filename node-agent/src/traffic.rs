@@ -12,12 +12,17 @@ use model::id::{Generation, GraphKey};
 use model::traffic::{Counts, LATENCIES_MAX, latency_index};
 use proto::weft::node::v1 as wire;
 
+use crate::calls::CallBook;
+
 /// A candidate: its graph, and which of its candidates it is.
 pub(crate) type CandidateId = (GraphKey, Generation);
 
-/// What is counted; a cheap handle.
+/// What is counted, and what is told with it; a cheap handle.
 #[derive(Debug, Clone, Default)]
-pub struct TrafficCounts(Arc<Mutex<BTreeMap<CandidateId, Arc<Both>>>>);
+pub struct TrafficCounts {
+    of_candidates: Arc<Mutex<BTreeMap<CandidateId, Arc<Both>>>>,
+    calls: CallBook,
+}
 
 /// The requests that the two revisions of one graph have answered.
 #[derive(Debug, Default)]
@@ -109,18 +114,26 @@ impl Drop for Counting {
 impl TrafficCounts {
     /// What is counted of a candidate and its graph, from nothing if it is new.
     pub(crate) fn of(&self, candidate: CandidateId) -> Arc<Both> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.of_candidates.lock().unwrap_or_else(PoisonError::into_inner);
         counts.entry(candidate).or_default().clone()
     }
 
     /// Forgets all others.
     pub(crate) fn keep(&self, candidates: &BTreeSet<CandidateId>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known, _| candidates.contains(known));
+        self.of_candidates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|known, _| candidates.contains(known));
+    }
+
+    /// What is under way of components that are scaled by it.
+    pub(crate) const fn calls(&self) -> &CallBook {
+        &self.calls
     }
 
     /// All of it; none where there is nothing to count.
     pub(crate) fn told(&self) -> Option<wire::Traffic> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.of_candidates.lock().unwrap_or_else(PoisonError::into_inner);
         let graphs = counts.iter().map(|((graph, generation), both)| wire::GraphTraffic {
             graph: graph.to_string(),
             generation: generation.0,
@@ -128,7 +141,8 @@ impl TrafficCounts {
             candidate: Some(both.candidate.counts().into()),
         });
         let graphs: Vec<_> = graphs.collect();
-        (!graphs.is_empty()).then_some(wire::Traffic { graphs })
+        let calls = self.calls.told();
+        (!graphs.is_empty() || !calls.is_empty()).then_some(wire::Traffic { graphs, calls })
     }
 }
 

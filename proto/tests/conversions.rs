@@ -24,7 +24,8 @@ use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
-use model::status::{ComponentStatus, GraphState, GraphStatus};
+use model::scale::{CONCURRENCY, Calls, Scaling};
+use model::status::{ComponentStatus, GraphState, GraphStatus, ScaleStatus};
 use model::trace::{TraceContext, TraceFlags};
 use model::unit::ByteSize;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -196,6 +197,12 @@ fn condition() -> impl Strategy<Value = Condition> {
     ]
 }
 
+fn scaling() -> impl Strategy<Value = Scaling> {
+    (1..50_u32, 0..50_u32, CONCURRENCY, 1..86_400_u64).prop_map(|(min, more, concurrency, seconds)| {
+        Scaling::new(min, min + more, concurrency, Duration::from_secs(seconds)).unwrap()
+    })
+}
+
 fn linked() -> impl Strategy<Value = LinkedGraph> {
     let capability =
         (text(), option::of(artifact())).prop_map(|(database, seed)| CapabilitySpec::Sqlite { database, seed });
@@ -212,10 +219,20 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
         btree_map(component(), conditions(), 0..3),
         btree_map(component(), any::<u32>(), 0..3),
         btree_map(component(), wishes, 0..3),
-        btree_set(component(), 0..3),
+        (btree_set(component(), 0..3), btree_map(component(), scaling(), 0..3)),
     );
     parts.prop_map(
-        |(ingress, components, capabilities, links, policies, require, replicas, wishes, each_node)| {
+        |(
+            ingress,
+            components,
+            capabilities,
+            links,
+            policies,
+            require,
+            replicas,
+            wishes,
+            (each_node, scaling),
+        )| {
             LinkedGraph {
                 ingress,
                 components,
@@ -224,8 +241,9 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
                 policies,
                 require,
                 replicas,
-                wishes,
                 each_node,
+                scaling,
+                wishes,
             }
         },
     )
@@ -407,7 +425,11 @@ fn status() -> impl Strategy<Value = GraphStatus> {
         (any::<u64>(), text()).prop_map(|(revision, why)| Reverted { revision: RevisionNumber(revision), why });
     let rollouts = (option::of(rollout()), option::of(policy_rollout()));
     let place = (option::of(placement()), option::of(some_text()), rollouts, option::of(reverted));
-    (key(), uid(), numbers, state, place, vec(route(), 0..2), vec(component, 0..3)).prop_map(
+    let calls = option::of(any::<u64>().prop_map(Calls::from_thousandths));
+    let scale = (self::component(), any::<u32>(), scaling(), calls)
+        .prop_map(|(name, replicas, scaling, calls)| ScaleStatus { name, replicas, scaling, calls });
+    let components = (vec(component, 0..3), vec(scale, 0..3));
+    (key(), uid(), numbers, state, place, vec(route(), 0..2), components).prop_map(
         |(
             key,
             uid,
@@ -415,7 +437,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
             state,
             place,
             ingress,
-            components,
+            (components, scales),
         )| {
             GraphStatus {
                 key,
@@ -432,6 +454,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 rollout: place.2.0,
                 reverted: place.3,
                 policy_rollout: place.2.1,
+                scales,
             }
         },
     )

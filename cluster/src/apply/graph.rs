@@ -100,7 +100,7 @@ fn commit_revision(state: &mut State, deploy: &Deploy) -> Outcome {
     // A revision that links to the same graph needs nothing from the node.
     if record.linked != deploy.linked || record.generation == Generation::default() {
         record.generation = at.into();
-        record.linked = deploy.linked.clone();
+        record.link(deploy.linked.clone());
     }
     let generation = record.generation;
     let nodes = record.nodes();
@@ -175,7 +175,7 @@ pub(super) fn relink(state: &mut State, relink: &Relink) -> Result<Outcome, Refu
     let mut record = record.clone();
     let at = state.advance();
     record.generation = at.into();
-    record.linked = relink.linked.clone();
+    record.link(relink.linked.clone());
     let names: Vec<String> = record.linked.policies.iter().map(|p| p.name.to_string()).collect();
     let nodes = record.nodes();
     state.graphs.insert(relink.key.clone(), record);

@@ -10,6 +10,7 @@ mod node;
 mod policy;
 mod recovery;
 mod rollout;
+mod scale;
 
 pub use recovery::REVISIONS_SKIPPED;
 
@@ -83,6 +84,7 @@ impl State {
             Body::Relink(relink) => graph::relink(self, relink),
             Body::ChangeRollout(change) => rollout::change(self, change),
             Body::OpenCandidate(open) => rollout::open_candidate(self, open),
+            Body::Scale(scale) => scale::scale(self, scale),
             Body::PutPolicy(put) => policy::put(self, put),
             Body::ChangePolicyRollout(change) => policy::change_rollout(self, change),
             Body::DeletePolicy(delete) => policy::delete(self, delete),

@@ -18,6 +18,7 @@ use super::moves::touch;
 use crate::command::{ChangeRollout, Deploy, DeployOrigin, OpenCandidate, RolloutChange};
 use crate::feature::{POLICY_STEPS, ROLLOUTS};
 use crate::outcome::{Outcome, Refusal};
+use crate::scaling;
 use crate::state::{GraphRecord, PolicyRollout, RevisionRecord, Rollout, State};
 
 /// Whether a deploy takes over by steps: it says so, and there is something else to take over from.
@@ -58,6 +59,8 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     // One that there is goes on answering those who do not know yet that there is another one.
     candidate.revisions = [revision].into_iter().collect();
     candidate.generation = at.into();
+    // As many nodes as its graph has, whose requests it is to answer.
+    candidate.scaled = scaling::carried(&record.linked, &record.scaled, &deploy.linked);
     candidate.linked = deploy.linked.clone();
     candidate.data = candidate.data.into_iter().filter(|(name, _)| has(name)).chain(data).collect();
     let nodes = candidate.nodes();
@@ -303,7 +306,7 @@ pub(super) fn promote_candidates(state: &mut State, name: &PolicyName) {
 
 /// A graph is what its candidate is.
 fn become_candidate(record: &mut GraphRecord, candidate: &GraphRecord, at: Generation) {
-    record.linked = candidate.linked.clone();
+    record.link(candidate.linked.clone());
     record.generation = at;
     for (name, node) in &candidate.data {
         record.data.entry(name.clone()).or_insert_with(|| node.clone());

@@ -45,7 +45,7 @@ fn may_move(record: &GraphRecord) -> bool {
     let Some(placement) = &record.placement else { return false };
     let serves =
         record.observed.get(&placement.home).is_some_and(|seen| seen.serving == Some(record.generation));
-    let is_single = linked.replicas.is_empty() && placement.more.is_empty() && placement.away.is_empty();
+    let is_single = !linked.is_spread() && placement.more.is_empty() && placement.away.is_empty();
     let has_data = !record.data.is_empty() || !linked.capabilities.is_empty();
     let is_free = is_single && linked.require.is_empty() && linked.wishes.is_empty() && !has_data;
     is_free && serves && record.leaving.is_none() && record.rollout.is_none()

@@ -18,6 +18,7 @@ mod recovery;
 mod replicas;
 mod requests;
 mod rollouts;
+mod scaling;
 mod schedule;
 mod scheduling;
 mod support;

@@ -3,10 +3,11 @@
 use cluster::command::{
     Body, ChangePolicyRollout, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin,
     Enrol, EnrolMember, LabelNode, Leave, OpenCandidate, Place, PutPolicy, Relink, RemoveNode, RequestTag,
-    RolloutChange, TaintNode,
+    Rescale, RolloutChange, Scale, TaintNode,
 };
 use cluster::feature::FIRST_LEVEL;
-use cluster::state::{MemberId, REQUEST_KEPT_MS};
+use cluster::scaling::replicas;
+use cluster::state::{GraphRecord, MemberId, REQUEST_KEPT_MS};
 use cluster::{Command, FEATURE_LEVEL, State};
 use model::graph::GraphSpec;
 use model::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
@@ -16,6 +17,7 @@ use model::placement::{Placement, Wishes};
 use model::policy::{PolicySpec, PolicyVersion};
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::Phase;
+use model::scale::{Calls, DOWN_AFTER_DEFAULT, Scaling};
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseResult;
@@ -75,7 +77,13 @@ impl Asked {
             }
             4 => linked_with_database(1, Some(2)),
             5 => linked_at(1, "crm.example.com"),
-            6 => linked_at(2, "hr.example.com"),
+            6 => {
+                let scaling = Scaling::new(1, 2 + u32::from(self.which), 10, DOWN_AFTER_DEFAULT).unwrap();
+                LinkedGraph {
+                    scaling: [("app".parse().unwrap(), scaling)].into(),
+                    ..linked_at(2, "hr.example.com")
+                }
+            }
             _ => linked(200),
         }
     }
@@ -256,7 +264,24 @@ impl Asked {
                 },
                 unset: ["gpu".to_owned()].into(),
             }),
+            62 => Body::Scale(Box::new(Scale {
+                generation: record.map(|record| record.generation).unwrap_or_default(),
+                changes: [("app".parse().unwrap(), self.rescale(record))].into(),
+                key,
+                uid,
+            })),
             _ => self.init(),
+        }
+    }
+
+    /// To what may be out of its bounds.
+    fn rescale(&self, record: Option<&GraphRecord>) -> Rescale {
+        let app = "app".parse().unwrap();
+        let now = record.map(|record| replicas(&record.linked, &record.scaled, &app));
+        Rescale {
+            from: now.unwrap_or(1),
+            to: u32::from(self.other),
+            calls: Calls::from_thousandths(u64::from(self.other) * 10_000),
         }
     }
 
@@ -492,7 +517,7 @@ fn most_commands_meet_something() {
     use proptest::strategy::ValueTree as _;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let (mut revisions, mut graphs, mut observed, mut policies, mut moved) = (0, 0, 0, 0, 0);
-    let (mut promoted, mut reverted) = (0, 0);
+    let (mut promoted, mut reverted, mut scaled) = (0, 0, 0);
     for _ in 0..100 {
         let all = vec(asked(), 240..241).new_tree(&mut runner).unwrap().current();
         let (state, _) = run(&all).unwrap();
@@ -504,8 +529,9 @@ fn most_commands_meet_something() {
         moved += count("moved");
         promoted += count("promoted");
         reverted += count("reverted");
+        scaled += count("scaled_up").min(count("scaled_down"));
     }
-    assert!(promoted > 5 && reverted > 5, "{promoted} {reverted}");
+    assert!(promoted > 5 && reverted > 5 && scaled > 5, "{promoted} {reverted} {scaled}");
     assert!(
         revisions > 1_000 && graphs > 50 && observed > 5 && policies > 10 && moved > 5,
         "{revisions} {graphs} {observed} {policies} {moved}"

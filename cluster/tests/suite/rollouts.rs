@@ -42,7 +42,7 @@ impl Cluster {
         }))
     }
 
-    fn change(&mut self, change: RolloutChange) {
+    pub(crate) fn change(&mut self, change: RolloutChange) {
         let body = self.changing(change);
         self.done(body);
     }

@@ -212,6 +212,7 @@ pub(crate) fn spec() -> GraphSpec {
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
         each_node: BTreeSet::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     }

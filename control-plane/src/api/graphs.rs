@@ -75,7 +75,7 @@ impl Graphs {
             let mut plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
             plan.placement = cluster::schedule::preview(&state, &checked.linked.graph, record).ok();
             plan.warnings.extend(plan.placement.iter().flat_map(|placement| apart(&plan.linked, placement)));
-            let missing = |placement| cluster::schedule::missing(&state, &plan.linked, placement);
+            let missing = |placement| cluster::schedule::missing(&state, &plan.linked, record, placement);
             plan.warnings.extend(plan.placement.as_ref().and_then(missing));
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
@@ -476,7 +476,8 @@ impl wire::graphs_server::Graphs for Graphs {
         let request = request.into_inner();
         let key: GraphKey = parse("graph", &request.graph)?;
         let state = self.state().await?;
-        let status = view::status(&state, &key).ok_or_else(|| not_found(&state, &key))?;
+        let mut status = view::status(&state, &key).ok_or_else(|| not_found(&state, &key))?;
+        self.context.calls.tell(&state, &mut status);
         let revision = revision_of(&state, &key, request.revision)?;
         let linked = state.graphs.get(&key).map(|record| record.linked.clone().into());
         Ok(Response::new(wire::GetResponse {
@@ -494,7 +495,11 @@ impl wire::graphs_server::Graphs for Graphs {
         let state = self.state().await?;
         let keys = state.graphs.keys().filter(|key| !key.is_candidate);
         let keys = keys.filter(|key| namespace.as_ref().is_none_or(|wanted| key.namespace == *wanted));
-        let graphs = keys.filter_map(|key| view::status(&state, key)).map(Into::into).collect();
+        let graphs = keys.filter_map(|key| view::status(&state, key)).map(|mut status| {
+            self.context.calls.tell(&state, &mut status);
+            status.into()
+        });
+        let graphs = graphs.collect();
         Ok(Response::new(wire::ListResponse { graphs }))
     }
 

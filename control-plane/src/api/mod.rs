@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::artifacts::ArtifactStore;
+use crate::calls::CallsBook;
 use crate::credentials::Credentials;
 use crate::leader::liveness::Liveness;
 use crate::leader::relink::Relinker;
@@ -59,6 +60,8 @@ pub struct Context {
     pub liveness: Liveness,
     /// How requests went to revisions that take over by steps.
     pub traffic: TrafficBook,
+    /// How many calls are under way of components that are scaled by them.
+    pub calls: CallsBook,
     /// The sessions of agents.
     pub sessions: nodes::Sessions,
     /// What all agents are told of the ingress.

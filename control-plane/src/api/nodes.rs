@@ -17,7 +17,8 @@ use model::node::{
 };
 use model::placement::{ATTRIBUTES, NODE_LABEL};
 use model::report::{Failure, GraphReport, Progress, Report};
-use proto::convert::{DecodeError, parse, required};
+use model::scale::Calls;
+use proto::convert::{DecodeError, parse, read, required};
 use proto::status::refuse;
 use proto::weft::node::v1 as wire;
 use tokio::sync::{mpsc, watch};
@@ -410,7 +411,7 @@ impl Session {
         self.record(shortened(report)).await
     }
 
-    /// Notes how requests went at the node's ingress.
+    /// Notes how requests went at the node's ingress, and how many calls are under way there.
     fn note(&self, traffic: wire::Traffic) -> Result<(), Status> {
         let state = self.context.raft.state();
         for of in traffic.graphs {
@@ -420,6 +421,12 @@ impl Session {
                 candidate: required("graphs.candidate", of.candidate)?.try_into()?,
             };
             self.context.traffic.note(&state, &self.name, (key, Generation(of.generation)), counted);
+        }
+        for of in traffic.calls {
+            let key: GraphKey = parse("calls.graph", &of.graph)?;
+            let component = read("calls.component", of.component)?;
+            let calls = Calls::from_thousandths(of.thousandths);
+            self.context.calls.note(&state, &self.name, key, component, calls);
         }
         Ok(())
     }

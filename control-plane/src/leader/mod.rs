@@ -7,6 +7,7 @@ pub mod liveness;
 mod members;
 pub mod relink;
 pub mod rollouts;
+mod scaling;
 mod scheduler;
 
 use std::future::Future;
@@ -17,6 +18,7 @@ use cluster::State;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::calls::CallsBook;
 use crate::raft::Handle;
 use crate::traffic::TrafficBook;
 use liveness::Liveness;
@@ -31,7 +33,7 @@ pub fn start(
     raft: &Handle,
     relinker: &Relinker,
     liveness: &Liveness,
-    traffic: &TrafficBook,
+    (traffic, calls): (&TrafficBook, &CallsBook),
     artifact_grace: Duration,
     own_level: u32,
 ) -> JoinSet<()> {
@@ -57,6 +59,7 @@ pub fn start(
         async move { members::pass(&raft, &state, own_level).await }
     }));
     loops.spawn(scheduler::let_go(raft.clone(), stop.clone()));
+    loops.spawn(scaling::run(raft.clone(), calls.clone(), stop.clone()));
     loops.spawn(liveness.clone().run(stop.clone(), raft.clone()));
     loops.spawn(collect::run(raft.clone(), artifact_grace, stop.clone()));
     loops

@@ -97,6 +97,7 @@ async fn what_agents_tell_of_requests_decides_on_a_revision() {
     let counts = |requests, failures| Some(wire::Counts { requests, failures, latencies: vec![requests] });
     let told = |generation, stable, candidate| wire::Traffic {
         graphs: vec![wire::GraphTraffic { graph: GRAPH.to_owned(), generation, stable, candidate }],
+        calls: Vec::new(),
     };
     agent.tell(told(candidate.generation + 1, counts(100, 0), counts(100, 100))).await;
     agent.tell(told(candidate.generation, counts(100, 0), counts(12, 1))).await;

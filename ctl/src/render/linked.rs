@@ -61,7 +61,8 @@ fn component_branch(
         below.push(Branch { line: format!("node: {}", names.join(", ")), below: Vec::new() });
     }
     let on = parted.map(|placed| format!("  on {}", placed.shown(name))).unwrap_or_default();
-    Branch { line: format!("{name}  {}{on}", component.artifact.digest.short()), below }
+    let scaled = graph.scaling.get(name).map(|scaling| format!("  ({scaling})")).unwrap_or_default();
+    Branch { line: format!("{name}  {}{on}{scaled}", component.artifact.digest.short()), below }
 }
 
 /// How far a link goes, by way of the policies on it: `fused`, or `remote: n1 -> n2+n3 -> n4` where its members are on these.

@@ -116,6 +116,9 @@ pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
     for line in rollout::sentences(status) {
         text.push_str(&format!("{line}\n"));
     }
+    for scale in &status.scales {
+        text.push_str(&format!("{} is scaled to {scale}\n", scale.name));
+    }
     let is_spread = status.components.iter().any(|component| component.nodes > 1);
     let header = ["COMPONENT", "FROM", "ARTIFACT"];
     let mut table = Table::new(header.into_iter().chain(is_spread.then_some("SERVES ON")));
@@ -141,7 +144,9 @@ mod tests {
     use model::id::{Generation, RevisionNumber, StateRevision, Uid};
     use model::policy::PolicyVersion;
     use model::report::Failure;
-    use model::status::ComponentStatus;
+    use model::scale::{Calls, Scaling};
+    use model::status::{ComponentStatus, ScaleStatus};
+    use std::time::Duration;
 
     use model::rollout::{Phase, Reverted};
 
@@ -175,6 +180,7 @@ mod tests {
             components: vec![component("app", Origin::Graph), component("app--pii", Origin::Policy(policy))],
             rollout: None,
             reverted: None,
+            scales: Vec::new(),
         }
     }
 
@@ -222,6 +228,20 @@ mod tests {
         rolling.rollout = None;
         assert_eq!(standing(&rolling), "serving");
         assert_eq!(why(&rolling), "revision 2 was given up: too slow");
+    }
+
+    #[test]
+    fn what_is_scaled_is_told_with_its_figures() {
+        let mut scaled = status(GraphState::Serving);
+        let scaling = Scaling::new(1, 8, 50, Duration::from_secs(60)).unwrap();
+        let calls = Some(Calls::from_thousandths(37_400));
+        scaled.scales =
+            vec![ScaleStatus { name: "app".to_owned().try_into().unwrap(), replicas: 2, scaling, calls }];
+        let text = graph(&scaled, None, 181_000);
+        assert_eq!(text.lines().nth(1), Some("app is scaled to 2 of 1-8, 37 calls under way"));
+        scaled.scales[0].calls = None;
+        let text = graph(&scaled, None, 181_000);
+        assert_eq!(text.lines().nth(1), Some("app is scaled to 2 of 1-8"));
     }
 
     #[test]

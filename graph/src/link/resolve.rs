@@ -71,6 +71,8 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
     linked.replicas.retain(|name, _| linked.components.contains_key(name));
     linked.each_node = spec.each_node.clone();
     linked.each_node.retain(|name| linked.components.contains_key(name));
+    linked.scaling = spec.scaling.clone();
+    linked.scaling.retain(|name, _| linked.components.contains_key(name));
     linked
 }
 

@@ -161,13 +161,14 @@ fn held(linked: &LinkedGraph) -> Vec<Finding> {
             "{name} should run on {nodes} and must be on one node with {capability}, which keeps its data on one"
         );
         let finding = Finding::new("local_only", Place::Component(name.clone()), message);
-        Some(
-            finding.help(format!("leave `scale.{field}` out, or let the link between them go to another node")),
-        )
+        Some(finding.help(format!("leave `{field}` out, or let the link between them go to another node")))
     };
-    let replicated = linked.replicas.iter().map(|(name, count)| (name, format!("{count} nodes"), "replicas"));
-    let on_each = linked.each_node.iter().map(|name| (name, "each node".to_owned(), "each-node"));
-    replicated.chain(on_each).filter_map(finding).collect()
+    let replicated =
+        linked.replicas.iter().map(|(name, count)| (name, format!("{count} nodes"), "scale.replicas"));
+    let on_each = linked.each_node.iter().map(|name| (name, "each node".to_owned(), "scale.each-node"));
+    let several = linked.scaling.iter().filter(|(_, scaling)| scaling.max() > 1);
+    let scaled = several.map(|(name, scaling)| (name, format!("up to {} nodes", scaling.max()), "scale"));
+    replicated.chain(on_each).chain(scaled).filter_map(finding).collect()
 }
 
 /// A component must have what it is checked by.

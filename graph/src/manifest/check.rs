@@ -9,10 +9,12 @@ use model::graph::{
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
-use model::placement::{LinkTerms, Locality, REPLICAS_MAX, Requirements, Wishes};
+use model::placement::{LinkTerms, Locality, Requirements, Wishes};
 use model::route::{Host, HttpRoute, PathPrefix};
+use model::scale::Scaling;
 
 use super::rollout::rollout;
+use super::scale::{Scale, scale};
 use super::shape::{
     CapabilityEntry, ComponentEntry, GraphFile, HealthEntry, HttpEntry, IngressEntry, LinkEntry,
     PlacementEntry, ScaleEntry,
@@ -34,6 +36,7 @@ const LINKS: &str =
     "a link goes to another node where `placement.require` says so, and a lost one traps its caller";
 
 const BY_REQUEST: &str = "a node makes an instance for each request; `scale.replicas` says on how many nodes";
+const IDLE: &str = "a node makes an instance for each request, and holds none of what nobody asks for";
 const SCHEDULER: &str = "call the component from a scheduler over HTTP";
 const STEPS: &str = "write `steps`; a first one with `share: 0%` has a revision up before anybody gets to it";
 
@@ -51,10 +54,8 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.secrets", ""),
     not_yet("components.*.env", "use `config` or `variables`"),
     not_yet("components.*.build", "build the component before you deploy"),
-    not_yet("components.*.scale.min", BY_REQUEST),
-    not_yet("components.*.scale.max", BY_REQUEST),
-    not_yet("components.*.scale.target-concurrency", BY_REQUEST),
-    not_yet("components.*.scale.idle-to-zero", BY_REQUEST),
+    renamed("components.*.scale.target-concurrency", "concurrency"),
+    not_yet("components.*.scale.idle-to-zero", IDLE),
     renamed("components.*.replicas", "scale.replicas"),
     renamed("components.*.daemon", "scale.each-node"),
     not_yet("components.*.placement.spread", "replicas are in as many zones as there are, by the label `zone`"),
@@ -135,6 +136,7 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
                 require: reading.require,
                 replicas: reading.replicas,
                 each_node: reading.each_node,
+                scaling: reading.scaling,
                 wishes: reading.wishes,
                 rollout,
             },
@@ -171,6 +173,7 @@ struct Reading {
     require: BTreeMap<ComponentName, Requirements>,
     replicas: BTreeMap<ComponentName, u32>,
     each_node: BTreeSet<ComponentName>,
+    scaling: BTreeMap<ComponentName, Scaling>,
     wishes: BTreeMap<ComponentName, Wishes>,
 }
 
@@ -182,25 +185,13 @@ impl Reading {
         entry: &ScaleEntry,
         owner: Option<&ComponentName>,
     ) {
-        let is_each = entry.each_node.as_ref().filter(|each| each.value);
-        if let (Some(each), Some(_)) = (is_each, &entry.replicas) {
-            let message =
-                "a component runs on each node or on so many: leave one of `each-node` and `replicas` out";
-            let diagnostic = Diagnostic::error("wrong_type", format!("{field}.scale"), message);
-            findings.push(diagnostic.at(place(each), "and on so many"));
-        }
-        if let (Some(owner), Some(_)) = (owner, is_each) {
-            self.each_node.insert(owner.clone());
-        }
-        let Some(written) = &entry.replicas else { return };
-        let replicas = written.value;
-        if !(1..=REPLICAS_MAX).contains(&replicas) && !written.is_stand_in {
-            let message = format!("a component runs on 1 to {REPLICAS_MAX} nodes, not {replicas}");
-            let diagnostic = Diagnostic::error("out_of_range", format!("{field}.scale.replicas"), message);
-            findings.push(diagnostic.at(place(written), "here"));
-        }
-        if let Some(owner) = owner.filter(|_| replicas > 1) {
-            self.replicas.insert(owner.clone(), replicas);
+        let scale = scale(findings, field, entry);
+        let Some(owner) = owner.cloned() else { return };
+        match scale {
+            Some(Scale::Calls(scaling)) => drop(self.scaling.insert(owner, scaling)),
+            Some(Scale::EachNode) => drop(self.each_node.insert(owner)),
+            Some(Scale::Replicas(replicas)) if replicas > 1 => drop(self.replicas.insert(owner, replicas)),
+            Some(Scale::Replicas(_)) | None => {}
         }
     }
 

@@ -5,6 +5,7 @@
 mod check;
 pub(crate) mod condition;
 mod rollout;
+mod scale;
 pub(crate) mod shape;
 pub(crate) mod value;
 

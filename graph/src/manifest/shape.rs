@@ -113,7 +113,8 @@ pub struct HealthEntry {
     pub call: Option<Placed<String>>,
 }
 
-/// On how many nodes a component runs. Each node makes as many instances as there are requests.
+/// On how many nodes a component runs: on a number of them, or on as many as its calls need. Each node makes as many
+/// instances as there are requests.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ScaleEntry {
@@ -124,6 +125,21 @@ pub struct ScaleEntry {
     /// In place of `replicas`: whether it runs on each node that is what it requires and has no taint that it does not
     /// tolerate, up to 1000. A node that joins gets it, and one that is lost is not replaced.
     pub each_node: Option<Placed<bool>>,
+    /// The fewest nodes, of a component that is scaled by its calls: 1 to `max`; 1 if left out. Nodes hold no instance of
+    /// what nobody asks for.
+    #[schemars(range(min = 1, max = 100))]
+    pub min: Option<Placed<u32>>,
+    /// The most nodes, of a component that is scaled by its calls: 1 to 100. With it goes `concurrency`, and no `replicas`.
+    #[schemars(range(min = 1, max = 100))]
+    pub max: Option<Placed<u32>>,
+    /// The calls under way that are aimed at on each node: 1 to 100000. There are more nodes at once where more are under
+    /// way, at most twice as many at one time, and fewer once these have been enough for `down-after`. A call is under way
+    /// as long as it has an instance: a request, a session of a link, and what they call on the same node.
+    #[schemars(range(min = 1, max = 100000))]
+    pub concurrency: Option<Placed<u32>>,
+    /// How long fewer nodes must have been enough before there are fewer: `1s` to `24h`; `60s` if left out.
+    #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
+    pub down_after: Option<Placed<String>>,
 }
 
 /// Where a component or a capability may run.

@@ -146,6 +146,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
         each_node: BTreeSet::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     };
@@ -343,6 +344,7 @@ fn the_largest_graph_is_linked_in_time() {
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
         each_node: BTreeSet::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     };

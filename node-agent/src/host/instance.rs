@@ -8,6 +8,7 @@ use model::name::ComponentName;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
+use crate::calls::{Meters, UnderWay};
 use crate::host::egress::{Client, EgressHooks};
 use crate::host::state::{Call, MemoryBudget, State};
 use crate::link::session::{Links, Sessions};
@@ -39,6 +40,8 @@ pub(crate) struct Prepared {
     client: Arc<Client>,
     /// The providers on other nodes, if it calls some.
     links: Option<Arc<Links>>,
+    /// Of its members that are scaled by their calls.
+    meters: Meters,
 }
 
 /// The call's time was up while the guest was computing.
@@ -78,7 +81,18 @@ impl Prepared {
             members.iter().map(bytes).fold(0, usize::saturating_add),
             members.iter().map(bytes).max().unwrap_or_default(),
         );
-        Self { root, weight, deadline, pre, _code: code, handle, memory, client, links }
+        let meters = Meters::default();
+        Self { root, weight, deadline, pre, _code: code, handle, memory, client, links, meters }
+    }
+
+    /// With its calls counted.
+    pub(crate) fn counted(self, meters: Meters) -> Self {
+        Self { meters, ..self }
+    }
+
+    /// A call begins, and is under way until what this returns is dropped.
+    pub(crate) fn begin(&self) -> UnderWay {
+        self.meters.begin()
     }
 
     /// A store for one call, with nothing in it yet.

@@ -110,6 +110,7 @@ impl Running {
         let found = find(&prepared, interface, function)?;
         let arguments = parse(&found, function, arguments)?;
         let id = self.host.request_id();
+        let _under_way = prepared.begin();
         let Some(_room) = self.host.room(prepared.weight, prepared.deadline).await else {
             return Err(InvokeError::Busy);
         };

@@ -59,6 +59,7 @@ use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
 use self::request_id::RequestIds;
+use crate::calls::CallBook;
 use crate::http_road::HttpRoad;
 use crate::link::carrier::Carrier;
 use crate::logs::LogBook;
@@ -82,6 +83,8 @@ pub struct HostConfig {
     pub http_road: Arc<HttpRoad>,
     /// Told of calls over links.
     pub traces: Traces,
+    /// Told of calls of components that are scaled by them.
+    pub calls: CallBook,
 }
 
 /// Why a host cannot be opened.
@@ -128,6 +131,7 @@ struct Parts {
     waiting: Semaphore,
     ids: RequestIds,
     traces: Traces,
+    calls: CallBook,
 }
 
 /// The open databases, so that all generations of a graph share one.
@@ -176,6 +180,7 @@ impl Host {
             waiting: Semaphore::new(WAITING_MAX),
             ids: RequestIds::new(),
             traces: config.traces,
+            calls: config.calls,
         };
         Ok(Self { parts: Arc::new(parts) })
     }

@@ -1,6 +1,6 @@
 //! From an assigned graph and files on disk to something that answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -218,7 +218,11 @@ impl Host {
             slice.instances.iter().filter_map(|instance| settings.get(&instance.component).cloned()).collect();
         let deadline = settings.get(root).map(|settings| settings.limits.deadline).unwrap_or_default();
         let client = self.parts.client.clone();
-        Ok(Prepared::new(root.clone(), (component, pre), weight, &members, deadline, client, links))
+        let prepared = Prepared::new(root.clone(), (component, pre), weight, &members, deadline, client, links);
+        let of_slice: BTreeSet<&ComponentName> =
+            slice.instances.iter().map(|instance| &instance.component).collect();
+        let scaled = of_slice.into_iter().filter(|member| plan.linked().scaling.contains_key(*member));
+        Ok(prepared.counted(self.parts.calls.of(&plan.assigned.key, scaled)))
     }
 
     fn database(

@@ -191,6 +191,7 @@ impl Running {
         })?;
         let bound = provider.bind(self, open)?;
         let prepared = &provider.prepared;
+        let _under_way = prepared.begin();
         let first = match inbound.next(FIRST_CALL_TIMEOUT).await? {
             Some(Body::Call(first)) => first,
             None | Some(Body::Closed) => return Ok(()),

@@ -19,6 +19,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamContext};
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
+use crate::calls::UnderWay;
 use crate::host::body::{self, Body, GuestBody};
 use crate::host::check::CHECK_TIMEOUT;
 use crate::host::http_link;
@@ -156,6 +157,7 @@ impl Running {
             say(Level::Error, "the component exports no `wasi:http/incoming-handler@0.2`");
             return Err(Refusal::NoHandler);
         };
+        let under_way = prepared.begin();
         let Some(room) = self.host.room(prepared.weight, ROOM_TIMEOUT).await else {
             say(Level::Warn, "no room in this node's pool of instances");
             return Err(Refusal::Busy);
@@ -163,7 +165,7 @@ impl Running {
         let deadline = Instant::now() + prepared.deadline.min(longest);
         let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
         let (sender, mut receiver) = oneshot::channel();
-        let mut guest: Guest = Box::pin(run(prepared.clone(), call, request, sender, room));
+        let mut guest: Guest = Box::pin(run(prepared.clone(), call, request, sender, (room, under_way)));
         // The guest runs here until it answers: no task is made for a response that is whole when the guest ends.
         let (answer, ended) = tokio::select! {
             biased;
@@ -230,7 +232,7 @@ async fn run(
     call: Call,
     mut request: http::Request<impl RequestBody>,
     sender: oneshot::Sender<Answer>,
-    room: OwnedSemaphorePermit,
+    held: (OwnedSemaphorePermit, UnderWay),
 ) -> Ended {
     let deadline = call.deadline;
     let mut store = prepared.store(call);
@@ -250,7 +252,7 @@ async fn run(
     .await;
     let cut = cut_unfinished(&mut store.data_mut().table);
     drop(store);
-    drop(room);
+    drop(held);
     Ended { call, cut }
 }
 

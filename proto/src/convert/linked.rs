@@ -9,6 +9,7 @@ use model::name::ComponentName;
 use model::placement::{LinkTerms, Locality, Placement, Requirements, Wishes};
 use model::policy::PolicyVersion;
 use model::route::{HttpRoute, PathPrefix};
+use model::scale::Scaling;
 use model::unit::ByteSize;
 
 use super::condition::{joined, parted};
@@ -27,6 +28,7 @@ impl From<LinkedGraph> for wire::LinkedGraph {
             replicas: graph.replicas.into_iter().map(|(member, count)| (member.into(), count)).collect(),
             wishes: graph.wishes.into_iter().map(wishes).collect(),
             each_node: graph.each_node.into_iter().map(Into::into).collect(),
+            scaling: graph.scaling.into_iter().map(|(member, how)| (member.into(), how.into())).collect(),
         }
     }
 }
@@ -78,7 +80,33 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                 .into_iter()
                 .map(|member| read("each_node", member))
                 .collect::<Result<_, DecodeError>>()?,
+            scaling: graph
+                .scaling
+                .into_iter()
+                .map(|(member, how)| Ok((read("scaling", member)?, how.try_into()?)))
+                .collect::<Result<_, DecodeError>>()?,
         })
+    }
+}
+
+impl From<Scaling> for wire::Scaling {
+    fn from(scaling: Scaling) -> Self {
+        Self {
+            min: scaling.min(),
+            max: scaling.max(),
+            concurrency: scaling.concurrency(),
+            down_after_ms: u64::try_from(scaling.down_after().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl TryFrom<wire::Scaling> for Scaling {
+    type Error = DecodeError;
+
+    fn try_from(scaling: wire::Scaling) -> Result<Self, DecodeError> {
+        let down_after = Duration::from_millis(scaling.down_after_ms);
+        Self::new(scaling.min, scaling.max, scaling.concurrency, down_after)
+            .map_err(|error| DecodeError::malformed("scaling", error.to_string()))
     }
 }
 

@@ -5,7 +5,8 @@ use model::linked::Origin;
 use model::placement::Placement;
 use model::report::Failure;
 use model::rollout::{PolicyRolloutStatus, RolloutStatus};
-use model::status::{ComponentStatus, GraphState, GraphStatus};
+use model::scale::Calls;
+use model::status::{ComponentStatus, GraphState, GraphStatus, ScaleStatus};
 
 use super::{DecodeError, each, parse, read, required};
 use crate::weft::graph::v1 as wire;
@@ -42,6 +43,7 @@ impl From<GraphStatus> for wire::GraphStatus {
             rollout: status.rollout.map(Into::into),
             reverted: status.reverted.map(Into::into),
             policy_rollout: status.policy_rollout.map(Into::into),
+            scales: status.scales.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -81,6 +83,31 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             rollout: rollout.map_err(|error| error.under("rollout"))?,
             reverted: status.reverted.map(Into::into),
             policy_rollout: policy_rollout.map_err(|error| error.under("policy_rollout"))?,
+            scales: each("scales", status.scales)?,
+        })
+    }
+}
+
+impl From<ScaleStatus> for wire::ScaleStatus {
+    fn from(status: ScaleStatus) -> Self {
+        Self {
+            name: status.name.into(),
+            replicas: status.replicas,
+            scaling: Some(status.scaling.into()),
+            calls_thousandths: status.calls.map(Calls::thousandths),
+        }
+    }
+}
+
+impl TryFrom<wire::ScaleStatus> for ScaleStatus {
+    type Error = DecodeError;
+
+    fn try_from(status: wire::ScaleStatus) -> Result<Self, DecodeError> {
+        Ok(Self {
+            name: read("name", status.name)?,
+            replicas: status.replicas,
+            scaling: required("scaling", status.scaling)?.try_into()?,
+            calls: status.calls_thousandths.map(Calls::from_thousandths),
         })
     }
 }

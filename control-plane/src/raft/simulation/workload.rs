@@ -120,6 +120,7 @@ fn spec() -> GraphSpec {
         require: BTreeMap::new(),
         replicas: BTreeMap::new(),
         each_node: BTreeSet::new(),
+        scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
         rollout: None,
     }

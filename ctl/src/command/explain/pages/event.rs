@@ -164,6 +164,16 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing. At a step that holds `until-promoted` it waits for `ctl rollout next GRAPH`, or `promote` for everything at once.",
     },
     Page {
+        reason: "scaled_down",
+        means: "A component that is scaled by its calls runs on fewer nodes: these were enough for as long as its `down-after` says. The message has the figures.",
+        remedy: "Nothing. `ctl status GRAPH` shows what is under way; raise `scale.min` to keep more nodes.",
+    },
+    Page {
+        reason: "scaled_up",
+        means: "A component that is scaled by its calls runs on more nodes: more calls were under way on each than are aimed at. The message has the figures.",
+        remedy: "Nothing. `ctl status GRAPH` shows what is under way; `scale.max` bounds it.",
+    },
+    Page {
         reason: "serving",
         means: "The current generation of a graph answers where it was placed.",
         remedy: "Nothing.",

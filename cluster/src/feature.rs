@@ -3,6 +3,7 @@
 //! A cluster has the level that all its members have said that they know. A command of a higher level is not proposed,
 //! and `apply` does nothing of a higher level: members of two versions come to the same state. A level is never lowered.
 
+use model::graph::{GraphSpec, Settings};
 use model::linked::{LinkedComponent, LinkedGraph};
 
 use crate::command::Body;
@@ -13,8 +14,8 @@ use crate::state::State;
 /// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
-/// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
-pub const FEATURE_LEVEL: u32 = 5;
+/// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes. 6: what serves is checked again.
+pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
@@ -27,6 +28,8 @@ pub const REPLICAS: u32 = 4;
 pub const ROLLOUTS: u32 = 5;
 /// From this level on nodes are tainted, and graphs wish things of their nodes.
 pub const WISHES: u32 = 5;
+/// From this level on what serves is checked again.
+pub const RECHECKS: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -39,6 +42,14 @@ impl Body {
     /// The level that every member must know to apply it.
     pub fn level(&self) -> u32 {
         match self {
+            // The highest first: a command may need several.
+            Self::Deploy(deploy) if has_check_terms(&deploy.linked, &deploy.spec) => RECHECKS,
+            Self::Relink(relink)
+                if relink.linked.components.values().any(|found| says_more(&found.settings)) =>
+            {
+                RECHECKS
+            }
+            Self::RecordReport(report) if report.graphs.iter().any(|graph| graph.failing.is_some()) => RECHECKS,
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
             Self::ChangeRollout(_) => ROLLOUTS,
@@ -56,6 +67,16 @@ impl Body {
             _ => FIRST_LEVEL,
         }
     }
+}
+
+/// Whether a revision says of a check what earlier versions would leave out.
+fn has_check_terms(linked: &LinkedGraph, spec: &GraphSpec) -> bool {
+    linked.components.values().any(|found| says_more(&found.settings))
+        || spec.components.values().any(|found| says_more(&found.settings))
+}
+
+fn says_more(settings: &Settings) -> bool {
+    !settings.check_terms.are_default()
 }
 
 /// Whether a graph has what earlier versions would leave out.

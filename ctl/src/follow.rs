@@ -309,6 +309,7 @@ mod tests {
             components: Vec::new(),
             rollout: None,
             reverted: None,
+            failing: std::collections::BTreeMap::new(),
         }
     }
 

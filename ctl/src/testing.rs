@@ -4,7 +4,6 @@
 mod graphs;
 
 use std::collections::BTreeMap;
-
 use std::time::{Duration, SystemTime};
 
 use clap::Parser as _;
@@ -107,6 +106,7 @@ pub(crate) fn rolling(rollout: RolloutStatus) -> GraphStatus {
         components: Vec::new(),
         rollout: Some(rollout),
         reverted: None,
+        failing: BTreeMap::new(),
     }
 }
 

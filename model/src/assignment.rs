@@ -59,6 +59,17 @@ pub struct AssignedGraph {
     pub linked: LinkedGraph,
     /// Which part of it runs where.
     pub placement: Placement,
+    /// The nodes of it on which it fails: others are asked before them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failing: BTreeSet<NodeName>,
+}
+
+impl Assignment {
+    /// A graph, if the node should run it.
+    pub fn graph(&self, key: &GraphKey) -> Option<&AssignedGraph> {
+        let at = self.graphs.binary_search_by(|graph| graph.key.cmp(key)).ok()?;
+        self.graphs.get(at)
+    }
 }
 
 impl AssignedGraph {

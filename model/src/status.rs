@@ -1,10 +1,12 @@
 //! What people are told of a graph: derived from desired and observed, never stored.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use crate::linked::Origin;
-use crate::name::ComponentName;
+use crate::name::{ComponentName, NodeName};
 use crate::placement::Placement;
 use crate::report::Failure;
 use crate::rollout::{Reverted, RolloutStatus};
@@ -41,6 +43,9 @@ pub struct GraphStatus {
     /// The last one that was given up, until the next deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted: Option<Reverted>,
+    /// The nodes on which it serves and fails, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failing: BTreeMap<NodeName, String>,
 }
 
 /// Where a graph stands.

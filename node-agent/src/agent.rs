@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::assignment::AssignedGraph;
+use model::graph::CheckTerms;
 use model::id::Uid;
 use model::name::ComponentName;
 use model::node::{AGENT_LEVEL, Capacity, Labels, NodeDescription};
@@ -324,6 +325,18 @@ fn classify(failure: Failure) -> PrepareError {
 }
 
 impl Running for RunningWasm {
+    fn checked(&self) -> Vec<(ComponentName, CheckTerms)> {
+        self.0.checked().map(|(name, _, terms)| (name.clone(), *terms)).collect()
+    }
+
+    async fn check(&self, component: &ComponentName) -> Result<(), String> {
+        self.0.check(component).await
+    }
+
+    fn judge(&self, is_failing: bool) {
+        self.0.judge(is_failing);
+    }
+
     async fn invoke(&self, call: Call) -> Result<String, InvokeError> {
         let invoking = self.0.invoke(&call.component, &call.interface, &call.function, &call.arguments);
         match tokio::time::timeout(call.deadline, invoking).await {

@@ -12,6 +12,7 @@ pub mod artifacts;
 pub mod audit;
 pub mod backoff;
 mod checked_file;
+mod checkup;
 mod choice;
 pub mod config;
 pub mod control;

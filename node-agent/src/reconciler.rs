@@ -3,6 +3,8 @@
 //! Every turn compares the whole desired state with the whole observed one (`reconcile`) and does what is missing;
 //! a wake-up carries no data. Preparations run beside the loop; everything they change is changed here.
 
+mod checkups;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +22,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::checkups::{Checked, Checkups};
 use crate::artifacts::{ArtifactStore, GRACE, Trust};
 use crate::backoff::Backoff;
 use crate::logs::LogBook;
@@ -53,6 +56,7 @@ pub struct Reconciler<R: Runner> {
     preparations: JoinSet<Result<R::Running, PrepareError>>,
     prepared: HashMap<Id, (GraphKey, Version)>,
     draining: JoinSet<()>,
+    checking: JoinSet<Checked>,
     progressed: Arc<Notify>,
 }
 
@@ -60,6 +64,8 @@ pub struct Reconciler<R: Runner> {
 struct Graph<G> {
     serving: Option<(Version, G)>,
     attempt: Option<Trial>,
+    /// Of what serves.
+    checkups: Checkups,
 }
 
 /// An attempt at a version.
@@ -95,6 +101,7 @@ impl<R: Runner> Reconciler<R> {
             preparations: JoinSet::new(),
             prepared: HashMap::new(),
             draining: JoinSet::new(),
+            checking: JoinSet::new(),
             progressed: Arc::default(),
         }
     }
@@ -111,7 +118,8 @@ impl<R: Runner> Reconciler<R> {
         let progressed = Arc::clone(&self.progressed);
         loop {
             self.settle();
-            let due = self.next_due();
+            self.check();
+            let due = self.next_due().into_iter().chain(self.next_check()).min();
             // Each arm is safe to cancel: what it waits for is kept by its owner and seen in the next turn.
             tokio::select! {
                 changed = self.desired.changed() => if changed.is_err() { break },
@@ -119,6 +127,7 @@ impl<R: Runner> Reconciler<R> {
                 () = progressed.notified() => {}
                 () = at(due) => {}
                 Some(_) = self.draining.join_next() => {}
+                Some(ended) = self.checking.join_next() => self.checked(ended),
                 _ = collect.tick() => self.collect().await,
                 () = stop.cancelled() => break,
             }
@@ -187,6 +196,7 @@ impl<R: Runner> Reconciler<R> {
                 };
                 (trial.version.clone(), progress)
             }),
+            failing: graph.failing(),
         };
         self.graphs.iter().map(|(key, graph)| (key.clone(), sight(graph))).collect()
     }
@@ -216,7 +226,11 @@ impl<R: Runner> Reconciler<R> {
     fn prepare(&mut self, node: NodeName, assigned: AssignedGraph, version: Version) {
         let key = assigned.key.clone();
         self.logs.know(&key);
-        let graph = self.graphs.entry(key.clone()).or_insert(Graph { serving: None, attempt: None });
+        let graph = self.graphs.entry(key.clone()).or_insert_with(|| Graph {
+            serving: None,
+            attempt: None,
+            checkups: Checkups::new(),
+        });
         let again = graph.attempt.take().filter(|trial| trial.version == version);
         let trust = if again.is_some() { Trust::Bytes } else { Trust::Length };
         let progress = Arc::new(Mutex::new(Progress::Fetching));
@@ -263,6 +277,7 @@ impl<R: Runner> Reconciler<R> {
         match result {
             Ok(running) => {
                 graph.attempt = None;
+                graph.checkups = checkups::of(&running);
                 let old = graph.serving.replace((version.clone(), running));
                 self.logs.agent(&key, Level::Info, format!("generation {} serves", version.generation));
                 tracing::info!(graph = %key, generation = %version.generation, "serves");

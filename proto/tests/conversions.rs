@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::digest::Digest;
 use model::event::Event;
-use model::graph::{Artifact, CapabilitySpec, Check, Limits, Settings};
+use model::graph::{Artifact, CapabilitySpec, Check, CheckTerms, Limits, Settings};
 use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::link::{Binding, Body, Call as LinkCall, Frame, GraphVersion, LinkFailure, LinkReason, Open, Piped};
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
@@ -118,7 +118,12 @@ fn settings() -> impl Strategy<Value = Settings> {
             function,
         }),
     ];
-    (texts(), texts(), rules, any::<u64>(), any::<u32>(), option::of(check)).prop_map(
+    let terms = (1_u64.., 0..9_u64, 1_u32..).prop_map(|(timeout, every, failures)| CheckTerms {
+        timeout: Duration::from_millis(timeout),
+        every: (every > 0).then(|| Duration::from_millis(every)),
+        failures,
+    });
+    (texts(), texts(), rules, any::<u64>(), any::<u32>(), option::of((check, terms))).prop_map(
         |(config, variables, egress, memory, milliseconds, check)| Settings {
             config,
             variables,
@@ -127,7 +132,8 @@ fn settings() -> impl Strategy<Value = Settings> {
                 memory: ByteSize(memory),
                 deadline: Duration::from_millis(u64::from(milliseconds)),
             },
-            check,
+            check: check.clone().map(|(check, _)| check),
+            check_terms: check.map(|(_, terms)| terms).unwrap_or_default(),
         },
     )
 }
@@ -212,14 +218,16 @@ fn peer() -> impl Strategy<Value = Peer> {
 }
 
 fn assignment() -> impl Strategy<Value = Assignment> {
-    let graph = (key(), uid(), any::<u64>(), any::<u64>(), linked(), placement()).prop_map(
-        |(key, uid, revision, generation, linked, placement)| AssignedGraph {
+    let failing = btree_set(node_name(), 0..3);
+    let graph = (key(), uid(), any::<u64>(), any::<u64>(), linked(), placement(), failing).prop_map(
+        |(key, uid, revision, generation, linked, placement, failing)| AssignedGraph {
             key,
             uid,
             revision: RevisionNumber(revision),
             generation: Generation(generation),
             linked,
             placement,
+            failing,
         },
     );
     let peers = btree_map(node_name(), peer(), 0..3);
@@ -335,13 +343,15 @@ fn report() -> impl Strategy<Value = Report> {
         failure().prop_map(Progress::Failed),
         failure().prop_map(Progress::Retrying),
     ];
-    let graph = (key(), uid(), option::of(generation()), any::<u64>(), progress).prop_map(
-        |(key, uid, serving, desired, progress)| GraphReport {
+    let failing = option::of(some_text());
+    let graph = (key(), uid(), option::of(generation()), any::<u64>(), progress, failing).prop_map(
+        |(key, uid, serving, desired, progress, failing)| GraphReport {
             key,
             uid,
             serving,
             desired: Generation(desired),
             progress,
+            failing,
         },
     );
     (node_name(), any::<u64>(), vec(graph, 0..4)).prop_map(|(node, accepted, graphs)| Report {
@@ -368,7 +378,9 @@ fn status() -> impl Strategy<Value = GraphStatus> {
     let numbers = any::<[u64; 4]>();
     let reverted =
         (any::<u64>(), text()).prop_map(|(revision, why)| Reverted { revision: RevisionNumber(revision), why });
-    let place = (option::of(placement()), option::of(some_text()), option::of(rollout()), option::of(reverted));
+    let failing = btree_map(node_name(), text(), 0..3);
+    let steps = (option::of(rollout()), option::of(reverted));
+    let place = (option::of(placement()), option::of(some_text()), steps, failing);
     (key(), uid(), numbers, state, place, vec(route(), 0..2), vec(component, 0..3)).prop_map(
         |(
             key,
@@ -391,8 +403,9 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 ingress_address: place.1,
                 ingress,
                 components,
-                rollout: place.2,
-                reverted: place.3,
+                rollout: place.2.0,
+                reverted: place.2.1,
+                failing: place.3,
             }
         },
     )

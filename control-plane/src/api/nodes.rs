@@ -479,6 +479,7 @@ fn shortened(mut report: Report) -> Report {
             shorten(reason);
             shorten(message);
         }
+        graph.failing.iter_mut().for_each(shorten);
     }
     report
 }

@@ -143,6 +143,7 @@ fn graph_report(assigned: &wire::AssignedGraph, phase: wire::Phase) -> wire::Gra
         phase: phase.into(),
         reason: String::new(),
         message: String::new(),
+        failing: String::new(),
     }
 }
 

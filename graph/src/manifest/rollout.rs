@@ -83,7 +83,8 @@ fn hold(findings: &mut Findings, field: &str, text: &Placed<String>) -> Option<D
     duration(findings, field, text, &HOLD, Some(other))
 }
 
-fn duration(
+/// Reads a time that stands in bounds.
+pub(super) fn duration(
     findings: &mut Findings,
     field: &str,
     text: &Placed<String>,

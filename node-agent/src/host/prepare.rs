@@ -141,6 +141,7 @@ impl Host {
             providers,
             traffic: Arc::new(Traffic::default()),
             has_passed: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
         })
     }
 

@@ -20,7 +20,6 @@ use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamCo
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use crate::host::body::{self, Body, GuestBody};
-use crate::host::check::CHECK_TIMEOUT;
 use crate::host::http_link;
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::{Pass, Running};
@@ -136,9 +135,10 @@ impl Running {
         prepared: &Arc<Prepared>,
         to: &ComponentName,
         id: &Arc<str>,
+        longest: Duration,
         request: http::Request<impl RequestBody>,
     ) -> http::Response<Body> {
-        let asked = Asked { to, id, longest: CHECK_TIMEOUT, trace: Trace::default() };
+        let asked = Asked { to, id, longest, trace: Trace::default() };
         let answer = self.answer(Some(prepared), asked, request, self.traffic.enter()).await;
         answer.unwrap_or_else(|refusal| refusal.response(id))
     }

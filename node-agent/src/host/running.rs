@@ -40,6 +40,8 @@ pub struct Running {
     pub(crate) traffic: Arc<Traffic>,
     /// Whether its components have passed their checks.
     pub(crate) has_passed: AtomicBool,
+    /// Whether one of them fails now, by the checks that are made while it serves.
+    pub(crate) is_failing: AtomicBool,
 }
 
 /// Why a generation cannot be called on a node as it should.
@@ -190,6 +192,16 @@ impl Running {
     /// Whether they do.
     pub(crate) fn has_passed(&self) -> bool {
         self.has_passed.load(Ordering::Acquire)
+    }
+
+    /// It fails here from now on, or does not.
+    pub(crate) fn judge(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Release);
+    }
+
+    /// Whether it fails here.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
     }
 
     /// The revision of the graph.

@@ -94,8 +94,11 @@ impl Answers {
         let counting = found.as_ref().and_then(|found| found.counted.clone()).map(Counted::begin);
         let response = match found.map(|found| (found.target, found.route)) {
             Some((Target::Here(running), route)) => running.handle(&route, request, trace).await,
-            Some((Target::Placed(placed), _)) if asker == Asker::Node || placed.nodes.is_empty() => {
-                not_yet(&placed)
+            Some((Target::Placed(placed), route)) if asker == Asker::Node || placed.nodes.is_empty() => {
+                match &placed.here {
+                    Some(running) => running.clone().handle(&route, request, trace).await,
+                    None => not_yet(&placed),
+                }
             }
             Some((Target::Placed(placed), _)) => self.pass_on(&placed, request, &trace).await,
             None => not_found(host_of(&request), request.uri().path()),

@@ -47,6 +47,7 @@ impl From<GraphReport> for wire::GraphReport {
             phase: phase.into(),
             reason,
             message,
+            failing: report.failing.unwrap_or_default(),
         }
     }
 }
@@ -71,6 +72,7 @@ impl TryFrom<wire::GraphReport> for GraphReport {
             serving: (report.serving != 0).then_some(Generation(report.serving)),
             desired: Generation(report.desired),
             progress,
+            failing: (!report.failing.is_empty()).then_some(report.failing),
         })
     }
 }

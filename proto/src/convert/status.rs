@@ -41,6 +41,7 @@ impl From<GraphStatus> for wire::GraphStatus {
             components: status.components.into_iter().map(Into::into).collect(),
             rollout: status.rollout.map(Into::into),
             reverted: status.reverted.map(Into::into),
+            failing: status.failing.into_iter().map(|(node, why)| (node.into(), why)).collect(),
         }
     }
 }
@@ -64,6 +65,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
         };
         let placement = status.placement.map(Placement::try_from).transpose();
         let rollout = status.rollout.map(RolloutStatus::try_from).transpose();
+        let failing = status.failing.into_iter().map(|(node, why)| Ok((read("failing", node)?, why)));
         Ok(Self {
             key: parse("graph", &status.graph)?,
             uid: read("uid", status.uid)?,
@@ -78,6 +80,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             components: each("components", status.components)?,
             rollout: rollout.map_err(|error| error.under("rollout"))?,
             reverted: status.reverted.map(Into::into),
+            failing: failing.collect::<Result<_, DecodeError>>()?,
         })
     }
 }

@@ -14,7 +14,8 @@ use crate::state::State;
 /// 1: everything before there were levels. 2: artifacts are let go of; requests that say when they were made are refused
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
-/// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes. 6: what serves is checked again.
+/// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes. 6: what serves is checked again,
+/// or stops once its node is cut off.
 pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
@@ -30,6 +31,8 @@ pub const ROLLOUTS: u32 = 5;
 pub const WISHES: u32 = 5;
 /// From this level on what serves is checked again.
 pub const RECHECKS: u32 = 6;
+/// From this level on graphs stop serving on nodes that are cut off.
+pub const ISOLATION: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -43,7 +46,7 @@ impl Body {
     pub fn level(&self) -> u32 {
         match self {
             // The highest first: a command may need several.
-            Self::Deploy(deploy) if has_check_terms(&deploy.linked, &deploy.spec) => RECHECKS,
+            Self::Deploy(deploy) if has_more_settings(&deploy.linked, &deploy.spec) => RECHECKS,
             Self::Relink(relink)
                 if relink.linked.components.values().any(|found| says_more(&found.settings)) =>
             {
@@ -69,14 +72,14 @@ impl Body {
     }
 }
 
-/// Whether a revision says of a check what earlier versions would leave out.
-fn has_check_terms(linked: &LinkedGraph, spec: &GraphSpec) -> bool {
+/// Whether a revision says of its checks or of isolation what earlier versions would leave out.
+fn has_more_settings(linked: &LinkedGraph, spec: &GraphSpec) -> bool {
     linked.components.values().any(|found| says_more(&found.settings))
         || spec.components.values().any(|found| says_more(&found.settings))
 }
 
 fn says_more(settings: &Settings) -> bool {
-    !settings.check_terms.are_default()
+    !settings.check_terms.are_default() || !settings.on_isolation.serves()
 }
 
 /// Whether a graph has what earlier versions would leave out.

@@ -73,6 +73,11 @@ impl Assignment {
 }
 
 impl AssignedGraph {
+    /// Whether what of it is on `node` stops serving there once the node is cut off.
+    pub fn stops_in_isolation(&self, node: &NodeName) -> bool {
+        self.linked.stops_in_isolation(|member| self.placement.runs_on(member, node))
+    }
+
     /// Every artifact that `node` needs for its part.
     pub fn artifacts_on<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = Artifact> {
         self.linked.artifacts_of(move |member| self.placement.runs_on(member, node))

@@ -124,6 +124,27 @@ pub struct Settings {
     /// How long the check may take, and whether it is made again while the component serves.
     #[serde(default, skip_serializing_if = "CheckTerms::are_default")]
     pub check_terms: CheckTerms,
+    /// What becomes of it on a node that is cut off from the control plane.
+    #[serde(default, skip_serializing_if = "OnIsolation::serves")]
+    pub on_isolation: OnIsolation,
+}
+
+/// What becomes of a component on a node that is cut off from the control plane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnIsolation {
+    /// It goes on serving. It may be placed on another node meanwhile, and serve there too.
+    #[default]
+    Serve,
+    /// Its graph stops serving on the node, before it can be placed on another.
+    Stop,
+}
+
+impl OnIsolation {
+    /// Whether it goes on.
+    pub const fn serves(&self) -> bool {
+        matches!(self, Self::Serve)
+    }
 }
 
 /// How it is found out that a component answers: on each node, by a first instance, before anybody else is answered by it.

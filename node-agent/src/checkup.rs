@@ -38,9 +38,10 @@ impl Checkup {
         self.due = None;
     }
 
-    /// One has ended; says whether it passes or fails now and did not before.
-    pub(crate) fn ended(&mut self, outcome: Result<(), String>, now: Instant) -> bool {
+    /// One has ended, or nothing was asked; says whether it passes or fails now and did not before.
+    pub(crate) fn ended(&mut self, outcome: Option<Result<(), String>>, now: Instant) -> bool {
         self.due = Some(now + self.every);
+        let Some(outcome) = outcome else { return false };
         let was_failing = self.failing.is_some();
         match outcome {
             Ok(()) => (self.failures, self.failing) = (0, None),
@@ -80,8 +81,8 @@ mod tests {
         Checkup::new(&terms, now, share).unwrap()
     }
 
-    fn wrong(why: &str) -> Result<(), String> {
-        Err(why.to_owned())
+    fn wrong(why: &str) -> Option<Result<(), String>> {
+        Some(Err(why.to_owned()))
     }
 
     #[tokio::test]
@@ -94,7 +95,7 @@ mod tests {
         let mut checkup = checkup(3, 1.0, now);
         checkup.begin();
         assert_eq!(checkup.due(), None);
-        checkup.ended(Ok(()), now + EVERY * 2);
+        checkup.ended(Some(Ok(())), now + EVERY * 2);
         assert_eq!(checkup.due(), Some(now + EVERY * 3));
     }
 
@@ -103,13 +104,14 @@ mod tests {
         let now = Instant::now();
         let mut checkup = checkup(3, 0.0, now);
         assert!(!checkup.ended(wrong("a"), now) && !checkup.ended(wrong("b"), now));
-        assert!(!checkup.ended(Ok(()), now), "it had not failed");
+        assert!(!checkup.ended(Some(Ok(())), now), "it had not failed");
         assert!(!checkup.ended(wrong("c"), now) && !checkup.ended(wrong("d"), now));
+        assert!(!checkup.ended(None, now), "nothing was asked");
         assert!(checkup.ended(wrong("e"), now));
         assert_eq!(checkup.failing(), Some("e, 3 times in a row"));
         assert!(!checkup.ended(wrong("f"), now));
         assert_eq!(checkup.failing(), Some("e, 3 times in a row"), "it is told once");
-        assert!(checkup.ended(Ok(()), now));
+        assert!(checkup.ended(Some(Ok(())), now));
         assert_eq!(checkup.failing(), None);
         assert!(!checkup.ended(wrong("g"), now), "it is counted anew");
     }

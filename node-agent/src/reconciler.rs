@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::checkups::{Checked, Checkups};
 use crate::artifacts::{ArtifactStore, GRACE, Trust};
 use crate::backoff::Backoff;
+use crate::lease::Lease;
 use crate::logs::LogBook;
 use crate::reconcile::{self, Action, Attempt, AttemptState, Observed, Version};
 use crate::report::{self, Sight};
@@ -50,6 +51,8 @@ pub struct Reconciler<R: Runner> {
     artifacts: Arc<ArtifactStore>,
     logs: LogBook,
     desired: watch::Receiver<Option<Arc<Assignment>>>,
+    /// For how long what stops in isolation may be served.
+    lease: Lease,
     report: watch::Sender<Arc<Report>>,
     table: watch::Sender<Arc<Table<R::Running>>>,
     graphs: BTreeMap<GraphKey, Graph<R::Running>>,
@@ -87,10 +90,11 @@ impl<R: Runner> Reconciler<R> {
         runner: Arc<R>,
         artifacts: Arc<ArtifactStore>,
         logs: LogBook,
-        desired: watch::Receiver<Option<Arc<Assignment>>>,
+        (desired, lease): (watch::Receiver<Option<Arc<Assignment>>>, Lease),
         report: watch::Sender<Arc<Report>>,
     ) -> Self {
         Self {
+            lease,
             runner,
             artifacts,
             logs,
@@ -116,6 +120,7 @@ impl<R: Runner> Reconciler<R> {
         let mut collect = interval(COLLECT_INTERVAL);
         collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let progressed = Arc::clone(&self.progressed);
+        let mut returns = self.lease.returns();
         loop {
             self.settle();
             self.check();
@@ -125,6 +130,8 @@ impl<R: Runner> Reconciler<R> {
                 changed = self.desired.changed() => if changed.is_err() { break },
                 Some(ended) = self.preparations.join_next_with_id() => self.ended(ended),
                 () = progressed.notified() => {}
+                // It is owned by this loop as well, so that it does not end before it.
+                _ = returns.changed() => {}
                 () = at(due) => {}
                 Some(_) = self.draining.join_next() => {}
                 Some(ended) = self.checking.join_next() => self.checked(ended),
@@ -138,7 +145,7 @@ impl<R: Runner> Reconciler<R> {
     fn settle(&mut self) {
         let assignment = self.desired.borrow_and_update().clone();
         let Some(assignment) = assignment else { return };
-        let desired = reconcile::desired(&assignment);
+        let desired = self.desired_now(&assignment);
         let actions = reconcile::actions(&desired, &self.observed(), PREPARATIONS_MAX);
         let stopped = actions.iter().any(|action| matches!(action, Action::Stop(_)));
         for action in actions {
@@ -164,6 +171,20 @@ impl<R: Runner> Reconciler<R> {
             }
             changed
         });
+    }
+
+    /// What should run, without what is not made to serve before a control plane has confirmed that it is to.
+    fn desired_now(&self, assignment: &Assignment) -> BTreeMap<GraphKey, Version> {
+        let mut desired = reconcile::desired(assignment);
+        if !self.lease.is_held() {
+            let serves = |key: &GraphKey| self.graphs.get(key).is_some_and(|graph| graph.serving.is_some());
+            let stops = |key: &GraphKey| {
+                let graph = assignment.graph(key);
+                graph.is_some_and(|graph| graph.stops_in_isolation(&assignment.node))
+            };
+            desired.retain(|key, _| serves(key) || !stops(key));
+        }
+        desired
     }
 
     fn observed(&self) -> BTreeMap<GraphKey, Observed> {

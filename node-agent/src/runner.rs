@@ -41,8 +41,8 @@ pub trait Running: Clone + Send + Sync + 'static {
     /// The components of it here that are checked, and how.
     fn checked(&self) -> Vec<(ComponentName, CheckTerms)>;
 
-    /// Checks one of them. An error says why it does not pass.
-    fn check(&self, component: &ComponentName) -> impl Future<Output = Result<(), String>> + Send;
+    /// Checks one of them, unless nothing may be asked of it now. An error says why it does not pass.
+    fn check(&self, component: &ComponentName) -> impl Future<Output = Option<Result<(), String>>> + Send;
 
     /// From now on it fails here or passes, as its checks have come out; it is made to serve once more after that.
     fn judge(&self, is_failing: bool);

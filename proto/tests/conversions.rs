@@ -9,7 +9,7 @@ use std::time::Duration;
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::digest::Digest;
 use model::event::Event;
-use model::graph::{Artifact, CapabilitySpec, Check, CheckTerms, Limits, Settings};
+use model::graph::{Artifact, CapabilitySpec, Check, CheckTerms, Limits, OnIsolation, Settings};
 use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::link::{Binding, Body, Call as LinkCall, Frame, GraphVersion, LinkFailure, LinkReason, Open, Piped};
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
@@ -123,8 +123,9 @@ fn settings() -> impl Strategy<Value = Settings> {
         every: (every > 0).then(|| Duration::from_millis(every)),
         failures,
     });
-    (texts(), texts(), rules, any::<u64>(), any::<u32>(), option::of((check, terms))).prop_map(
-        |(config, variables, egress, memory, milliseconds, check)| Settings {
+    let stops = prop_oneof![Just(OnIsolation::Serve), Just(OnIsolation::Stop)];
+    (texts(), texts(), rules, any::<u64>(), any::<u32>(), option::of((check, terms)), stops).prop_map(
+        |(config, variables, egress, memory, milliseconds, check, on_isolation)| Settings {
             config,
             variables,
             egress,
@@ -134,6 +135,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             },
             check: check.clone().map(|(check, _)| check),
             check_terms: check.map(|(_, terms)| terms).unwrap_or_default(),
+            on_isolation,
         },
     )
 }

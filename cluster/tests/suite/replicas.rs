@@ -1,12 +1,12 @@
 //! Components that run on several nodes: where, who answers, and what becomes of them when nodes go and come.
 
 use cluster::command::Body;
-use cluster::feature::{FIRST_LEVEL, MOVES, RECHECKS, REPLICAS};
+use cluster::feature::{FIRST_LEVEL, ISOLATION, MOVES, RECHECKS, REPLICAS};
 use cluster::schedule::{self, MOVES_RESUME_MS, schedule};
 use cluster::{State, view};
-use model::graph::{Check, CheckTerms};
+use model::graph::{Check, CheckTerms, OnIsolation};
 use model::linked::{Link, LinkOrigin, LinkedGraph, Target};
-use model::node::{Admission, NodeState};
+use model::node::{Admission, KNOWS_ISOLATION, NodeDescription, NodeState};
 use model::placement::{LinkTerms, Locality};
 use model::status::GraphState;
 
@@ -436,4 +436,27 @@ fn what_a_check_says_more_than_before_needs_a_level() {
     };
     assert_eq!(report(graphs).level(), RECHECKS);
     assert_eq!(report(Vec::new()).level(), FIRST_LEVEL);
+}
+
+#[test]
+fn what_stops_in_isolation_goes_where_the_agent_knows_that() {
+    let mut linked = on(1);
+    linked.components.values_mut().next().unwrap().settings.on_isolation = OnIsolation::Stop;
+    let mut cluster = cluster();
+    assert_eq!(Body::Deploy(Box::new(cluster.deploy(GRAPH, linked.clone()))).level(), ISOLATION);
+    let old = |node: NodeDescription| NodeDescription { level: KNOWS_ISOLATION - 1, ..node };
+    for number in 1..5 {
+        cluster.done(Body::RegisterNode(old(node(&format!("n{number}")))));
+    }
+    cluster.deployed(GRAPH, linked);
+    cluster.schedule();
+    assert_eq!(cluster.node_of(GRAPH).as_deref(), Some("n5"));
+    cluster.lose(&["n5"]);
+    assert_eq!(plan(&cluster), 0);
+    let record = &cluster.state.graphs[&key(GRAPH)];
+    let why = schedule::stays(&cluster.state, record, &name("n5")).unwrap();
+    assert!(
+        why.contains("n1 no: its agent is of an earlier version, which goes on serving when it is cut off"),
+        "{why}"
+    );
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use model::graph::{
     CHECK_EVERY, CHECK_FAILURES, CHECK_TIMEOUT, CHECK_TIMEOUT_DEFAULT, COMPONENTS_MAX, CapabilitySpec, Check,
-    CheckTerms, ComponentSpec, GraphSpec, LINKS_MAX, LinkSpec, Settings, Wiring,
+    CheckTerms, ComponentSpec, GraphSpec, LINKS_MAX, LinkSpec, OnIsolation, Settings, Wiring,
 };
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
@@ -325,7 +325,12 @@ impl Reading {
         let settings = findings.settings(&field, config, variables, &entry.egress, &entry.limits, named);
         let check = entry.health.as_ref().and_then(|health| check_of(findings, &field, health));
         let terms = entry.health.as_ref().map(|health| check_terms(findings, &field, &health.value));
-        let settings = Settings { check, check_terms: terms.unwrap_or_default(), ..settings };
+        let words = [("serve", OnIsolation::Serve), ("stop", OnIsolation::Stop)];
+        let written = entry.on_isolation.as_ref();
+        let on_isolation =
+            findings.choice(&format!("{field}.on-isolation"), written, &words, OnIsolation::Serve);
+        let check_terms = terms.unwrap_or_default();
+        let settings = Settings { check, check_terms, on_isolation, ..settings };
         self.scale(findings, &field, &entry.scale, owner.as_ref());
         self.placement(findings, &field, entry.placement, owner.as_ref());
         let (owner, path, kind) = (owner?, path?, SourceKind::Component);

@@ -91,6 +91,11 @@ pub struct ComponentEntry {
     pub limits: LimitsEntry,
     /// How it is found out that it answers: before a revision takes over from the one before, and as often as it says.
     pub health: Option<Placed<HealthEntry>>,
+    /// What becomes of it on a node that is cut off from the control plane: `serve` (it goes on serving there, though it may
+    /// be placed on another node meanwhile) or `stop` (what of its graph is on that node stops serving before it can be
+    /// placed on another); `serve` if left out.
+    #[schemars(extend("enum" = ["serve", "stop"]))]
+    pub on_isolation: Option<Placed<String>>,
     /// On how many nodes it runs.
     #[serde(default)]
     pub scale: ScaleEntry,

@@ -60,6 +60,7 @@ use self::compile::CompileCache;
 use self::egress::Client;
 use self::request_id::RequestIds;
 use crate::http_road::HttpRoad;
+use crate::lease::Lease;
 use crate::link::carrier::Carrier;
 use crate::logs::LogBook;
 use crate::roads::Roads;
@@ -82,6 +83,8 @@ pub struct HostConfig {
     pub http_road: Arc<HttpRoad>,
     /// Told of calls over links.
     pub traces: Traces,
+    /// For how long what stops in isolation may be served.
+    pub lease: Lease,
 }
 
 /// Why a host cannot be opened.
@@ -128,6 +131,7 @@ struct Parts {
     waiting: Semaphore,
     ids: RequestIds,
     traces: Traces,
+    lease: Lease,
 }
 
 /// The open databases, so that all generations of a graph share one.
@@ -176,6 +180,7 @@ impl Host {
             waiting: Semaphore::new(WAITING_MAX),
             ids: RequestIds::new(),
             traces: config.traces,
+            lease: config.lease,
         };
         Ok(Self { parts: Arc::new(parts) })
     }

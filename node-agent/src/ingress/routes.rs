@@ -171,6 +171,13 @@ impl RouteTableHandle {
         here.and_then(|(_, table)| table.find(host, path)).or(of_graph).map(Found::from)
     }
 
+    /// Whether what of a graph should be here stops once this node is cut off.
+    pub(crate) fn stops_in_isolation(&self, graph: &GraphKey) -> bool {
+        let assigned = self.0.assigned.now();
+        let graph = assigned.as_ref().and_then(|assigned| assigned.graph(graph));
+        graph.is_some_and(|graph| graph.stops_in_isolation(&self.0.node))
+    }
+
     /// The nodes that answer the requests of a graph or a candidate now. Those of its graph where nobody is sent to that
     /// candidate any more; none where nothing is known of either.
     pub(crate) fn whither(&self, placed: &Placed, host: Option<&str>, path: &str) -> Option<Arc<[NodeName]>> {

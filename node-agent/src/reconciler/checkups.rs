@@ -24,7 +24,7 @@ pub(super) struct Checked {
     key: GraphKey,
     version: Version,
     component: ComponentName,
-    outcome: Result<(), String>,
+    outcome: Option<Result<(), String>>,
 }
 
 /// The checks of a graph that serves, by component.

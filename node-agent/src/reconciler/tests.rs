@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use model::graph::CheckTerms;
+use model::graph::{CheckTerms, OnIsolation, Settings};
 use model::id::{ClusterId, Generation, RevisionNumber, Uid};
-use model::linked::LinkedGraph;
+use model::linked::{LinkedComponent, LinkedGraph, Origin};
 use model::name::ComponentName;
 use model::placement::Placement;
 use model::report::GraphReport;
@@ -51,8 +51,8 @@ impl Running for Fake {
         vec![("app".parse().unwrap(), CheckTerms { every, ..CheckTerms::default() })]
     }
 
-    async fn check(&self, _: &ComponentName) -> Result<(), String> {
-        self.health.as_ref().expect("it is checked again").borrow().clone()
+    async fn check(&self, _: &ComponentName) -> Option<Result<(), String>> {
+        Some(self.health.as_ref().expect("it is checked again").borrow().clone())
     }
 
     fn judge(&self, is_failing: bool) {
@@ -129,6 +129,7 @@ struct Scene {
     desired: watch::Sender<Option<Arc<Assignment>>>,
     report: watch::Receiver<Arc<Report>>,
     serving: watch::Receiver<Vec<String>>,
+    lease: Lease,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
 }
@@ -154,19 +155,25 @@ impl Scene {
         let (desired, orders) = watch::channel(None);
         let node: model::name::NodeName = "n1".parse().unwrap();
         let (reports, report) = watch::channel(Arc::new(report::empty(node.clone())));
-        let reconciler = Reconciler::new(runner.clone(), artifacts, LogBook::new(node), orders, reports);
+        let lease = Lease::default();
+        let told = (orders, lease.clone());
+        let reconciler = Reconciler::new(runner.clone(), artifacts, LogBook::new(node), told, reports);
         let stop = CancellationToken::new();
         let running = tokio::spawn(reconciler.run(stop.clone()));
-        Self { _folder: folder, runner, fates, desired, report, serving, stop, running }
+        Self { _folder: folder, runner, fates, desired, report, serving, lease, stop, running }
     }
 
     fn assign(&self, generation: u64, graphs: &[(&str, u64)]) {
+        self.assign_as(generation, graphs, &LinkedGraph::default());
+    }
+
+    fn assign_as(&self, generation: u64, graphs: &[(&str, u64)], linked: &LinkedGraph) {
         let graphs = graphs.iter().map(|(key, generation)| AssignedGraph {
             key: key.parse().unwrap(),
             uid: Uid::new(format!("uid-{key}")).unwrap(),
             revision: RevisionNumber(1),
             generation: Generation(*generation),
-            linked: LinkedGraph::default(),
+            linked: linked.clone(),
             placement: Placement::whole("n1".parse().unwrap()),
             failing: BTreeSet::new(),
         });
@@ -352,5 +359,29 @@ async fn what_serves_is_checked_again_and_again_and_serves_on_while_it_fails() {
     scene.fate(Fate::Serves);
     scene.serves(&["default/a@2"]).await;
     scene.reported("a", |graph| graph.serving == Some(Generation(2)) && graph.failing.is_none()).await;
+    scene.end().await;
+}
+
+/// A graph that stops in isolation.
+fn single() -> LinkedGraph {
+    let component = LinkedComponent {
+        artifact: Artifact { digest: Digest::from_bytes([0; 32]), size: 0 },
+        origin: Origin::Graph,
+        exports: Vec::new(),
+        settings: Settings { on_isolation: OnIsolation::Stop, ..Settings::default() },
+    };
+    LinkedGraph { components: [("app".parse().unwrap(), component)].into(), ..LinkedGraph::default() }
+}
+
+#[tokio::test]
+async fn what_stops_in_isolation_is_not_made_to_serve_before_it_is_confirmed() {
+    let mut scene = Scene::new();
+    scene.assign_as(1, &[("a", 1)], &single());
+    scene.reported("a", |graph| graph.serving.is_none() && graph.desired == Generation(1)).await;
+    assert_eq!(scene.runner.preparing.load(Ordering::SeqCst), 0);
+    scene.lease.renew(Instant::now() + PATIENCE);
+    // Its artifact cannot be had here: that it is asked for is enough.
+    let tried = |graph: &GraphReport| matches!(&graph.progress, Progress::Retrying(failure) if failure.reason.starts_with("artifact"));
+    scene.reported("a", tried).await;
     scene.end().await;
 }

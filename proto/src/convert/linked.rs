@@ -263,6 +263,7 @@ impl From<Settings> for wire::Settings {
             memory_bytes: settings.limits.memory.0,
             deadline_ms: milliseconds(settings.limits.deadline),
             check: settings.check.map(|check| (check, settings.check_terms).into()),
+            stops_in_isolation: !settings.on_isolation.serves(),
         }
     }
 }
@@ -284,6 +285,7 @@ impl TryFrom<wire::Settings> for Settings {
             },
             check,
             check_terms,
+            on_isolation: if settings.stops_in_isolation { OnIsolation::Stop } else { OnIsolation::Serve },
         })
     }
 }

@@ -12,6 +12,8 @@ impl From<Report> for wire::Report {
             node: report.node.into(),
             accepted: report.accepted.0,
             graphs: report.graphs.into_iter().map(Into::into).collect(),
+            // Whoever sends it knows whether it waits for an answer.
+            heartbeat: 0,
         }
     }
 }

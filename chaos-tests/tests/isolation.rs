@@ -11,7 +11,7 @@ use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
 use chaos_tests::network::{Conditions, Host, Network};
 use chaos_tests::seed::Choices;
-use chaos_tests::traffic::{Answer, Client, Exchange, Load};
+use chaos_tests::traffic::{Client, Exchange, Load};
 use chaos_tests::wait::{SOON, holds, until};
 
 const GRAPH: &str = "default/faulty";
@@ -47,7 +47,8 @@ async fn answers(address: SocketAddr, host: &str, status: u16, words: &str) {
 fn lives(exchanges: &[Exchange]) -> Vec<(String, Instant, Instant)> {
     let mut all: BTreeMap<String, (Instant, Instant)> = BTreeMap::new();
     for exchange in exchanges.iter().filter(|exchange| exchange.good().is_some()) {
-        let id = exchange.answer.as_ref().map(Answer::request_id).unwrap();
+        let Ok(answer) = &exchange.answer else { continue };
+        let id = answer.headers["weft-request-id"].to_str().unwrap();
         let at = exchange.ended;
         let (first, last) = all.entry(id[..LIFE].to_owned()).or_insert((at, at));
         (*first, *last) = ((*first).min(at), (*last).max(at));

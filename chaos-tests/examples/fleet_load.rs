@@ -253,7 +253,7 @@ async fn session(
         panic!("the first message is a welcome")
     };
     let mut beat = tokio::time::interval(Duration::from_millis(welcome.heartbeat_interval_ms));
-    let mut report = node::Report { node: name, accepted: 0, graphs: Vec::new() };
+    let mut report = node::Report { node: name, accepted: 0, graphs: Vec::new(), heartbeat: 0 };
     loop {
         tokio::select! {
             _ = beat.tick() => {}

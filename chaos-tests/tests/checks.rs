@@ -8,7 +8,8 @@ use chaos_tests::api::{Api, shown};
 use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
 use chaos_tests::ctl::{Ctl, argument};
-use chaos_tests::traffic::Load;
+use chaos_tests::origin::Origin;
+use chaos_tests::traffic::{Client, Load};
 use chaos_tests::wait::{SOON, holds, until};
 
 const FAULTY: &str = "default/faulty";
@@ -129,4 +130,105 @@ async fn nobody_takes_over_what_calls_a_component_that_does_not_pass() {
     assert_eq!(ctl.done(&RUN).await, good);
     api.deploy_and_wait(&types("", "values#count")).await;
     assert_eq!(ctl.done(&RUN).await, good);
+}
+
+/// The graph on two nodes, where it asks this origin once a second and fails if it is refused twice.
+fn probed(origin: &Origin) -> Bundle {
+    let url = format!("http://{}", origin.address);
+    let check = "health: {http: /probe, every: 1s, failures: 2, timeout: 900ms}";
+    Bundle::graph("faulty")
+        .with("config: {greeting: from config}", &format!("config: {{origin: \"{url}\"}}"))
+        .with(
+            "    limits:",
+            &format!("    egress: [\"{url}\"]\n    {check}\n    scale: {{replicas: 2}}\n    limits:"),
+        )
+}
+
+/// Waits until it is said to fail on exactly these nodes.
+async fn fails_on(api: &Api, nodes: &[&str]) {
+    until(&format!("it fails on {nodes:?}"), SOON, async || {
+        let failing = api.status(FAULTY).await.map_err(|status| shown(&status))?.failing;
+        let mut names: Vec<&str> = failing.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        holds(names == nodes, format!("{failing:?}"))
+    })
+    .await;
+}
+
+/// The nodes that have answered so many requests of this ingress.
+async fn answering(api: &Api, client: &mut Client, count: usize) -> Vec<String> {
+    let spoken = async || -> Vec<String> {
+        let lines = api.logs(FAULTY, "").await.unwrap();
+        lines
+            .into_iter()
+            .filter(|line| line.message == "a line by wasi:logging")
+            .map(|line| line.node)
+            .collect()
+    };
+    let before = spoken().await;
+    for _ in 0..count {
+        assert_eq!(client.get("/log").await.status, 200);
+    }
+    let mut after = spoken().await;
+    for node in &before {
+        let at = after.iter().position(|other| other == node).expect("a line that was there stays");
+        after.swap_remove(at);
+    }
+    after.sort();
+    after.dedup();
+    after
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_where_it_stops_passing_is_asked_no_more_until_it_passes_again() {
+    let mut cluster = Cluster::start_as(2, &[], &["--allow-private-egress"]).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    let origin = Origin::start(None).await;
+    let [first, second] = ["n1", "n2"].map(|node| cluster.agent_named(node).process_id());
+    api.deploy_and_wait(&probed(&origin)).await;
+    let mut clients = ["n1", "n2"].map(|node| Client::new(cluster.ingress_address_of(node), HOST));
+    for client in &mut clients {
+        until("its ingress knows the route", SOON, async || {
+            let answer = client.get("/").await;
+            holds(answer.status == 200, answer)
+        })
+        .await;
+    }
+    let load = ["n1", "n2"].map(|node| Load::start(cluster.ingress_address_of(node), HOST, "/", 1));
+    let [_, other] = &mut clients;
+    assert_eq!(answering(&api, other, 5).await, ["n2"], "its own node is asked first");
+
+    origin.refuse(&[second]);
+    fails_on(&api, &["n2"]).await;
+    let shown = ctl.done(&["status", "faulty"]).await;
+    let why = "failing on n2: app does not pass its check GET /probe: it answered 500";
+    assert!(
+        shown.contains(why) && shown.contains(", 2 times in a row") && shown.contains("serving"),
+        "{shown}"
+    );
+    let why = ctl.done(&["why", "faulty"]).await;
+    assert!(why.contains("failing on n2") && why.contains("to the nodes where it passes"), "{why}");
+    until("the other node answers for it", SOON, async || {
+        let nodes = answering(&api, other, 5).await;
+        holds(nodes == ["n1"], format!("{nodes:?}"))
+    })
+    .await;
+
+    // Where it fails on all, all are asked: its own node first.
+    origin.refuse(&[first, second]);
+    fails_on(&api, &["n1", "n2"]).await;
+    until("its own node answers again", SOON, async || {
+        let nodes = answering(&api, other, 5).await;
+        holds(nodes == ["n2"], format!("{nodes:?}"))
+    })
+    .await;
+    origin.refuse(&[]);
+    fails_on(&api, &[]).await;
+    let events = api.events("graph/default/faulty").await.unwrap();
+    let count = |reason: &str| events.iter().filter(|event| event.reason == reason).count();
+    assert_eq!((count("check_failing"), count("check_passing")), (2, 2), "{events:?}");
+    // Nobody who asks has noticed.
+    for load in load {
+        load.stop_all_good(100).await;
+    }
 }

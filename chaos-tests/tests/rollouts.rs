@@ -204,7 +204,10 @@ async fn a_revision_that_does_not_come_up_gets_no_request_and_is_given_up() {
         status.reverted.as_ref().map(|reverted| reverted.why.clone()).ok_or(format!("{status:?}"))
     })
     .await;
-    assert!(why.contains("does not answer after 3s") && why.contains("does not pass its check"), "{why}");
+    assert!(
+        why.contains("does not answer as it should after 3s") && why.contains("does not pass its check"),
+        "{why}"
+    );
     assert_eq!(settled(&api, FAULTY).await, 3);
     for exchange in load.stop_all_good(ENOUGH).await {
         assert!(exchange.good().unwrap().contains("config=first "), "{exchange:?}");

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use model::condition::Condition;
+use model::graph::{GraphSpec, Settings};
 use model::linked::{LinkedComponent, LinkedGraph};
 use model::name::ComponentName;
 use model::placement::{Requirements, Wishes};
@@ -21,7 +22,7 @@ use crate::state::State;
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
 /// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
 /// 6: versions of policies take over by steps; what is asked of nodes may be more than values of labels; components run on
-/// each node, and are scaled by their calls.
+/// each node, and are scaled by their calls; what serves is checked again, or stops once its node is cut off.
 pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
@@ -43,6 +44,10 @@ pub const CONDITIONS: u32 = 6;
 pub const EACH_NODE: u32 = 6;
 /// From this level on components are scaled by their calls.
 pub const SCALING: u32 = 6;
+/// From this level on what serves is checked again.
+pub const RECHECKS: u32 = 6;
+/// From this level on graphs stop serving on nodes that are cut off.
+pub const ISOLATION: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -55,6 +60,14 @@ impl Body {
     /// The level that every member must know to apply it.
     pub fn level(&self) -> u32 {
         match self {
+            // The highest first: a command may need several.
+            Self::Deploy(deploy) if has_more_settings(&deploy.linked, &deploy.spec) => RECHECKS,
+            Self::Relink(relink)
+                if relink.linked.components.values().any(|found| says_more(&found.settings)) =>
+            {
+                RECHECKS
+            }
+            Self::RecordReport(report) if report.graphs.iter().any(|graph| graph.failing.is_some()) => RECHECKS,
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
             Self::Deploy(deploy) if !deploy.spec.each_node.is_empty() => EACH_NODE,
@@ -109,6 +122,14 @@ fn is_of_conditions(
 ) -> bool {
     let required = require.values().flat_map(BTreeMap::values);
     required.chain(wishes.values().flat_map(Wishes::conditions)).any(Condition::is_expression)
+/// Whether a revision says of its checks or of isolation what earlier versions would leave out.
+fn has_more_settings(linked: &LinkedGraph, spec: &GraphSpec) -> bool {
+    linked.components.values().any(|found| says_more(&found.settings))
+        || spec.components.values().any(|found| says_more(&found.settings))
+}
+
+fn says_more(settings: &Settings) -> bool {
+    !settings.check_terms.are_default() || !settings.on_isolation.serves()
 }
 
 /// Whether a graph has what earlier versions would leave out.

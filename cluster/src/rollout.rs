@@ -65,12 +65,15 @@ impl Evidence {
 }
 
 /// Whether a graph, or a candidate, answers at the generation that it should: on all nodes where it was placed and that are
-/// heard of, and everything of it on at least one.
+/// heard of, and everything of it on at least one. A candidate passes the checks that are made again, too.
 pub fn is_well(state: &State, key: &GraphKey) -> bool {
     let Some(record) = state.graphs.get(key) else { return false };
     let Some(placement) = &record.placement else { return false };
-    let serves =
-        |name: &NodeName| record.observed.get(name).is_some_and(|seen| seen.serving == Some(record.generation));
+    // One that fails where it was promoted would keep its candidate for ever.
+    let passes = |name: &NodeName| !key.is_candidate || record.failing_on(name).is_none();
+    let serves = |name: &NodeName| {
+        record.observed.get(name).is_some_and(|seen| seen.serving == Some(record.generation)) && passes(name)
+    };
     let ready = |name: &&NodeName| state.is_ready(name);
     placement.nodes().into_iter().filter(ready).all(serves)
         && record.linked.members().all(|member| placement.nodes_of(member).any(|node| ready(&node)))
@@ -105,24 +108,25 @@ pub fn decide(
             if let GraphState::Failed { failure, .. } = &how {
                 return failed_of(rollout, format!("it will not serve: {failure}"));
             }
+            let sentence = view::standing(state, &how, candidate);
             let is_well = is_well(state, &candidate_key);
             match rollout.phase {
                 // It answers as it did before, maybe without a policy that it should have by now.
                 Phase::Answering { .. } if !is_well && unwell_for >= rollout.spec.deadline => {
-                    failed_of(rollout, late(&rollout.spec, &how))
+                    failed_of(rollout, late(&rollout.spec, &sentence))
                 }
                 Phase::Answering { since_ms } => {
                     let change = answering(rollout, evidence, since_ms, now_ms)?;
                     let goes_on = matches!(change, RolloutChange::Next { .. } | RolloutChange::Promote { .. });
                     (is_well || !goes_on).then_some(change)
                 }
-                _ => starting(rollout, is_well, &how, now_ms),
+                _ => starting(rollout, is_well, &sentence, now_ms),
             }
         }
     }
 }
 
-fn starting(rollout: &Rollout, is_well: bool, how: &GraphState, now_ms: u64) -> Option<RolloutChange> {
+fn starting(rollout: &Rollout, is_well: bool, how: &str, now_ms: u64) -> Option<RolloutChange> {
     if is_well {
         return rollout.paused.is_none().then_some(RolloutChange::Begin);
     }
@@ -132,8 +136,8 @@ fn starting(rollout: &Rollout, is_well: bool, how: &GraphState, now_ms: u64) -> 
     failed_of(rollout, late(&rollout.spec, how))
 }
 
-fn late(spec: &RolloutSpec, how: &GraphState) -> String {
-    format!("it does not answer after {}: {}", format_duration(spec.deadline), view::sentence(how))
+fn late(spec: &RolloutSpec, how: &str) -> String {
+    format!("it does not answer as it should after {}: {how}", format_duration(spec.deadline))
 }
 
 fn answering(rollout: &Rollout, evidence: &Evidence, since_ms: u64, now_ms: u64) -> Option<RolloutChange> {
@@ -195,7 +199,8 @@ pub fn decide_policy(
             return fails(format!("{} will not serve with it: {failure}", one.key));
         }
         if one.unwell_for >= spec.deadline {
-            return fails(format!("with {}, {}", one.key, late(spec, &how)));
+            let sentence = view::standing(state, &how, candidate);
+            return fails(format!("with {}, {}", one.key, late(spec, &sentence)));
         }
     }
     let Phase::Answering { since_ms } = rollout.phase else {
@@ -422,14 +427,14 @@ mod tests {
 
     #[test]
     fn one_that_does_not_come_up_has_its_deadline() {
-        let slow = GraphState::Starting { phase: "compiling".to_owned(), serving: None };
+        let slow = "it comes up: compiling";
         let rollout = rollout(0, Phase::Starting);
-        assert_eq!(starting(&rollout, false, &slow, 599_999), None);
-        let Some(RolloutChange::Revert { why }) = starting(&rollout, false, &slow, 600_000) else {
+        assert_eq!(starting(&rollout, false, slow, 599_999), None);
+        let Some(RolloutChange::Revert { why }) = starting(&rollout, false, slow, 600_000) else {
             panic!("it is late")
         };
-        assert_eq!(why, "it does not answer after 10m: it comes up: compiling");
-        assert_eq!(starting(&rollout, true, &GraphState::Serving, 5), Some(RolloutChange::Begin));
+        assert_eq!(why, "it does not answer as it should after 10m: it comes up: compiling");
+        assert_eq!(starting(&rollout, true, "it answers", 5), Some(RolloutChange::Begin));
         assert_eq!(Share::ALL.to_string(), "100%");
     }
 }

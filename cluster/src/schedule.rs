@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::id::GraphKey;
 use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
-use model::node::{Admission, KNOWS_CANDIDATES, KNOWS_REPLICAS, NodeState};
+use model::node::{Admission, KNOWS_CANDIDATES, KNOWS_ISOLATION, KNOWS_REPLICAS, NodeState};
 use model::placement::{Placement, Wishes, ZONE_LABEL};
 
 use crate::command::Place;
@@ -783,6 +783,11 @@ fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<S
     }
     if node.description.level < KNOWS_REPLICAS && needs_level(linked, cell) {
         return Some("its agent is of an earlier version, which knows no replicas and no checks".to_owned());
+    }
+    if node.description.level < KNOWS_ISOLATION
+        && linked.stops_in_isolation(|member| cell.members.contains(member))
+    {
+        return Some("its agent is of an earlier version, which goes on serving when it is cut off".to_owned());
     }
     if let Some(missing) = offers(linked, cell, node) {
         return Some(format!("offers no {missing}"));

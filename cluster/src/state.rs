@@ -318,6 +318,11 @@ impl GraphRecord {
         self.placement.iter().flat_map(Placement::nodes).chain(leaving).cloned().collect()
     }
 
+    /// Why what serves of it fails on a node, if it does.
+    pub fn failing_on(&self, node: &NodeName) -> Option<&str> {
+        self.observed.get(node)?.failing.as_deref()
+    }
+
     /// The number of the current revision.
     pub fn number(&self) -> RevisionNumber {
         self.current().map(|revision| revision.number).unwrap_or_default()

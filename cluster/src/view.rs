@@ -1,6 +1,6 @@
 //! What people and nodes are told, derived from the state.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::{Generation, GraphKey};
@@ -59,6 +59,12 @@ fn assigned(key: &GraphKey, graph: &GraphRecord, node: &NodeName) -> Option<Assi
         generation,
         linked: linked.clone(),
         placement: placement.clone(),
+        failing: placement
+            .nodes()
+            .into_iter()
+            .filter(|name| graph.failing_on(name).is_some())
+            .cloned()
+            .collect(),
     })
 }
 
@@ -141,6 +147,8 @@ fn answering_nodes<'a>(
 }
 
 /// The nodes where a component is placed and serves, and those that its graph is moved from, until it answers where it goes.
+/// Those where it passes its checks, if there are any: where all fail, the fault may be of what they all need, and nobody
+/// would be left to answer what can be answered.
 fn serving_nodes<'a>(
     state: &State,
     graph: &'a GraphRecord,
@@ -155,7 +163,16 @@ fn serving_nodes<'a>(
     let leaving = graph.leaving.as_ref().filter(|leaving| leaving.answered_ms.is_none());
     let before = leaving.into_iter().flat_map(|leaving| leaving.placement.nodes_of(component));
     let placed = placement.nodes_of(component);
-    placed.filter(serves).chain(before).filter(|name| state.is_ready(name)).collect()
+    let all: BTreeSet<&NodeName> =
+        placed.filter(serves).chain(before).filter(|name| state.is_ready(name)).collect();
+    let passes = |name: &&NodeName| graph.failing_on(name).is_none();
+    if all.iter().any(passes) { all.into_iter().filter(passes).collect() } else { all }
+}
+
+/// The nodes that are heard of on which a graph serves and fails, and why.
+fn failing(state: &State, graph: &GraphRecord) -> BTreeMap<NodeName, String> {
+    let ready = graph.observed.keys().filter(|name| state.is_ready(name));
+    ready.filter_map(|name| Some((name.clone(), graph.failing_on(name)?.to_owned()))).collect()
 }
 
 /// Where one graph stands.
@@ -204,6 +221,7 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
         rollout: rollout_status(state, key, record),
         reverted: record.reverted.clone(),
         policy_rollout: policy_rollout_of(state, key, record),
+        failing: failing(state, record),
     })
 }
 
@@ -274,12 +292,19 @@ fn rollout_status(state: &State, key: &GraphKey, record: &GraphRecord) -> Option
         step: rollout.step,
         steps: rollout.spec.steps.clone(),
         paused: rollout.paused.clone(),
-        candidate: sentence(&graph_state(state, &key.candidate(), candidate)),
+        candidate: standing(state, &graph_state(state, &key.candidate(), candidate), candidate),
     })
 }
 
+/// How a graph is, in words.
+pub(crate) fn standing(state: &State, how: &GraphState, record: &GraphRecord) -> String {
+    let failing = failing(state, record);
+    let failing = failing.iter().map(|(node, why)| format!("; failing on {node}: {why}"));
+    format!("{}{}", sentence(how), failing.collect::<String>())
+}
+
 /// A state in words.
-pub(crate) fn sentence(state: &GraphState) -> String {
+fn sentence(state: &GraphState) -> String {
     match state {
         GraphState::Pending { why } => format!("it is on no node: {}", why.join("; ")),
         GraphState::Starting { phase, .. } => format!("it comes up: {phase}"),

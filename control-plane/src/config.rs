@@ -49,7 +49,8 @@ pub struct Config {
     /// it is none, and several times what a disk takes to sync.
     #[arg(long, env = "WEFT_ELECTION_TIMEOUT", value_name = "DURATION", default_value = "400ms", value_parser = election_timeout)]
     pub election_timeout: Duration,
-    /// How long an agent may be silent before its node counts as down and what is there is moved, in milliseconds.
+    /// How long an agent may be silent before its node counts as down and what is there is moved, in milliseconds. The
+    /// same for all members: what stops on nodes that are cut off does so within two thirds of it.
     #[arg(long, env = "WEFT_NODE_TIMEOUT_MS", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(500..=600_000))]
     pub node_timeout_ms: u64,
     /// How long the certificates of nodes and members live; each is renewed at half its life.

@@ -311,6 +311,7 @@ mod tests {
             reverted: None,
             policy_rollout: None,
             scales: Vec::new(),
+            failing: std::collections::BTreeMap::new(),
         }
     }
 

@@ -109,6 +109,7 @@ pub(crate) fn rolling(rollout: RolloutStatus) -> GraphStatus {
         reverted: None,
         policy_rollout: None,
         scales: Vec::new(),
+        failing: BTreeMap::new(),
     }
 }
 

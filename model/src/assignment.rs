@@ -59,9 +59,25 @@ pub struct AssignedGraph {
     pub linked: LinkedGraph,
     /// Which part of it runs where.
     pub placement: Placement,
+    /// The nodes of it on which it fails: others are asked before them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub failing: BTreeSet<NodeName>,
+}
+
+impl Assignment {
+    /// A graph, if the node should run it.
+    pub fn graph(&self, key: &GraphKey) -> Option<&AssignedGraph> {
+        let at = self.graphs.binary_search_by(|graph| graph.key.cmp(key)).ok()?;
+        self.graphs.get(at)
+    }
 }
 
 impl AssignedGraph {
+    /// Whether what of it is on `node` stops serving there once the node is cut off.
+    pub fn stops_in_isolation(&self, node: &NodeName) -> bool {
+        self.linked.stops_in_isolation(|member| self.placement.runs_on(member, node))
+    }
+
     /// Every artifact that `node` needs for its part.
     pub fn artifacts_on<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = Artifact> {
         self.linked.artifacts_of(move |member| self.placement.runs_on(member, node))

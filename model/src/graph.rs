@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,17 @@ pub const MEMORY_DEFAULT: ByteSize = ByteSize::mebibytes(64);
 pub const DEADLINE_MAX: Duration = Duration::from_secs(600);
 /// The deadline of a component that names none.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
+
+/// How often a component may be checked that serves: more often costs more than it tells, and more seldom tells nobody.
+pub const CHECK_EVERY: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(1);
+/// Failures in a row after which a component that serves may be said to fail.
+pub const CHECK_FAILURES: RangeInclusive<u32> = 1..=100;
+/// Those of a check that does not say: fewer happen when one connection is lost.
+pub const CHECK_FAILURES_DEFAULT: u32 = 3;
+/// How long one check may be given.
+pub const CHECK_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
+/// How long one check has that does not say.
+pub const CHECK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// What a sqlite capability offers, `fermyon:spin/sqlite@2.0.0`, in WIT.
 pub const SQLITE_WIT: &str = include_str!("../wit/sqlite.wit");
@@ -116,6 +128,30 @@ pub struct Settings {
     /// How it is found out that it answers, before it takes over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
+    /// How long the check may take, and whether it is made again while the component serves.
+    #[serde(default, skip_serializing_if = "CheckTerms::are_default")]
+    pub check_terms: CheckTerms,
+    /// What becomes of it on a node that is cut off from the control plane.
+    #[serde(default, skip_serializing_if = "OnIsolation::serves")]
+    pub on_isolation: OnIsolation,
+}
+
+/// What becomes of a component on a node that is cut off from the control plane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnIsolation {
+    /// It goes on serving. It may be placed on another node meanwhile, and serve there too.
+    #[default]
+    Serve,
+    /// Its graph stops serving on the node, before it can be placed on another.
+    Stop,
+}
+
+impl OnIsolation {
+    /// Whether it goes on.
+    pub const fn serves(&self) -> bool {
+        matches!(self, Self::Serve)
+    }
 }
 
 /// How it is found out that a component answers: on each node, by a first instance, before anybody else is answered by it.
@@ -139,6 +175,30 @@ impl fmt::Display for Check {
             Self::Http(path) => write!(out, "GET {path}"),
             Self::Call { interface, function } => write!(out, "{interface}#{function}"),
         }
+    }
+}
+
+/// How long a check may take, and whether it is made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckTerms {
+    /// How long one may take; the component's own deadline ends it earlier.
+    pub timeout: Duration,
+    /// How often it is made while the component serves; never if left out.
+    pub every: Option<Duration>,
+    /// After so many failures in a row the component fails on its node; one that passes ends that.
+    pub failures: u32,
+}
+
+impl CheckTerms {
+    /// Whether they are those of a check that says nothing of them.
+    pub fn are_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for CheckTerms {
+    fn default() -> Self {
+        Self { timeout: CHECK_TIMEOUT_DEFAULT, every: None, failures: CHECK_FAILURES_DEFAULT }
     }
 }
 

@@ -214,6 +214,11 @@ impl LinkedGraph {
         link.to.member().is_some_and(|to| link.is_local() || follows(to))
     }
 
+    /// Whether what of it is on a node stops serving there once the node is cut off: one of the members there asks for it.
+    pub fn stops_in_isolation(&self, is_there: impl Fn(&ComponentName) -> bool) -> bool {
+        self.components.iter().any(|(name, found)| !found.settings.on_isolation.serves() && is_there(name))
+    }
+
     /// Every artifact that is needed to run this graph.
     pub fn artifacts(&self) -> impl Iterator<Item = Artifact> {
         self.artifacts_of(|_| true)

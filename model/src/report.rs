@@ -31,6 +31,9 @@ pub struct GraphReport {
     pub desired: Generation,
     /// How far it is with that.
     pub progress: Progress,
+    /// Why what serves fails here, if it does: a component does not pass the check that is made again and again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
 }
 
 /// How far a node is with a generation of a graph.

@@ -1,12 +1,13 @@
 //! What people are told of a graph: derived from desired and observed, never stored.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use crate::linked::Origin;
-use crate::name::ComponentName;
+use crate::name::{ComponentName, NodeName};
 use crate::placement::Placement;
 use crate::report::Failure;
 use crate::rollout::{PolicyRolloutStatus, Reverted, RolloutStatus};
@@ -50,6 +51,9 @@ pub struct GraphStatus {
     /// The version of a policy that takes over by steps on it, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_rollout: Option<PolicyRolloutStatus>,
+    /// The nodes on which it serves and fails, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failing: BTreeMap<NodeName, String>,
 }
 
 /// Where a graph stands.

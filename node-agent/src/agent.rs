@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use model::assignment::AssignedGraph;
+use model::graph::CheckTerms;
 use model::id::Uid;
 use model::name::ComponentName;
 use model::node::{AGENT_LEVEL, Capacity, Labels, NodeDescription};
@@ -28,6 +29,7 @@ use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits, Reach};
 use crate::http_road::HttpRoad;
 use crate::ingress::{Answers, Ingress, IngressLimits, RouteTableHandle};
+use crate::lease::Lease;
 use crate::logs::LogBook;
 use crate::roads::{Roads, ToldRoads};
 use crate::runner::{Call, InvokeError, PrepareError, Runner, Running};
@@ -99,6 +101,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
     let limits = IngressLimits { drain: config.drain_deadline, ..IngressLimits::default() };
     let assigned = Assigned::default();
+    let lease = Lease::default();
     let traces = Traces::open(config.traces.as_ref(), &config.name)?;
     let route_map = Told::<RouteMap>::default();
     let roads: Arc<dyn Roads> = Arc::new(ToldRoads {
@@ -112,7 +115,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         RouteTableHandle::new(config.name.clone(), assigned.clone(), route_map.clone(), traffic.clone());
     let http_road = Arc::new(HttpRoad::new(roads.clone()));
     let reach = Reach::new(assigned.clone(), audit);
-    let answers = Arc::new(Answers::new(routes.clone(), traces.clone(), http_road.clone(), reach.clone()));
+    let answers =
+        Arc::new(Answers::new(routes.clone(), traces.clone(), http_road.clone(), reach.clone(), lease.clone()));
     let ingress = Ingress::bind(config.ingress_listen, limits, answers.clone())
         .await
         .map_err(|source| AgentError::Listen { address: config.ingress_listen, source })?;
@@ -138,6 +142,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         http_road,
         traces: traces.clone(),
         calls: traffic.calls().clone(),
+        lease: lease.clone(),
     };
     let host = Host::open(host, logs.clone())?;
 
@@ -165,6 +170,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         assigned,
         traffic,
         routes: route_map,
+        lease,
     })?;
     // What it follows is told from now on.
     tokio::spawn(routes.follow());
@@ -324,6 +330,23 @@ fn classify(failure: Failure) -> PrepareError {
 }
 
 impl Running for RunningWasm {
+    fn checked(&self) -> Vec<(ComponentName, CheckTerms)> {
+        self.0.checked().map(|(name, _, terms)| (name.clone(), *terms)).collect()
+    }
+
+    async fn check(&self, component: &ComponentName) -> Option<Result<(), String>> {
+        if !self.0.may_serve() {
+            return None;
+        }
+        let outcome = self.0.check(component).await;
+        // What was cut off meanwhile says nothing of the component.
+        self.0.may_serve().then_some(outcome)
+    }
+
+    fn judge(&self, is_failing: bool) {
+        self.0.judge(is_failing);
+    }
+
     async fn invoke(&self, call: Call) -> Result<String, InvokeError> {
         let invoking = self.0.invoke(&call.component, &call.interface, &call.function, &call.arguments);
         match tokio::time::timeout(call.deadline, invoking).await {
@@ -352,6 +375,7 @@ fn refusal(error: &host::InvokeError) -> InvokeError {
         Error::Arguments { .. } => (InvokeError::BadArguments, "invalid_arguments"),
         Error::Prepare { failure, .. } => (InvokeError::Guest, failure.reason.as_str()),
         Error::Busy => (InvokeError::Busy, "no_capacity"),
+        Error::Isolated => (InvokeError::Busy, "isolated"),
         Error::Deadline { .. } => (InvokeError::Deadline, "deadline_exceeded"),
         Error::Failed { .. } => (InvokeError::Guest, "component_failed"),
     };

@@ -32,7 +32,7 @@ impl Backoff {
 }
 
 /// A random number from 0 to 1.
-fn fraction() -> f64 {
+pub(crate) fn fraction() -> f64 {
     // Without randomness the waits are only longer, so a system that has none is no reason to fail.
     let drawn = getrandom::u32().unwrap_or(u32::MAX);
     f64::from(drawn) / f64::from(u32::MAX)

@@ -1,4 +1,4 @@
-//! Which of several nodes is asked: a near one before others, and of two of these that are drawn at random the one of which
+//! Which of several nodes is asked: one that passes its checks and then a near one before others, and of two of these that are drawn at random the one of which
 //! less is asked. That keeps the load even without anybody knowing all of it (Mitzenmacher, "The power of two choices in
 //! randomized load balancing", 2001).
 
@@ -7,6 +7,8 @@
 pub(crate) struct Candidate<T> {
     /// Who it is.
     pub(crate) who: T,
+    /// Whether it is asked only where all others fail as well.
+    pub(crate) is_failing: bool,
     /// Whether it is asked before those that are not.
     pub(crate) is_near: bool,
     /// How much it is asked now, as far as this node knows.
@@ -20,6 +22,9 @@ pub(crate) fn choose<T>(candidates: impl Iterator<Item = Candidate<T>>) -> Optio
 
 fn choose_by<T>(candidates: impl Iterator<Item = Candidate<T>>, draw: impl FnOnce() -> u64) -> Option<T> {
     let mut all: Vec<Candidate<T>> = candidates.collect();
+    if all.iter().any(|candidate| !candidate.is_failing) {
+        all.retain(|candidate| !candidate.is_failing);
+    }
     if all.iter().any(|candidate| candidate.is_near) {
         all.retain(|candidate| candidate.is_near);
     }
@@ -53,7 +58,8 @@ mod tests {
         let mut asking = [0_usize; 3];
         let mut given = [0_usize; 3];
         for step in 0..3_000_u64 {
-            let candidates = (0..3).map(|who| Candidate { who, is_near: false, asking: asking[who] });
+            let candidates =
+                (0..3).map(|who| Candidate { who, is_failing: false, is_near: false, asking: asking[who] });
             // A fixed sequence that is spread over all values (Knuth's multiplicative hash).
             let chosen = choose_by(candidates, || step.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();
             asking[chosen] += 1;
@@ -72,20 +78,25 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn a_near_one_goes_before_others_and_never_the_one_that_is_asked_most(
-            all in collection::vec((any::<bool>(), 0..50_usize), 0..6),
+        fn one_that_passes_goes_first_then_a_near_one_and_never_the_one_that_is_asked_most(
+            all in collection::vec((any::<bool>(), any::<bool>(), 0..50_usize), 0..6),
             drawn in any::<u64>(),
         ) {
-            let candidate = |(who, &(is_near, asking)): (usize, &(bool, usize))| Candidate { who, is_near, asking };
+            let candidate = |(who, &(is_failing, is_near, asking)): (usize, &(bool, bool, usize))| {
+                Candidate { who, is_failing, is_near, asking }
+            };
             let chosen = choose_by(all.iter().enumerate().map(candidate), || drawn);
             prop_assert_eq!(chosen.is_none(), all.is_empty());
             let Some(chosen) = chosen else { return Ok(()) };
-            let is_any_near = all.iter().any(|(is_near, _)| *is_near);
+            let do_all_fail = all.iter().all(|(is_failing, ..)| *is_failing);
+            prop_assert_eq!(all[chosen].0, do_all_fail);
+            let well = || all.iter().filter(|(is_failing, ..)| *is_failing == do_all_fail);
+            let is_any_near = well().any(|(_, is_near, _)| *is_near);
             let asked: Vec<usize> =
-                all.iter().filter(|(is_near, _)| *is_near == is_any_near).map(|(_, asking)| *asking).collect();
-            prop_assert_eq!(all[chosen].0, is_any_near);
+                well().filter(|(_, is_near, _)| *is_near == is_any_near).map(|(.., asking)| *asking).collect();
+            prop_assert_eq!(all[chosen].1, is_any_near);
             let most = asked.iter().max().copied().unwrap_or_default();
-            let is_the_most = all[chosen].1 == most && asked.iter().filter(|asking| **asking == most).count() == 1;
+            let is_the_most = all[chosen].2 == most && asked.iter().filter(|asking| **asking == most).count() == 1;
             prop_assert!(asked.len() < 2 || !is_the_most);
         }
     }

@@ -22,6 +22,7 @@ use crate::artifacts::ArtifactStore;
 use crate::control_plane::ControlPlane;
 use crate::host::Reach;
 use crate::ingress::Answers;
+use crate::lease::Lease;
 use crate::ledger::{Ledger, LedgerError};
 use crate::logs::LogBook;
 use crate::reconciler::Reconciler;
@@ -60,6 +61,8 @@ pub struct Parts<R> {
     pub traffic: TrafficCounts,
     /// Told where requests of the cluster go.
     pub routes: Told<RouteMap>,
+    /// For how long what stops in isolation may be served.
+    pub lease: Lease,
 }
 
 /// The running part.
@@ -108,8 +111,9 @@ impl Control {
         let (connected_sender, connected) = watch::channel(false);
         let (stop_api, stop_orders) = (CancellationToken::new(), CancellationToken::new());
 
+        let told = (desired.clone(), parts.lease.clone());
         let reconciler =
-            Reconciler::new(parts.runner, parts.artifacts, parts.logs.clone(), desired.clone(), report_sender);
+            Reconciler::new(parts.runner, parts.artifacts, parts.logs.clone(), told, report_sender);
         let doors =
             api::Doors { listener: parts.listener, keyring: parts.keyring.clone(), answers: parts.answers };
         let api = api::serve::<R>(doors, reconciler.table(), parts.reach, parts.logs, stop_api.clone());
@@ -122,6 +126,7 @@ impl Control {
             routes: route_sender,
             report: report.clone(),
             traffic: parts.traffic,
+            lease: parts.lease,
             connected: connected_sender,
         };
         Ok(Self {

@@ -18,6 +18,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use model::id::GraphKey;
 use model::name::NodeName;
 use tower::Service as _;
 
@@ -176,6 +177,13 @@ impl HttpRoad {
         }
     }
 
+    /// Those of `nodes` on which a graph does not fail, if it fails on others.
+    pub(crate) fn passing(&self, graph: &GraphKey, nodes: &Arc<[NodeName]>) -> Option<Arc<[NodeName]>> {
+        let passing: Arc<[NodeName]> =
+            nodes.iter().filter(|node| !self.roads.is_failing(graph, node)).cloned().collect();
+        (!passing.is_empty() && passing.len() < nodes.len()).then_some(passing)
+    }
+
     /// One of `nodes` that is not among `asked`, and how it goes with it: one that may be asked, if there is any.
     fn choose(&self, nodes: &[NodeName], asked: &[NodeName]) -> Option<(NodeName, Arc<Breaker>)> {
         let left = nodes.iter().filter(|node| !asked.contains(node));
@@ -191,6 +199,7 @@ impl HttpRoad {
         }
         let is_alone = known.len() == 1;
         let candidates = known.into_iter().map(|(node, breaker)| Candidate {
+            is_failing: false,
             is_near: !is_alone && self.roads.is_near(node),
             asking: breaker.asking(),
             who: (node.clone(), breaker),

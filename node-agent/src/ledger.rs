@@ -219,6 +219,7 @@ mod tests {
                 generation: Generation(generation),
                 linked: model::linked::LinkedGraph::default(),
                 placement: model::placement::Placement::whole(node.parse().unwrap()),
+                failing: std::collections::BTreeSet::new(),
             }],
             peers: std::collections::BTreeMap::new(),
             revoked: std::collections::BTreeSet::new(),

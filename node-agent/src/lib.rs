@@ -4,7 +4,7 @@
 //! what was refused. [`control`] is the half that takes orders: [`session`] brings assignments and routes, [`ledger`] and
 //! [`route_book`] keep them, [`artifacts`] pulls what they need, [`reconciler`] works towards them with [`reconcile`]'s
 //! plans. [`host`] is the half that runs components, [`ingress`] brings their requests, or has another node answer them
-//! over [`http_road`]. [`roads`] lead to other agents, and [`traces`] tells a collector of all.
+//! over [`http_road`]. [`lease`] ends what must not be served once the node is cut off. [`roads`] lead to other agents, and [`traces`] tells a collector of all.
 
 pub mod agent;
 pub mod api;
@@ -13,6 +13,7 @@ pub mod audit;
 pub mod backoff;
 pub mod calls;
 mod checked_file;
+mod checkup;
 mod choice;
 pub mod config;
 pub mod control;
@@ -24,7 +25,8 @@ mod health;
 pub mod host;
 pub mod http_road;
 pub mod ingress;
-pub mod ledger;
+pub mod lease;
+mod ledger;
 mod link;
 pub mod logs;
 pub mod reconcile;

@@ -3,6 +3,8 @@
 //! Every turn compares the whole desired state with the whole observed one (`reconcile`) and does what is missing;
 //! a wake-up carries no data. Preparations run beside the loop; everything they change is changed here.
 
+mod checkups;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,8 +22,10 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::checkups::{Checked, Checkups};
 use crate::artifacts::{ArtifactStore, GRACE, Trust};
 use crate::backoff::Backoff;
+use crate::lease::Lease;
 use crate::logs::LogBook;
 use crate::reconcile::{self, Action, Attempt, AttemptState, Observed, Version};
 use crate::report::{self, Sight};
@@ -47,12 +51,15 @@ pub struct Reconciler<R: Runner> {
     artifacts: Arc<ArtifactStore>,
     logs: LogBook,
     desired: watch::Receiver<Option<Arc<Assignment>>>,
+    /// For how long what stops in isolation may be served.
+    lease: Lease,
     report: watch::Sender<Arc<Report>>,
     table: watch::Sender<Arc<Table<R::Running>>>,
     graphs: BTreeMap<GraphKey, Graph<R::Running>>,
     preparations: JoinSet<Result<R::Running, PrepareError>>,
     prepared: HashMap<Id, (GraphKey, Version)>,
     draining: JoinSet<()>,
+    checking: JoinSet<Checked>,
     progressed: Arc<Notify>,
 }
 
@@ -60,6 +67,8 @@ pub struct Reconciler<R: Runner> {
 struct Graph<G> {
     serving: Option<(Version, G)>,
     attempt: Option<Trial>,
+    /// Of what serves.
+    checkups: Checkups,
 }
 
 /// An attempt at a version.
@@ -81,10 +90,11 @@ impl<R: Runner> Reconciler<R> {
         runner: Arc<R>,
         artifacts: Arc<ArtifactStore>,
         logs: LogBook,
-        desired: watch::Receiver<Option<Arc<Assignment>>>,
+        (desired, lease): (watch::Receiver<Option<Arc<Assignment>>>, Lease),
         report: watch::Sender<Arc<Report>>,
     ) -> Self {
         Self {
+            lease,
             runner,
             artifacts,
             logs,
@@ -95,6 +105,7 @@ impl<R: Runner> Reconciler<R> {
             preparations: JoinSet::new(),
             prepared: HashMap::new(),
             draining: JoinSet::new(),
+            checking: JoinSet::new(),
             progressed: Arc::default(),
         }
     }
@@ -109,16 +120,21 @@ impl<R: Runner> Reconciler<R> {
         let mut collect = interval(COLLECT_INTERVAL);
         collect.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let progressed = Arc::clone(&self.progressed);
+        let mut returns = self.lease.returns();
         loop {
             self.settle();
-            let due = self.next_due();
+            self.check();
+            let due = self.next_due().into_iter().chain(self.next_check()).min();
             // Each arm is safe to cancel: what it waits for is kept by its owner and seen in the next turn.
             tokio::select! {
                 changed = self.desired.changed() => if changed.is_err() { break },
                 Some(ended) = self.preparations.join_next_with_id() => self.ended(ended),
                 () = progressed.notified() => {}
+                // It is owned by this loop as well, so that it does not end before it.
+                _ = returns.changed() => {}
                 () = at(due) => {}
                 Some(_) = self.draining.join_next() => {}
+                Some(ended) = self.checking.join_next() => self.checked(ended),
                 _ = collect.tick() => self.collect().await,
                 () = stop.cancelled() => break,
             }
@@ -129,7 +145,7 @@ impl<R: Runner> Reconciler<R> {
     fn settle(&mut self) {
         let assignment = self.desired.borrow_and_update().clone();
         let Some(assignment) = assignment else { return };
-        let desired = reconcile::desired(&assignment);
+        let desired = self.desired_now(&assignment);
         let actions = reconcile::actions(&desired, &self.observed(), PREPARATIONS_MAX);
         let stopped = actions.iter().any(|action| matches!(action, Action::Stop(_)));
         for action in actions {
@@ -155,6 +171,20 @@ impl<R: Runner> Reconciler<R> {
             }
             changed
         });
+    }
+
+    /// What should run, without what is not made to serve before a control plane has confirmed that it is to.
+    fn desired_now(&self, assignment: &Assignment) -> BTreeMap<GraphKey, Version> {
+        let mut desired = reconcile::desired(assignment);
+        if !self.lease.is_held() {
+            let serves = |key: &GraphKey| self.graphs.get(key).is_some_and(|graph| graph.serving.is_some());
+            let stops = |key: &GraphKey| {
+                let graph = assignment.graph(key);
+                graph.is_some_and(|graph| graph.stops_in_isolation(&assignment.node))
+            };
+            desired.retain(|key, _| serves(key) || !stops(key));
+        }
+        desired
     }
 
     fn observed(&self) -> BTreeMap<GraphKey, Observed> {
@@ -187,6 +217,7 @@ impl<R: Runner> Reconciler<R> {
                 };
                 (trial.version.clone(), progress)
             }),
+            failing: graph.failing(),
         };
         self.graphs.iter().map(|(key, graph)| (key.clone(), sight(graph))).collect()
     }
@@ -216,7 +247,11 @@ impl<R: Runner> Reconciler<R> {
     fn prepare(&mut self, node: NodeName, assigned: AssignedGraph, version: Version) {
         let key = assigned.key.clone();
         self.logs.know(&key);
-        let graph = self.graphs.entry(key.clone()).or_insert(Graph { serving: None, attempt: None });
+        let graph = self.graphs.entry(key.clone()).or_insert_with(|| Graph {
+            serving: None,
+            attempt: None,
+            checkups: Checkups::new(),
+        });
         let again = graph.attempt.take().filter(|trial| trial.version == version);
         let trust = if again.is_some() { Trust::Bytes } else { Trust::Length };
         let progress = Arc::new(Mutex::new(Progress::Fetching));
@@ -263,6 +298,7 @@ impl<R: Runner> Reconciler<R> {
         match result {
             Ok(running) => {
                 graph.attempt = None;
+                graph.checkups = checkups::of(&running);
                 let old = graph.serving.replace((version.clone(), running));
                 self.logs.agent(&key, Level::Info, format!("generation {} serves", version.generation));
                 tracing::info!(graph = %key, generation = %version.generation, "serves");

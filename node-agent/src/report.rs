@@ -16,6 +16,8 @@ pub struct Sight {
     pub serving: Option<Version>,
     /// The attempt at another one, and how far it is.
     pub attempt: Option<(Version, Progress)>,
+    /// Why what answers requests fails, if it does.
+    pub failing: Option<String>,
 }
 
 /// The report of a node that has accepted nothing yet.
@@ -43,6 +45,7 @@ pub fn build(assignment: &Assignment, sights: &BTreeMap<GraphKey, Sight>) -> Rep
             serving: serving.map(|serving| serving.generation),
             desired: graph.generation,
             progress,
+            failing: sight.failing.clone().filter(|_| serving.is_some()),
         }
     });
     let mut graphs: Vec<GraphReport> = graphs.collect();
@@ -71,6 +74,7 @@ mod tests {
             generation: Generation(7),
             linked: LinkedGraph::default(),
             placement: Placement::whole("n1".parse().unwrap()),
+            failing: std::collections::BTreeSet::new(),
         };
         let assignment = Assignment {
             cluster: ClusterId::new("c").unwrap(),
@@ -83,7 +87,7 @@ mod tests {
         };
         let version = |generation| Version { uid: uid.clone(), generation: Generation(generation) };
         let failure = Progress::Failed(Failure { reason: "start_failed".into(), message: "trap".into() });
-        let sight = |serving, attempt| Sight { serving, attempt };
+        let sight = |serving, attempt| Sight { serving, attempt, failing: Some("why".to_owned()) };
         let foreign = Version { uid: Uid::new("other").unwrap(), generation: Generation(7) };
         let sights = BTreeMap::from([
             ("serves".parse().unwrap(), sight(Some(version(7)), None)),
@@ -97,6 +101,9 @@ mod tests {
             .iter()
             .map(|graph| (graph.key.graph.as_str(), graph.serving.map(|g| g.0), graph.progress.clone()))
             .collect();
+        let failing = report.graphs.iter().filter(|graph| graph.failing.is_some());
+        let failing: Vec<_> = failing.map(|graph| graph.key.graph.as_str()).collect();
+        assert_eq!(failing, ["replaces", "serves"], "what does not serve does not fail");
         assert_eq!(
             lines,
             [

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use model::assignment::Peer;
+use model::id::GraphKey;
 use model::name::NodeName;
 use model::node::Labels;
 use model::placement::ZONE_LABEL;
@@ -49,6 +50,11 @@ pub trait Roads: Send + Sync {
     /// The way to a node; none to one that this node has no business with.
     fn to(&self, node: &NodeName) -> Option<Road>;
 
+    /// Whether a graph fails on a node, as the control plane has said: of several that answer, it is asked after others.
+    fn is_failing(&self, _: &GraphKey, _: &NodeName) -> bool {
+        false
+    }
+
     /// Whether a node is in the zone of this one: of several that answer, it is asked before others.
     fn is_near(&self, _: &NodeName) -> bool {
         false
@@ -82,6 +88,12 @@ impl Roads for ToldRoads {
         let peer = self.peer(node)?;
         let connector = trust::connector(self.keyring.clone(), Expect::Node(peer.uid));
         Some(Road { address: peer.address, connector })
+    }
+
+    fn is_failing(&self, graph: &GraphKey, node: &NodeName) -> bool {
+        let assigned = self.assigned.now();
+        let graph = assigned.as_ref().and_then(|assigned| assigned.graph(graph));
+        graph.is_some_and(|graph| graph.failing.contains(node))
     }
 
     fn is_near(&self, node: &NodeName) -> bool {

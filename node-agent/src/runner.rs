@@ -6,6 +6,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use model::assignment::AssignedGraph;
+use model::graph::CheckTerms;
 use model::name::ComponentName;
 use model::report::{Failure, Progress};
 
@@ -37,6 +38,15 @@ pub trait Runner: Send + Sync + 'static {
 
 /// A graph that can answer. Clones are the same graph.
 pub trait Running: Clone + Send + Sync + 'static {
+    /// The components of it here that are checked, and how.
+    fn checked(&self) -> Vec<(ComponentName, CheckTerms)>;
+
+    /// Checks one of them, unless nothing may be asked of it now. An error says why it does not pass.
+    fn check(&self, component: &ComponentName) -> impl Future<Output = Option<Result<(), String>>> + Send;
+
+    /// From now on it fails here or passes, as its checks have come out; it is made to serve once more after that.
+    fn judge(&self, is_failing: bool);
+
     /// Calls an exported function.
     fn invoke(&self, call: Call) -> impl Future<Output = Result<String, InvokeError>> + Send;
 

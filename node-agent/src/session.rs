@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream::unfold;
 use model::assignment::Assignment;
-use model::id::ClusterId;
+use model::id::{ClusterId, Generation};
 use model::node::NodeDescription;
 use model::report::Report;
 use model::routing::RouteMap;
@@ -28,6 +28,7 @@ use tonic::Streaming;
 
 use crate::backoff::Backoff;
 use crate::control_plane::{ControlPlane, Member};
+use crate::lease::{Heartbeats, Lease};
 use crate::ledger::{Ledger, Refusal};
 use crate::route_book::{self, RouteBook};
 use crate::traffic::TrafficCounts;
@@ -41,6 +42,8 @@ const BACKOFF_MOST: Duration = Duration::from_secs(3);
 /// Heartbeats outside of this would be a mistake of the control plane that must not hurt either side.
 const HEARTBEAT_LEAST: Duration = Duration::from_millis(50);
 const HEARTBEAT_MOST: Duration = Duration::from_secs(60);
+/// No lease is longer, whatever the control plane says: it is two thirds of the longest time after which a node is lost.
+const LEASE_MOST: Duration = Duration::from_secs(400);
 /// The largest assignment: a thousand graphs of the largest kind seen, ten times over.
 const ASSIGNMENT_MAX_BYTES: usize = 64 << 20;
 
@@ -63,6 +66,8 @@ pub struct Session {
     pub report: watch::Receiver<Arc<Report>>,
     /// How requests went and how many are under way, for whoever decides on rollouts and scales.
     pub traffic: TrafficCounts,
+    /// For how long what stops in isolation may be served.
+    pub lease: Lease,
     /// Whether a control plane that assigns is connected.
     pub connected: watch::Sender<bool>,
 }
@@ -124,8 +129,10 @@ impl Session {
 
     async fn connect(&mut self, member: &Member) -> Result<Infallible, Ended> {
         let heartbeat = watch::Sender::new(None);
-        let up =
-            reports(self.description.clone(), heartbeat.subscribe(), self.report.clone(), self.traffic.clone());
+        let heartbeats = Heartbeats::default();
+        let numbering = Numbering { heartbeats: heartbeats.clone(), desired: self.desired.subscribe() };
+        let (beat, report) = (heartbeat.subscribe(), self.report.clone());
+        let up = reports(self.description.clone(), beat, report, self.traffic.clone(), numbering);
         let mut client = NodesClient::new(member.channel()).max_decoding_message_size(ASSIGNMENT_MAX_BYTES);
         let greeting = async {
             let mut down = client.session(up).await?.into_inner();
@@ -143,13 +150,14 @@ impl Session {
             Duration::from_millis(welcome.heartbeat_interval_ms).clamp(HEARTBEAT_LEAST, HEARTBEAT_MOST);
         heartbeat.send_replace(Some(interval));
         tracing::debug!(member = %member.uri(), %cluster, "welcomed by the control plane");
-        self.receive(down, member).await
+        self.receive(down, member, &heartbeats).await
     }
 
     async fn receive(
         &mut self,
         mut down: Streaming<wire::ToAgent>,
         member: &Member,
+        heartbeats: &Heartbeats,
     ) -> Result<Infallible, Ended> {
         loop {
             match down.message().await?.ok_or(Ended::Closed)?.message {
@@ -159,6 +167,7 @@ impl Session {
                     }
                     self.assigned(assignment).await?;
                 }
+                Some(Down::Confirmed(confirmed)) => self.confirmed(confirmed, heartbeats),
                 Some(Down::Routes(routes)) => self.routed(routes).await?,
                 Some(Down::EncodedRoutes(bytes)) => match wire::RouteMap::decode(bytes) {
                     Ok(routes) => self.routed(routes).await?,
@@ -171,6 +180,16 @@ impl Session {
                     tracing::debug!("a message of the control plane was passed over")
                 }
             }
+        }
+    }
+
+    /// What stops in isolation may be served for a while, if it is what this node has accepted.
+    fn confirmed(&self, confirmed: wire::Confirmed, heartbeats: &Heartbeats) {
+        let accepted = self.ledger.accepted().map(|accepted| accepted.generation).unwrap_or_default();
+        let lease = Duration::from_millis(confirmed.lease_ms).min(LEASE_MOST);
+        let generations = (Generation(confirmed.generation), accepted);
+        if let Some(until) = heartbeats.confirmed(confirmed.heartbeat, lease, generations) {
+            self.lease.renew(until);
         }
     }
 
@@ -246,6 +265,26 @@ async fn written<T: Send + 'static>(write: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(write).await.map_err(|_| Ended::Lost)
 }
 
+/// Numbers the reports of which this node wants to know that they came.
+#[derive(Clone)]
+struct Numbering {
+    heartbeats: Heartbeats,
+    desired: watch::Receiver<Option<Arc<Assignment>>>,
+}
+
+impl Numbering {
+    /// The number of a report that is sent now; 0 as long as nothing here stops in isolation.
+    fn next(&self) -> u64 {
+        let desired = self.desired.borrow();
+        let mut graphs =
+            desired.iter().flat_map(|desired| desired.graphs.iter().map(|graph| (graph, &desired.node)));
+        match graphs.any(|(graph, node)| graph.stops_in_isolation(node)) {
+            true => self.heartbeats.next(Instant::now()),
+            false => 0,
+        }
+    }
+}
+
 /// What goes up: the description, then the report at once, on each change and with each heartbeat, and behind a heartbeat
 /// how requests went.
 fn reports(
@@ -253,6 +292,7 @@ fn reports(
     heartbeat: watch::Receiver<Option<Duration>>,
     report: watch::Receiver<Arc<Report>>,
     traffic: TrafficCounts,
+    numbering: Numbering,
 ) -> impl Stream<Item = wire::FromAgent> + Send + 'static {
     enum State {
         Hello(Box<NodeDescription>),
@@ -263,7 +303,7 @@ fn reports(
     let message = |message| wire::FromAgent { message: Some(message) };
     let start = (State::Hello(Box::new(description)), heartbeat, report);
     unfold(start, move |(state, mut heartbeat, mut report)| {
-        let traffic = traffic.clone();
+        let (traffic, numbering) = (traffic.clone(), numbering.clone());
         async move {
             let mut owed = None;
             let next = match state {
@@ -297,7 +337,8 @@ fn reports(
                 Some(told) => State::Traffic(next, told),
                 None => State::Reports(next),
             };
-            Some((message(Up::Report(latest.into())), (next, heartbeat, report)))
+            let latest = wire::Report { heartbeat: numbering.next(), ..latest.into() };
+            Some((message(Up::Report(latest)), (next, heartbeat, report)))
         }
     })
 }

@@ -10,7 +10,7 @@ use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::condition::{Condition, Expression, NumberRange};
 use model::digest::Digest;
 use model::event::Event;
-use model::graph::{Artifact, CapabilitySpec, Check, Limits, Settings};
+use model::graph::{Artifact, CapabilitySpec, Check, CheckTerms, Limits, OnIsolation, Settings};
 use model::id::{ClusterId, Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::link::{Binding, Body, Call as LinkCall, Frame, GraphVersion, LinkFailure, LinkReason, Open, Piped};
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
@@ -120,8 +120,14 @@ fn settings() -> impl Strategy<Value = Settings> {
             function,
         }),
     ];
-    (texts(), texts(), rules, any::<u64>(), any::<u32>(), option::of(check)).prop_map(
-        |(config, variables, egress, memory, milliseconds, check)| Settings {
+    let terms = (1_u64.., 0..9_u64, 1_u32..).prop_map(|(timeout, every, failures)| CheckTerms {
+        timeout: Duration::from_millis(timeout),
+        every: (every > 0).then(|| Duration::from_millis(every)),
+        failures,
+    });
+    let stops = prop_oneof![Just(OnIsolation::Serve), Just(OnIsolation::Stop)];
+    (texts(), texts(), rules, any::<u64>(), any::<u32>(), option::of((check, terms)), stops).prop_map(
+        |(config, variables, egress, memory, milliseconds, check, on_isolation)| Settings {
             config,
             variables,
             egress,
@@ -129,7 +135,9 @@ fn settings() -> impl Strategy<Value = Settings> {
                 memory: ByteSize(memory),
                 deadline: Duration::from_millis(u64::from(milliseconds)),
             },
-            check,
+            check: check.clone().map(|(check, _)| check),
+            check_terms: check.map(|(_, terms)| terms).unwrap_or_default(),
+            on_isolation,
         },
     )
 }
@@ -263,14 +271,16 @@ fn peer() -> impl Strategy<Value = Peer> {
 }
 
 fn assignment() -> impl Strategy<Value = Assignment> {
-    let graph = (key(), uid(), any::<u64>(), any::<u64>(), linked(), placement()).prop_map(
-        |(key, uid, revision, generation, linked, placement)| AssignedGraph {
+    let failing = btree_set(node_name(), 0..3);
+    let graph = (key(), uid(), any::<u64>(), any::<u64>(), linked(), placement(), failing).prop_map(
+        |(key, uid, revision, generation, linked, placement, failing)| AssignedGraph {
             key,
             uid,
             revision: RevisionNumber(revision),
             generation: Generation(generation),
             linked,
             placement,
+            failing,
         },
     );
     let peers = btree_map(node_name(), peer(), 0..3);
@@ -386,13 +396,15 @@ fn report() -> impl Strategy<Value = Report> {
         failure().prop_map(Progress::Failed),
         failure().prop_map(Progress::Retrying),
     ];
-    let graph = (key(), uid(), option::of(generation()), any::<u64>(), progress).prop_map(
-        |(key, uid, serving, desired, progress)| GraphReport {
+    let failing = option::of(some_text());
+    let graph = (key(), uid(), option::of(generation()), any::<u64>(), progress, failing).prop_map(
+        |(key, uid, serving, desired, progress, failing)| GraphReport {
             key,
             uid,
             serving,
             desired: Generation(desired),
             progress,
+            failing,
         },
     );
     (node_name(), any::<u64>(), vec(graph, 0..4)).prop_map(|(node, accepted, graphs)| Report {
@@ -423,7 +435,8 @@ fn status() -> impl Strategy<Value = GraphStatus> {
     let numbers = any::<[u64; 4]>();
     let reverted =
         (any::<u64>(), text()).prop_map(|(revision, why)| Reverted { revision: RevisionNumber(revision), why });
-    let rollouts = (option::of(rollout()), option::of(policy_rollout()));
+    let failing = btree_map(node_name(), text(), 0..3);
+    let rollouts = (option::of(rollout()), option::of(policy_rollout()), failing);
     let place = (option::of(placement()), option::of(some_text()), rollouts, option::of(reverted));
     let calls = option::of(any::<u64>().prop_map(Calls::from_thousandths));
     let scale = (self::component(), any::<u32>(), scaling(), calls)
@@ -455,6 +468,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 reverted: place.3,
                 policy_rollout: place.2.1,
                 scales,
+                failing: place.2.2,
             }
         },
     )

@@ -91,8 +91,10 @@ fn forget_candidates(state: &mut State, name: &NodeName) {
         state.graphs.iter().filter(|(key, record)| key.is_candidate && record.observed.contains_key(name));
     let there: Vec<GraphKey> = there.map(|(key, _)| key.clone()).collect();
     for key in &there {
-        if let Some(record) = state.graphs.get_mut(key) {
-            record.observed.remove(name);
+        let Some(record) = state.graphs.get_mut(key) else { continue };
+        let nodes = record.nodes();
+        if record.observed.remove(name).is_some_and(|seen| seen.failing.is_some()) {
+            moves::touch(state, &nodes);
         }
     }
 }
@@ -235,13 +237,16 @@ fn is_news(state: &State, node: &NodeName, seen: &GraphReport) -> bool {
 }
 
 fn observe(state: &mut State, node: &NodeName, seen: GraphReport) {
+    let key = seen.key.clone();
+    let before = state.graphs.get(&key).and_then(|record| record.observed.get(node)).cloned();
+    let judged = judged(before.as_ref(), &seen, node);
+    let is_other = before.is_none_or(|before| GraphReport { failing: seen.failing.clone(), ..before } != seen);
     let event = match &seen.progress {
         Progress::Serving => Some(("serving", format!("generation {} answers on node {node}", seen.desired))),
         Progress::Failed(failure) => Some(("failed", format!("on node {node}: {failure}"))),
         Progress::Retrying(failure) => Some(("retrying", format!("on node {node}: {failure}"))),
         Progress::Fetching | Progress::Compiling | Progress::Starting => None,
     };
-    let key = seen.key.clone();
     let keeps_data = state.level() >= REPLICAS;
     if let Some(record) = state.graphs.get_mut(&key) {
         if keeps_data && seen.serving == Some(record.generation) {
@@ -249,10 +254,25 @@ fn observe(state: &mut State, node: &NodeName, seen: GraphReport) {
         }
         record.observed.insert(node.clone(), seen);
     }
-    if let Some((reason, message)) = event {
+    if let Some((reason, message)) = event.filter(|_| is_other) {
         state.event(graph::subject(&key), reason, message);
     }
+    if let Some((reason, message)) = judged {
+        state.event(graph::subject(&key), reason, message);
+        // Those who call it there are told to ask others before.
+        let nodes = state.graphs.get(&key).map(GraphRecord::nodes).unwrap_or_default();
+        moves::touch(state, &nodes);
+    }
     moves::settle(state, &key);
+}
+
+/// What is to be told of the checks of what serves, if a report says something new of them.
+fn judged(before: Option<&GraphReport>, seen: &GraphReport, node: &NodeName) -> Option<(&'static str, String)> {
+    match (before.and_then(|before| before.failing.as_ref()), &seen.failing) {
+        (None, Some(why)) => Some(("check_failing", format!("on node {node}: {why}"))),
+        (Some(_), None) => Some(("check_passing", format!("on node {node}"))),
+        (Some(_), Some(_)) | (None, None) => None,
+    }
 }
 
 /// The capabilities that a revision has added since the graph was placed are made where it serves, and have their data there.

@@ -46,6 +46,7 @@ impl Cluster {
             serving: Some(graph.generation),
             desired: graph.generation,
             progress: Progress::Serving,
+            failing: None,
         });
         let report = Report { node: name(node), accepted: assignment.generation, graphs: graphs.collect() };
         self.done(Body::RecordReport(report));

@@ -17,8 +17,14 @@ fn set(text: &str, state: NodeState) -> Body {
 fn report(cluster: &Cluster, graph: &str, progress: Progress) -> Report {
     let record = &cluster.state.graphs[&key(graph)];
     let serving = matches!(progress, Progress::Serving).then_some(record.generation);
-    let seen =
-        GraphReport { key: key(graph), uid: record.uid.clone(), serving, desired: record.generation, progress };
+    let seen = GraphReport {
+        key: key(graph),
+        uid: record.uid.clone(),
+        serving,
+        desired: record.generation,
+        progress,
+        failing: None,
+    };
     let node = record.placement.clone().unwrap().home;
     Report { accepted: cluster.state.nodes[&node].assigned_at, node, graphs: vec![seen] }
 }

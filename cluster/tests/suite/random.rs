@@ -369,6 +369,7 @@ impl Asked {
                 3 => Progress::Failed(Failure { reason: "start_failed".to_owned(), message: String::new() }),
                 _ => Progress::Compiling,
             },
+            failing: (self.is_fresh && self.other == 2).then(|| format!("check {}", self.which)),
         });
         let assigned = state.nodes.get(&node).map(|node| node.assigned_at).unwrap_or_default();
         let accepted = match self.other {
@@ -390,6 +391,7 @@ impl Asked {
             serving: Some(graph.generation),
             desired: graph.generation,
             progress: Progress::Serving,
+            failing: (self.is_fresh && self.other > 5).then(|| format!("check {}", self.other)),
         });
         Report { node, accepted, graphs: graphs.collect() }
     }

@@ -1,11 +1,12 @@
 //! Components that run on several nodes: where, who answers, and what becomes of them when nodes go and come.
 
 use cluster::command::Body;
-use cluster::feature::MOVES;
+use cluster::feature::{FIRST_LEVEL, ISOLATION, MOVES, RECHECKS, REPLICAS};
 use cluster::schedule::{self, MOVES_RESUME_MS, schedule};
 use cluster::{State, view};
+use model::graph::{Check, CheckTerms, OnIsolation};
 use model::linked::{Link, LinkOrigin, LinkedGraph, Target};
-use model::node::{Admission, NodeState};
+use model::node::{Admission, KNOWS_ISOLATION, NodeDescription, NodeState};
 use model::placement::{LinkTerms, Locality};
 use model::status::GraphState;
 
@@ -67,9 +68,31 @@ impl Cluster {
             serving: Some(generation),
             desired: graph.generation,
             progress: model::report::Progress::Starting,
+            failing: None,
         });
         let (node, accepted) = (name(node), assignment.generation);
         self.done(Body::RecordReport(model::report::Report { node, accepted, graphs: graphs.collect() }));
+    }
+
+    /// A node says how its checks of what serves there go.
+    fn judges(&mut self, node: &str, failing: Option<&str>) {
+        let assignment = view::assignment(&self.state, &name(node)).unwrap();
+        let graphs = assignment.graphs.iter().map(|graph| model::report::GraphReport {
+            key: graph.key.clone(),
+            uid: graph.uid.clone(),
+            serving: Some(graph.generation),
+            desired: graph.generation,
+            progress: model::report::Progress::Serving,
+            failing: failing.map(str::to_owned),
+        });
+        let (node, accepted) = (name(node), assignment.generation);
+        self.done(Body::RecordReport(model::report::Report { node, accepted, graphs: graphs.collect() }));
+    }
+
+    /// The nodes that a node asks after others.
+    fn avoided_by(&self, node: &str) -> Vec<String> {
+        let assignment = view::assignment(&self.state, &name(node)).unwrap();
+        assignment.graphs.iter().flat_map(|graph| &graph.failing).map(ToString::to_string).collect()
     }
 
     fn phase(&self) -> String {
@@ -359,4 +382,81 @@ fn earlier_versions_are_not_given_what_they_do_not_know() {
     cluster.state_of("n1", NodeState::Down);
     cluster.schedule();
     assert!(cluster.state.graphs[&key(GRAPH)].observed.is_empty());
+}
+
+#[test]
+fn a_node_where_it_fails_is_asked_only_where_it_fails_on_all() {
+    let mut cluster = serving();
+    cluster.judges("n2", Some("app: it answered 500"));
+    assert_eq!(cluster.last_event(), "graph/sales/crm check_failing");
+    assert_eq!(cluster.answers_at(), "n1, n3");
+    for node in ["n1", "n2", "n3"] {
+        assert_eq!(cluster.avoided_by(node), ["n2"]);
+    }
+    let status = view::status(&cluster.state, &key(GRAPH)).unwrap();
+    assert_eq!(status.state, GraphState::Serving, "it answers where it was placed");
+    assert_eq!(status.failing, [(name("n2"), "app: it answered 500".to_owned())].into());
+    // Other words for it are kept, and are no event.
+    let events = cluster.state.events.len();
+    cluster.judges("n2", Some("app: it answered 503"));
+    assert_eq!(cluster.state.events.len(), events);
+    assert_eq!(cluster.state.graphs[&key(GRAPH)].failing_on(&name("n2")), Some("app: it answered 503"));
+
+    cluster.judges("n1", Some("app: it answered 500"));
+    assert_eq!(cluster.answers_at(), "n3");
+    // One that passes and is not heard of is of no use.
+    cluster.lose(&["n3"]);
+    assert_eq!(cluster.answers_at(), "n1, n2");
+    cluster.judges("n1", None);
+    assert_eq!(cluster.last_event(), "graph/sales/crm check_passing");
+    assert_eq!(cluster.answers_at(), "n1");
+    assert_eq!(cluster.avoided_by("n1"), ["n2"]);
+}
+
+#[test]
+fn what_a_check_says_more_than_before_needs_a_level() {
+    let mut linked = on(1);
+    let terms = CheckTerms { every: Some(std::time::Duration::from_secs(10)), ..CheckTerms::default() };
+    let app = linked.components.values_mut().next().unwrap();
+    app.settings.check = Some(Check::Http("/ready".parse().unwrap()));
+    let cluster = cluster();
+    assert_eq!(Body::Deploy(Box::new(cluster.deploy(GRAPH, linked.clone()))).level(), REPLICAS);
+    linked.components.values_mut().next().unwrap().settings.check_terms = terms;
+    assert_eq!(Body::Deploy(Box::new(cluster.deploy(GRAPH, linked.clone()))).level(), RECHECKS);
+    let mut cluster = serving();
+    assert_eq!(Body::Relink(Box::new(cluster.relink(GRAPH, linked.clone()))).level(), RECHECKS);
+    let mut of_spec = cluster.deploy(GRAPH, on(1));
+    of_spec.spec.components.values_mut().next().unwrap().settings.check_terms = terms;
+    assert_eq!(Body::Deploy(Box::new(of_spec)).level(), RECHECKS);
+    cluster.judges("n1", Some("why"));
+    let node = name("n1");
+    let graphs = cluster.state.graphs[&key(GRAPH)].observed.values().cloned().collect();
+    let report = |graphs| {
+        Body::RecordReport(model::report::Report { node: node.clone(), accepted: Default::default(), graphs })
+    };
+    assert_eq!(report(graphs).level(), RECHECKS);
+    assert_eq!(report(Vec::new()).level(), FIRST_LEVEL);
+}
+
+#[test]
+fn what_stops_in_isolation_goes_where_the_agent_knows_that() {
+    let mut linked = on(1);
+    linked.components.values_mut().next().unwrap().settings.on_isolation = OnIsolation::Stop;
+    let mut cluster = cluster();
+    assert_eq!(Body::Deploy(Box::new(cluster.deploy(GRAPH, linked.clone()))).level(), ISOLATION);
+    let old = |node: NodeDescription| NodeDescription { level: KNOWS_ISOLATION - 1, ..node };
+    for number in 1..5 {
+        cluster.done(Body::RegisterNode(old(node(&format!("n{number}")))));
+    }
+    cluster.deployed(GRAPH, linked);
+    cluster.schedule();
+    assert_eq!(cluster.node_of(GRAPH).as_deref(), Some("n5"));
+    cluster.lose(&["n5"]);
+    assert_eq!(plan(&cluster), 0);
+    let record = &cluster.state.graphs[&key(GRAPH)];
+    let why = schedule::stays(&cluster.state, record, &name("n5")).unwrap();
+    assert!(
+        why.contains("n1 no: its agent is of an earlier version, which goes on serving when it is cut off"),
+        "{why}"
+    );
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cluster::command::{Body, ChangeRollout, RolloutChange};
 use cluster::outcome::{Outcome, Refusal};
-use cluster::rollout::{Evidence, decide};
+use cluster::rollout::{Evidence, decide, is_well};
 use cluster::view;
 use model::graph::GraphSpec;
 use model::id::GraphKey;
@@ -390,4 +390,26 @@ fn what_is_promoted_answers_until_its_graph_does_whatever_comes() {
     assert_eq!(cluster.state.graphs[&key(GRAPH)].ran_before.unwrap().0, 2);
     cluster.serves("n1");
     assert_eq!(cluster.decided(0), Some(RolloutChange::End));
+}
+
+#[test]
+fn a_candidate_that_fails_its_check_is_not_well_and_is_given_up_in_time() {
+    let mut cluster = begun();
+    let candidate = key(GRAPH).candidate();
+    let mut seen = cluster.state.graphs[&candidate].observed[&"n1".parse().unwrap()].clone();
+    seen.failing = Some("app: it answered 500".to_owned());
+    let node: model::name::NodeName = "n1".parse().unwrap();
+    let accepted = cluster.state.nodes[&node].accepted;
+    let mut stable = cluster.state.graphs[&key(GRAPH)].observed[&node].clone();
+    stable.failing = Some("app: it answered 500".to_owned());
+    let report = model::report::Report { node, accepted, graphs: vec![stable, seen] };
+    cluster.done(Body::RecordReport(report));
+    assert!(is_well(&cluster.state, &key(GRAPH)), "nothing waits for it");
+    assert!(!is_well(&cluster.state, &candidate));
+    assert_eq!(cluster.decided(u64::MAX), None, "it has a while to pass");
+    let record = &cluster.state.graphs[&key(GRAPH)];
+    let deadline = record.rollout.as_ref().unwrap().spec.deadline;
+    let decided = decide(&cluster.state, &key(GRAPH), record, &Evidence::default(), deadline, u64::MAX);
+    let Some(RolloutChange::Revert { why }) = decided else { panic!("{decided:?}") };
+    assert!(why.ends_with("; failing on n1: app: it answered 500"), "{why}");
 }

@@ -19,8 +19,14 @@ fn state_of(cluster: &Cluster) -> GraphState {
 fn say(cluster: &mut Cluster, serving: Option<Generation>, desired: Generation, progress: Progress) {
     let record = &cluster.state.graphs[&key("sales/crm")];
     let node = record.placement.clone().unwrap().home;
-    let graphs =
-        vec![GraphReport { key: key("sales/crm"), uid: record.uid.clone(), serving, desired, progress }];
+    let graphs = vec![GraphReport {
+        key: key("sales/crm"),
+        uid: record.uid.clone(),
+        serving,
+        desired,
+        progress,
+        failing: None,
+    }];
     let accepted = cluster.state.nodes[&node].assigned_at;
     cluster.done(Body::RecordReport(Report { node, accepted, graphs }));
 }

@@ -13,6 +13,7 @@ use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::linked::{Link, LinkedGraph};
 use model::name::NamespaceName;
+use model::node::KNOWS_RECHECKS;
 use model::placement::Placement;
 use model::plan::{Move, Plan, Takeover};
 use model::rollout::Ask;
@@ -77,6 +78,8 @@ impl Graphs {
             plan.warnings.extend(plan.placement.iter().flat_map(|placement| apart(&plan.linked, placement)));
             let missing = |placement| cluster::schedule::missing(&state, &plan.linked, record, placement);
             plan.warnings.extend(plan.placement.as_ref().and_then(missing));
+            let unchecked = |placement| unchecked(&state, &plan.linked, placement);
+            plan.warnings.extend(plan.placement.as_ref().and_then(unchecked));
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
         };
@@ -177,6 +180,27 @@ fn apart(linked: &LinkedGraph, placement: &Placement) -> Vec<String> {
         )
     };
     remote.map(warning).collect()
+}
+
+/// A warning where what is checked again and again would be on nodes whose agents know no such checks.
+fn unchecked(state: &State, linked: &LinkedGraph, placement: &Placement) -> Option<String> {
+    let is_rechecked = |name: &ComponentName| {
+        linked.components.get(name).is_some_and(|found| found.settings.check_terms.every.is_some())
+    };
+    let is_too_old =
+        |name: &NodeName| state.nodes.get(name).is_some_and(|node| node.description.level < KNOWS_RECHECKS);
+    let rechecked = linked.components.keys().filter(|name| is_rechecked(name));
+    let nodes: BTreeSet<&NodeName> =
+        rechecked.flat_map(|name| placement.nodes_of(name)).filter(|name| is_too_old(name)).collect();
+    if nodes.is_empty() {
+        return None;
+    }
+    let names: Vec<&str> = nodes.iter().take(NODES_SHOWN).map(|name| name.as_str()).collect();
+    Some(format!(
+        "{} of its nodes have agents of earlier versions, which check before a revision takes over and never again: {}",
+        nodes.len(),
+        names.join(", ")
+    ))
 }
 
 /// Refuses a plan with warnings, if that is asked for.

@@ -392,8 +392,8 @@ impl Session {
     }
 
     async fn take(&mut self, message: wire::FromAgent) -> Result<(), Status> {
-        let report = match required("message", message.message)? {
-            wire::from_agent::Message::Report(report) => Report::try_from(report)?,
+        let (heartbeat, report) = match required("message", message.message)? {
+            wire::from_agent::Message::Report(report) => (report.heartbeat, Report::try_from(report)?),
             wire::from_agent::Message::Traffic(traffic) => {
                 self.context.liveness.touch(&self.name);
                 return self.note(traffic);
@@ -406,9 +406,36 @@ impl Session {
             let message = format!("node {} reported for node {}", self.name, report.node);
             return Err(refuse(Code::PermissionDenied, "node_identity", message));
         }
-        self.context.liveness.touch(&self.name);
+        let (is_kept, accepted) = (self.context.liveness.touch(&self.name), report.accepted);
         self.return_if_given_up().await?;
-        self.record(shortened(report)).await
+        self.record(shortened(report)).await?;
+        if heartbeat != 0 && is_kept { self.confirm(heartbeat, accepted).await } else { Ok(()) }
+    }
+
+    /// Answers a report: the node is to run what it is assigned now, and is not lost for a while.
+    ///
+    /// It was heard of before this is read, and a quorum says so only to whoever still leads. So whoever leads later gives
+    /// the node its whole time from a later moment, and nothing is placed elsewhere within the lease.
+    async fn confirm(&mut self, heartbeat: u64, accepted: Generation) -> Result<(), Status> {
+        let state = match self.context.raft.read().await {
+            Ok(state) if state.is_ready(&self.name) => state,
+            Ok(_) => return Ok(()),
+            Err(error) => {
+                tracing::debug!(node = %self.name, %error, "a heartbeat was not confirmed");
+                return Ok(());
+            }
+        };
+        self.send_assignment(&state).await?;
+        // What runs there may be of an assignment before.
+        if self.sent != Some(accepted) {
+            return Ok(());
+        }
+        let confirmed = wire::Confirmed {
+            heartbeat,
+            generation: accepted.0,
+            lease_ms: u64::try_from(self.context.liveness.lease().as_millis()).unwrap_or(u64::MAX),
+        };
+        self.send(wire::to_agent::Message::Confirmed(confirmed), "no confirmation was taken").await
     }
 
     /// Notes how requests went at the node's ingress, and how many calls are under way there.
@@ -486,6 +513,7 @@ fn shortened(mut report: Report) -> Report {
             shorten(reason);
             shorten(message);
         }
+        graph.failing.iter_mut().for_each(shorten);
     }
     report
 }

@@ -1,12 +1,12 @@
 //! Which agents are heard of: kept in memory, only transitions are proposed.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use cluster::Command;
 use cluster::command::Body;
 use cluster::feature::REPLICAS;
+use cluster::{Command, State};
 use model::name::NodeName;
 use model::node::NodeState;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,20 @@ const CHECK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Liveness {
     timeout: Duration,
-    heard: Arc<Mutex<BTreeMap<NodeName, Instant>>>,
+    heard: Arc<Mutex<Heard>>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    at: BTreeMap<NodeName, Instant>,
+    /// Those of which it is proposed that they are lost, as long as that is not done: it comes whatever they say meanwhile.
+    losing: BTreeSet<NodeName>,
+}
+
+impl Heard {
+    fn silent_for(&self, node: &NodeName, since: Instant) -> Duration {
+        self.at.get(node).copied().unwrap_or(since).max(since).elapsed()
+    }
 }
 
 impl Liveness {
@@ -41,15 +54,21 @@ impl Liveness {
         self.timeout / INTERVALS
     }
 
-    /// Notes that an agent was heard.
-    pub fn touch(&self, node: &NodeName) {
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.insert(node.clone(), Instant::now());
+    /// For how long a node that was heard of may serve what must not serve while it is cut off: a third of the timeout less
+    /// than it takes until it counts as lost, for clocks that run differently and for what is late on the node itself.
+    pub fn lease(&self) -> Duration {
+        self.timeout - self.timeout / INTERVALS
     }
 
-    fn silent_for(&self, node: &NodeName, since: Instant) -> Duration {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        heard.get(node).copied().unwrap_or(since).max(since).elapsed()
+    /// Notes that an agent was heard; says whether that keeps it from being lost.
+    pub fn touch(&self, node: &NodeName) -> bool {
+        let mut heard = self.heard();
+        heard.at.insert(node.clone(), Instant::now());
+        !heard.losing.contains(node)
+    }
+
+    fn heard(&self) -> MutexGuard<'_, Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Proposes that silent nodes are down, whenever this member leads, until `stop`. Every node has a full timeout from
@@ -63,6 +82,8 @@ impl Liveness {
             let others = raft.state().members.len() > 1;
             let grace = if others { TAKE_OVER_PATIENCE } else { Duration::ZERO };
             let (start, term) = (Instant::now() + grace, raft.term());
+            // Whatever was proposed before is done by now, or never.
+            self.heard().losing.clear();
             while raft.is_leader() && raft.term() == term {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -78,10 +99,7 @@ impl Liveness {
 
     async fn look(&self, raft: &Handle, start: Instant, term: u64) {
         let state = raft.state();
-        let ready = state.nodes.iter().filter(|(_, node)| node.state == NodeState::Ready);
-        let silent = ready.map(|(name, _)| (name, self.silent_for(name, start)));
-        let lost: Vec<(NodeName, Duration)> =
-            lost(silent, self.timeout).into_iter().map(|(name, silent)| (name.clone(), silent)).collect();
+        let lost = self.lost(&state, start);
         let why = |silent: Duration| format!("its agent was not heard of for {} ms", silent.as_millis());
         // Those of one command are lost at one time: whether a zone is cut off is seen before anything is moved.
         let bodies: Vec<Body> = if state.level() < REPLICAS {
@@ -99,12 +117,35 @@ impl Liveness {
             if !raft.is_leader() || raft.term() != term {
                 return;
             }
-            if let Err(error) =
-                raft.propose_as_leader(Command { now_ms: raft.now_ms(), request: None, body }).await
-            {
-                tracing::warn!(%error, "lost nodes were not recorded yet");
+            let names = named(&body);
+            match raft.propose_as_leader(Command { now_ms: raft.now_ms(), request: None, body }).await {
+                Ok(_) => self.heard().losing.retain(|name| !names.contains(name)),
+                Err(error) => tracing::warn!(%error, "lost nodes were not recorded yet"),
             }
         }
+    }
+
+    /// Those that are lost, and those of which that may be on its way already, each with how long it has been silent. What is
+    /// heard of them from now on keeps none of them.
+    fn lost(&self, state: &State, start: Instant) -> Vec<(NodeName, Duration)> {
+        let mut heard = self.heard();
+        let is_ready = |name: &NodeName| state.is_ready(name);
+        heard.losing.retain(is_ready);
+        let ready = state.nodes.keys().filter(|name| is_ready(name));
+        let silent = ready.map(|name| (name, heard.silent_for(name, start)));
+        let fresh: Vec<(NodeName, Duration)> =
+            lost(silent, self.timeout).into_iter().map(|(name, silent)| (name.clone(), silent)).collect();
+        heard.losing.extend(fresh.iter().map(|(name, _)| name.clone()));
+        heard.losing.iter().map(|name| (name.clone(), heard.silent_for(name, start))).collect()
+    }
+}
+
+/// The nodes that a command says are lost.
+fn named(body: &Body) -> BTreeSet<NodeName> {
+    match body {
+        Body::LoseNodes { nodes, .. } => nodes.iter().cloned().collect(),
+        Body::SetNodeState { node, .. } => [node.clone()].into(),
+        _ => BTreeSet::new(),
     }
 }
 
@@ -136,6 +177,43 @@ fn lost<'a>(
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_heard_of_a_node_that_is_being_lost_does_not_keep_it() {
+        let liveness = Liveness::new(Duration::from_hours(1));
+        let impatient = Liveness { timeout: Duration::ZERO, ..liveness.clone() };
+        let name: NodeName = "n1".parse().unwrap();
+        assert!(liveness.touch(&name));
+        let mut state = State::default();
+        let record = serde_json::json!({
+            "description": {
+                "name": "n1", "uid": "u", "api_address": "", "ingress_address": "", "version": "", "labels": {},
+                "capabilities": [], "capacity": {"memory_bytes": 0, "cpus": 0, "instances": 0},
+            },
+            "state": "ready", "joined_at_ms": 0, "changed_at_ms": 0, "accepted": 0, "assigned_at": 0,
+        });
+        state.nodes.insert(name.clone(), serde_json::from_value(record).unwrap());
+        assert_eq!(liveness.lost(&state, Instant::now()).len(), 1);
+        assert!(!liveness.touch(&name), "it is proposed");
+        assert_eq!(
+            liveness.lost(&state, Instant::now() + Duration::from_hours(1)).len(),
+            1,
+            "and proposed again"
+        );
+        state.nodes.get_mut(&name).unwrap().state = NodeState::Down;
+        assert!(liveness.lost(&state, start).is_empty());
+        assert!(liveness.touch(&name), "it is done, and it may come back");
+    }
+
+    #[test]
+    fn a_lease_ends_before_its_node_can_be_lost() {
+        for timeout_ms in [500, 1_000, 1_001, 600_000] {
+            let liveness = Liveness::new(Duration::from_millis(timeout_ms));
+            let margin = Duration::from_millis(timeout_ms) - liveness.lease();
+            assert!(margin >= liveness.heartbeat_interval() && margin >= Duration::from_millis(timeout_ms / 3));
+            assert!(liveness.lease() > liveness.heartbeat_interval(), "and is renewed before");
+        }
+    }
 
     #[test]
     fn nodes_that_stop_together_are_lost_together() {

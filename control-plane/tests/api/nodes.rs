@@ -118,7 +118,13 @@ impl Agent {
     }
 
     async fn report_for(&self, node: &str, accepted: u64, graphs: Vec<wire::GraphReport>) {
-        let report = wire::Report { node: node.to_owned(), accepted, graphs };
+        let report = wire::Report { node: node.to_owned(), accepted, graphs, heartbeat: 0 };
+        self.up.send(wire::FromAgent { message: Some(Up::Report(report)) }).await.unwrap();
+    }
+
+    /// Sends a report that is to be confirmed.
+    async fn beat(&self, accepted: u64, heartbeat: u64) {
+        let report = wire::Report { node: self.name.clone(), accepted, graphs: Vec::new(), heartbeat };
         self.up.send(wire::FromAgent { message: Some(Up::Report(report)) }).await.unwrap();
     }
 
@@ -143,6 +149,7 @@ fn graph_report(assigned: &wire::AssignedGraph, phase: wire::Phase) -> wire::Gra
         phase: phase.into(),
         reason: String::new(),
         message: String::new(),
+        failing: String::new(),
     }
 }
 
@@ -459,4 +466,24 @@ async fn what_only_an_agent_knows_is_asked_of_it_or_said_to_be_out_of_reach() {
     refused(logs.tail(tail()).await, Code::Unavailable, "agent_unreachable");
     refused(client.graphs.invoke(invoke()).await, Code::Unavailable, "agent_unreachable");
     member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_is_confirmed_once_the_node_runs_what_it_is_to_run() {
+    let member = Member::start_with(&["--node-timeout-ms=60000"]).await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let n1 = member.enrol("n1").await;
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
+    let empty = agent.assignment().await.generation;
+    agent.beat(empty, 1).await;
+    let confirmed = |heartbeat, generation| wire::Confirmed { heartbeat, generation, lease_ms: 40_000 };
+    assert_eq!(agent.next().await.unwrap(), Some(Down::Confirmed(confirmed(1, empty))));
+    client.deploy(&parts::shop("shop", "one")).await.unwrap();
+    let assigned = agent.assigned(1).await.generation;
+    // What runs is of before, and one does not ask: neither is answered.
+    agent.beat(empty, 2).await;
+    agent.beat(assigned, 0).await;
+    agent.beat(assigned, 3).await;
+    assert_eq!(agent.next().await.unwrap(), Some(Down::Confirmed(confirmed(3, assigned))));
 }

@@ -32,6 +32,11 @@ pub fn sentence(state: &GraphState) -> String {
     printable(&text)
 }
 
+/// A sentence for each node on which a graph serves and fails.
+pub fn failing(status: &GraphStatus) -> Vec<String> {
+    status.failing.iter().map(|(node, why)| printable(&format!("failing on {node}: {why}"))).collect()
+}
+
 /// Where requests can be sent: one URL for each route.
 pub fn urls(status: &GraphStatus) -> Vec<String> {
     let Some(address) = &status.ingress_address else { return Vec::new() };
@@ -86,10 +91,14 @@ pub fn graphs(statuses: &[GraphStatus], is_wide: bool, now_ms: u64) -> Table {
 
 /// The state as a word, and what takes over meanwhile.
 fn standing(status: &GraphStatus) -> String {
-    let word = status.state.word();
+    let word = match status.failing.len() {
+        0 => status.state.word().to_owned(),
+        1 => format!("{}, failing on 1 node", status.state.word()),
+        count => format!("{}, failing on {count} nodes", status.state.word()),
+    };
     match status.rollout.as_ref().and_then(rollout::hint) {
         Some(hint) => format!("{word}, {hint}"),
-        None => word.to_owned(),
+        None => word,
     }
 }
 
@@ -98,7 +107,7 @@ fn why(status: &GraphStatus) -> String {
         GraphState::Serving => None,
         state => Some(sentence(state)),
     };
-    state.into_iter().chain(rollout::sentences(status)).collect::<Vec<_>>().join("; ")
+    state.into_iter().chain(failing(status)).chain(rollout::sentences(status)).collect::<Vec<_>>().join("; ")
 }
 
 /// One graph: a line about all of it, what takes over or was given up, its components, and where requests go.
@@ -113,7 +122,7 @@ pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
         sentence(&status.state),
         status.generation
     );
-    for line in rollout::sentences(status) {
+    for line in failing(status).into_iter().chain(rollout::sentences(status)) {
         text.push_str(&format!("{line}\n"));
     }
     for scale in &status.scales {
@@ -141,6 +150,8 @@ pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeMap;
+
     use model::id::{Generation, RevisionNumber, StateRevision, Uid};
     use model::policy::PolicyVersion;
     use model::report::Failure;
@@ -181,6 +192,7 @@ mod tests {
             rollout: None,
             reverted: None,
             scales: Vec::new(),
+            failing: BTreeMap::new(),
         }
     }
 
@@ -242,6 +254,22 @@ mod tests {
         scaled.scales[0].calls = None;
         let text = graph(&scaled, None, 181_000);
         assert_eq!(text.lines().nth(1), Some("app is scaled to 2 of 1-8"));
+    }
+
+    #[test]
+    fn where_it_fails_is_told_beside_where_it_serves() {
+        let mut failing = status(GraphState::Serving);
+        failing.failing.insert("n2".parse().unwrap(), "app does not pass its check GET /ready".to_owned());
+        assert_eq!(standing(&failing), "serving, failing on 1 node");
+        assert_eq!(why(&failing), "failing on n2: app does not pass its check GET /ready");
+        insta::assert_snapshot!(graph(&failing, None, 181_000), @r"
+        sales/crm@7  serving on n1  generation 12  deployed 3m ago
+        failing on n2: app does not pass its check GET /ready
+        COMPONENT  FROM          ARTIFACT
+        app        graph         9c1e00112233
+        app--pii   policy pii@9  9c1e00112233
+        http://crm.localhost:8000/api
+        ");
     }
 
     #[test]

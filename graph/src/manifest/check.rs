@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use model::graph::{
-    COMPONENTS_MAX, CapabilitySpec, Check, ComponentSpec, GraphSpec, LINKS_MAX, LinkSpec, Settings, Wiring,
+    CHECK_EVERY, CHECK_FAILURES, CHECK_TIMEOUT, CHECK_TIMEOUT_DEFAULT, COMPONENTS_MAX, CapabilitySpec, Check,
+    CheckTerms, ComponentSpec, GraphSpec, LINKS_MAX, LinkSpec, OnIsolation, Settings, Wiring,
 };
 use model::id::GraphKey;
 use model::interface::InterfacePattern;
@@ -13,7 +14,7 @@ use model::placement::{LinkTerms, Locality, Requirements, Wishes};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::scale::Scaling;
 
-use super::rollout::rollout;
+use super::rollout::{duration, rollout};
 use super::scale::{Scale, scale};
 use super::shape::{
     CapabilityEntry, ComponentEntry, GraphFile, HealthEntry, HttpEntry, IngressEntry, LinkEntry,
@@ -62,7 +63,6 @@ pub(super) const REFUSED: &[Refused] = &[
     not_yet("components.*.placement.near", REQUIRE),
     not_yet("components.*.placement.apart", REQUIRE),
     not_yet("components.*.placement.with", REQUIRE),
-    not_yet("components.*.health.every", "a check is made before a revision takes over"),
     not_yet("components.*.limits.instances-per-node", BY_REQUEST),
     renamed("components.*.outbound", "egress"),
     not_yet("capabilities.*.volume", "a database is kept by namespace, graph and capability"),
@@ -328,7 +328,13 @@ impl Reading {
         let (config, variables) = (entry.config, entry.variables);
         let settings = findings.settings(&field, config, variables, &entry.egress, &entry.limits, named);
         let check = entry.health.as_ref().and_then(|health| check_of(findings, &field, health));
-        let settings = Settings { check, ..settings };
+        let terms = entry.health.as_ref().map(|health| check_terms(findings, &field, &health.value));
+        let words = [("serve", OnIsolation::Serve), ("stop", OnIsolation::Stop)];
+        let written = entry.on_isolation.as_ref();
+        let on_isolation =
+            findings.choice(&format!("{field}.on-isolation"), written, &words, OnIsolation::Serve);
+        let check_terms = terms.unwrap_or_default();
+        let settings = Settings { check, check_terms, on_isolation, ..settings };
         self.scale(findings, &field, &entry.scale, owner.as_ref());
         self.placement(findings, &field, entry.placement, owner.as_ref());
         let (owner, path, kind) = (owner?, path?, SourceKind::Component);
@@ -400,6 +406,34 @@ fn check_of(findings: &mut Findings, field: &str, health: &Placed<HealthEntry>) 
             None
         }
     }
+}
+
+/// How long a check may take, and how often it is made again. What is wrong is reported, and something else is in its place.
+fn check_terms(findings: &mut Findings, field: &str, health: &HealthEntry) -> CheckTerms {
+    let field = format!("{field}.health");
+    let HealthEntry { every, failures, timeout, .. } = health;
+    let mut read = |name: &str, text: &Option<Placed<String>>, bounds| {
+        duration(findings, &format!("{field}.{name}"), text.as_ref()?, bounds, None)
+    };
+    let timeout = read("timeout", timeout, &CHECK_TIMEOUT).unwrap_or(CHECK_TIMEOUT_DEFAULT);
+    let often = read("every", every, &CHECK_EVERY);
+    let Some(written) = failures.as_ref().filter(|written| !written.is_stand_in) else {
+        return CheckTerms { timeout, every: often, ..CheckTerms::default() };
+    };
+    let (least, most) = (CHECK_FAILURES.start(), CHECK_FAILURES.end());
+    if !CHECK_FAILURES.contains(&written.value) {
+        let message =
+            format!("a component fails after {least} to {most} failures in a row, not {}", written.value);
+        let diagnostic = Diagnostic::error("out_of_range", format!("{field}.failures"), message);
+        findings.push(diagnostic.at(place(written), "here"));
+    } else if every.is_none() {
+        let message =
+            "before a revision takes over, one failure is enough: `failures` counts those of what serves";
+        let diagnostic = Diagnostic::error("wrong_type", format!("{field}.failures"), message);
+        let diagnostic = diagnostic.at(place(written), "without `every`");
+        findings.push(diagnostic.help("say by `every` how often it is asked while it serves"));
+    }
+    CheckTerms { timeout, every: often, failures: written.value }
 }
 
 fn is_capability(findings: &mut Findings, field: &str, kind: &Placed<String>) -> bool {

@@ -90,8 +90,13 @@ pub struct ComponentEntry {
     /// How much it may use.
     #[serde(default)]
     pub limits: LimitsEntry,
-    /// How it is found out that it answers, before a revision takes over from the one before.
+    /// How it is found out that it answers: before a revision takes over from the one before, and as often as it says.
     pub health: Option<Placed<HealthEntry>>,
+    /// What becomes of it on a node that is cut off from the control plane: `serve` (it goes on serving there, though it may
+    /// be placed on another node meanwhile) or `stop` (what of its graph is on that node stops serving before it can be
+    /// placed on another); `serve` if left out.
+    #[schemars(extend("enum" = ["serve", "stop"]))]
+    pub on_isolation: Option<Placed<String>>,
     /// On how many nodes it runs.
     #[serde(default)]
     pub scale: ScaleEntry,
@@ -100,7 +105,7 @@ pub struct ComponentEntry {
     pub placement: PlacementEntry,
 }
 
-/// How it is found out that a component answers: one of these.
+/// How it is found out that a component answers: `http` or `call`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct HealthEntry {
@@ -111,6 +116,16 @@ pub struct HealthEntry {
     /// nor `false`.
     #[schemars(regex(pattern = "^[^#]+#[^#]+$"))]
     pub call: Option<Placed<String>>,
+    /// How often it is asked while it serves: `1s` to `1h`; only before a revision takes over if left out. Where it fails, it
+    /// is not asked as long as it passes on another node.
+    #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
+    pub every: Option<Placed<String>>,
+    /// After so many failures in a row it fails on a node: 1 to 100; 3 if left out. One that passes ends that.
+    #[schemars(range(min = 1, max = 100))]
+    pub failures: Option<Placed<u32>>,
+    /// How long it may take: `10ms` to `1m`; `10s` if left out. The component's deadline ends it earlier.
+    #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
+    pub timeout: Option<Placed<String>>,
 }
 
 /// On how many nodes a component runs: on a number of them, or on as many as its calls need. Each node makes as many

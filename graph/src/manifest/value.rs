@@ -131,7 +131,7 @@ impl Findings {
             self.read::<EgressRule>("egress_rule", &format!("{field}.egress.{index}"), rule)
         });
         let egress = rules.collect();
-        Settings { config, variables, egress, limits: self.limits(field, limits), check: None }
+        Settings { config, variables, egress, limits: self.limits(field, limits), ..Settings::default() }
     }
 
     fn limits(&mut self, field: &str, entry: &LimitsEntry) -> Limits {

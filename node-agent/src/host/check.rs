@@ -1,4 +1,5 @@
-//! Checks: whether the components of a graph answer, by an instance of their own, before the graph takes over.
+//! Checks: whether the components of a graph answer, by an instance of their own, before the graph takes over and while it
+//! serves.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,15 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use model::graph::Check;
+use model::graph::{Check, CheckTerms};
 use model::name::ComponentName;
 use model::report::Failure;
+use model::unit::format_duration;
 
 use crate::host::instance::Prepared;
 use crate::host::running::Running;
 
-/// How long one check may take; the component's own deadline ends it earlier.
-pub(crate) const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest body that a check is answered with.
 const BODY_MAX_BYTES: usize = 1 << 20;
 /// Who asks, for a component that wants to know.
@@ -23,30 +23,48 @@ const ASKER: &str = "weft-check";
 impl Running {
     /// Fails unless every component here that is checked passes, or says which one does not.
     pub(crate) async fn passes_checks(&self) -> Result<(), Failure> {
-        let site = self.plan.site();
-        let components = self.plan.linked().components.iter().filter(|(name, _)| site.is_here(name));
-        let checked =
-            components.filter_map(|(name, component)| Some((name, component.settings.check.as_ref()?)));
-        for (at, (name, check)) in checked.enumerate() {
+        for (at, (name, check, terms)) in self.checked().enumerate() {
             if at == 0 {
                 // What is asked may ask others.
                 self.can_call().await?;
             }
-            // One that only its check asks for is compiled now, which takes as long as it takes.
-            let prepared = self.entry(name).await.map_err(|error| failed(name, check, &error.to_string()))?;
-            let checking = async {
-                match check {
-                    Check::Http(path) => self.answers_get(name, &prepared, path.as_str()).await,
-                    Check::Call { interface, function } => {
-                        self.returns(name, &interface.to_string(), function).await
-                    }
-                }
-            };
-            let late = |_| Err(format!("nothing came within {} s", CHECK_TIMEOUT.as_secs()));
-            let outcome = tokio::time::timeout(CHECK_TIMEOUT, checking).await.unwrap_or_else(late);
-            outcome.map_err(|why| failed(name, check, &why))?;
+            let failed = |message| Failure { reason: "check_failed".to_owned(), message };
+            self.check_by(name, check, terms.timeout).await.map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// The components here that are checked, and how.
+    pub(crate) fn checked(&self) -> impl Iterator<Item = (&ComponentName, &Check, &CheckTerms)> {
+        let site = self.plan.site();
+        let components = self.plan.linked().components.iter().filter(move |(name, _)| site.is_here(name));
+        components.filter_map(|(name, component)| {
+            Some((name, component.settings.check.as_ref()?, &component.settings.check_terms))
+        })
+    }
+
+    /// Checks one component; says why it does not pass.
+    pub(crate) async fn check(&self, name: &ComponentName) -> Result<(), String> {
+        match self.checked().find(|(checked, ..)| *checked == name) {
+            Some((name, check, terms)) => self.check_by(name, check, terms.timeout).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn check_by(&self, name: &ComponentName, check: &Check, timeout: Duration) -> Result<(), String> {
+        let failed = |why: String| format!("{name} does not pass its check {check}: {why}");
+        // One that only its check asks for is compiled now, which takes as long as it takes.
+        let prepared = self.entry(name).await.map_err(|error| failed(error.to_string()))?;
+        let checking = async {
+            match check {
+                Check::Http(path) => self.answers_get(name, &prepared, path.as_str(), timeout).await,
+                Check::Call { interface, function } => {
+                    self.returns(name, &interface.to_string(), function).await
+                }
+            }
+        };
+        let late = |_| Err(format!("nothing came within {}", format_duration(timeout)));
+        tokio::time::timeout(timeout, checking).await.unwrap_or_else(late).map_err(failed)
     }
 
     async fn answers_get(
@@ -54,6 +72,7 @@ impl Running {
         component: &ComponentName,
         prepared: &Arc<Prepared>,
         path: &str,
+        longest: Duration,
     ) -> Result<(), String> {
         let routes = self.plan.linked().ingress.iter().filter(|route| route.to == *component);
         let host = routes.filter_map(|route| route.host.as_ref()).map(|host| host.as_str()).next();
@@ -63,7 +82,7 @@ impl Running {
             .body(Empty::<Bytes>::new().map_err(|never| match never {}))
             .map_err(|error| error.to_string())?;
         let id: Arc<str> = self.host.request_id();
-        let response = self.answer_check(prepared, component, &id, request).await;
+        let response = self.answer_check(prepared, component, &id, longest, request).await;
         let (status, body) = (response.status(), response.into_body());
         if !status.is_success() && !status.is_redirection() {
             return Err(format!("it answered {status} (request {id})"));
@@ -80,9 +99,4 @@ impl Running {
         }
         Ok(())
     }
-}
-
-fn failed(name: &ComponentName, check: &Check, why: &str) -> Failure {
-    let message = format!("{name} does not pass its check {check}: {why}");
-    Failure { reason: "check_failed".to_owned(), message }
 }

@@ -125,7 +125,12 @@ impl HttpLink {
         };
         let frames = encode([Body::Open(Box::new(open)), Body::Call(asked)]);
         request.headers_mut().insert(LINK, http::HeaderValue::try_from(frames)?);
-        let (node, sent) = self.road.send(&self.there.nodes, request, Some(now + left), false, || None).await;
+        let all = &self.there.nodes;
+        let passing = self.road.passing(&self.open.version.graph, all);
+        // Where none of those is reached, the others are asked.
+        let whither = || passing.as_ref().map(|_| all.clone());
+        let nodes = passing.as_ref().unwrap_or(all);
+        let (node, sent) = self.road.send(nodes, request, Some(now + left), false, whither).await;
         node.iter().for_each(|node| span.node(node));
         let outcome = match sent {
             Err(error) => Err(unanswered(error)),

@@ -14,6 +14,7 @@ use wasmtime::component::{ComponentExportIndex, Type, Val};
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::Running;
 use crate::host::state::Call;
+use crate::lease::{ISOLATED, Isolated};
 use crate::traces::Trace;
 
 /// The longest text of arguments.
@@ -78,6 +79,9 @@ pub enum InvokeError {
         /// Why.
         failure: Failure,
     },
+    /// The node is cut off, and the graph stops then.
+    #[error("{ISOLATED}")]
+    Isolated,
     /// The node is full.
     #[error("this node has no room for the call; try again")]
     Busy,
@@ -106,6 +110,9 @@ impl Running {
         arguments: &str,
     ) -> Result<String, InvokeError> {
         let _pass = self.traffic.enter();
+        if !self.may_serve() {
+            return Err(InvokeError::Isolated);
+        }
         let prepared = self.entry(component).await?;
         let found = find(&prepared, interface, function)?;
         let arguments = parse(&found, function, arguments)?;
@@ -117,7 +124,12 @@ impl Running {
         let deadline = Instant::now() + prepared.deadline;
         let trace = Trace::default();
         let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
-        match call_function(&prepared, call, &found, &arguments).await {
+        let called = tokio::select! {
+            biased;
+            called = call_function(&prepared, call, &found, &arguments) => called,
+            () = self.isolated() => Err(CallError::Trap(Isolated.into())),
+        };
+        match called {
             Ok(text) => Ok(text),
             Err(error) => {
                 let (message, error) = match error {

@@ -61,6 +61,7 @@ use self::egress::Client;
 use self::request_id::RequestIds;
 use crate::calls::CallBook;
 use crate::http_road::HttpRoad;
+use crate::lease::Lease;
 use crate::link::carrier::Carrier;
 use crate::logs::LogBook;
 use crate::roads::Roads;
@@ -85,6 +86,8 @@ pub struct HostConfig {
     pub traces: Traces,
     /// Told of calls of components that are scaled by them.
     pub calls: CallBook,
+    /// For how long what stops in isolation may be served.
+    pub lease: Lease,
 }
 
 /// Why a host cannot be opened.
@@ -132,6 +135,7 @@ struct Parts {
     ids: RequestIds,
     traces: Traces,
     calls: CallBook,
+    lease: Lease,
 }
 
 /// The open databases, so that all generations of a graph share one.
@@ -181,6 +185,7 @@ impl Host {
             ids: RequestIds::new(),
             traces: config.traces,
             calls: config.calls,
+            lease: config.lease,
         };
         Ok(Self { parts: Arc::new(parts) })
     }

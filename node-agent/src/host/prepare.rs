@@ -141,6 +141,8 @@ impl Host {
             providers,
             traffic: Arc::new(Traffic::default()),
             has_passed: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
+            stops_in_isolation: graph.stops_in_isolation(self.parts.logs.node()),
         })
     }
 

@@ -20,6 +20,7 @@ use crate::host::instance::{CallError, LINK_FUEL_BYTES, Prepared, until};
 use crate::host::running::Running;
 use crate::host::state::{Call, State};
 use crate::host::streams::{self, Loans};
+use crate::lease::ISOLATED;
 use crate::link::encoding::{
     ARGUMENT_CELLS_MAX, Cells, DecodeError, FromGuest, HandleError, Handles, HostResources, IN_MEMORY, Kind,
     Signature, ToGuest, TooLong,
@@ -174,7 +175,16 @@ impl Running {
     pub(crate) async fn session(self: Arc<Self>, open: Open, mut inbound: Inbound) {
         let _pass = self.traffic.enter();
         let mut trace = Trace::default();
-        if let Err(failure) = self.converse(&open, &mut inbound, &mut trace).await {
+        let ended = if self.may_serve() {
+            tokio::select! {
+                biased;
+                ended = self.converse(&open, &mut inbound, &mut trace) => ended,
+                () = self.isolated() => Err(LinkFailure::new(LinkReason::Lost, ISOLATED)),
+            }
+        } else {
+            Err(LinkFailure::new(LinkReason::Unavailable, ISOLATED))
+        };
+        if let Err(failure) = ended {
             let level = if failure.reason == LinkReason::Trapped { Level::Error } else { Level::Warn };
             let message = format!("the session of {} ended{trace}: {failure}", open.from);
             self.log.agent(Some(&open.to), Some(&open.request), level, &message);

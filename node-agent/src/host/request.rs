@@ -21,12 +21,12 @@ use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use crate::calls::UnderWay;
 use crate::host::body::{self, Body, GuestBody};
-use crate::host::check::CHECK_TIMEOUT;
 use crate::host::http_link;
 use crate::host::instance::{CallError, Prepared, until};
 use crate::host::running::{Pass, Running};
 use crate::host::state::Call;
 use crate::http_road::{not_begun, take_not_begun};
+use crate::lease::{ISOLATED, Isolated, Lease};
 use crate::traces::{Over, Trace};
 
 /// Carries the request's id to the client; `ctl logs --request` takes it.
@@ -68,6 +68,10 @@ pub(crate) enum Refusal {
     Deadline,
     Busy,
     NoHandler,
+    /// The node is cut off, and the graph stops then: before the request was begun.
+    Isolated,
+    /// The same, when it was under way.
+    Cut,
     /// A provider on another node could not be called, or its answer was lost.
     Link(LinkReason),
 }
@@ -90,7 +94,7 @@ impl Running {
                 take_not_begun(&mut response);
                 response
             }
-            Err(Refusal::Busy) => not_begun(Refusal::Busy.response(&id)),
+            Err(refusal) if refusal.is_before() => not_begun(refusal.response(&id)),
             Err(refusal) => refusal.response(&id),
         };
         if let Ok(value) = HeaderValue::from_str(&id) {
@@ -118,7 +122,7 @@ impl Running {
         let prepared = self.providers.get(&open.to).map(|provider| provider.prepared());
         let asked = Asked { to: &open.to, id: &id, longest, trace: span.trace().clone() };
         let answer = self.answer(prepared, asked, request, pass).await;
-        let has_begun = !matches!(answer, Err(Refusal::Busy));
+        let has_begun = !answer.as_ref().is_err_and(Refusal::is_before);
         match span.ended(answer.map_err(|refusal| refusal.as_failure())) {
             Ok(mut response) => {
                 // A guest says nothing in the agents' own words.
@@ -137,9 +141,10 @@ impl Running {
         prepared: &Arc<Prepared>,
         to: &ComponentName,
         id: &Arc<str>,
+        longest: Duration,
         request: http::Request<impl RequestBody>,
     ) -> http::Response<Body> {
-        let asked = Asked { to, id, longest: CHECK_TIMEOUT, trace: Trace::default() };
+        let asked = Asked { to, id, longest, trace: Trace::default() };
         let answer = self.answer(Some(prepared), asked, request, self.traffic.enter()).await;
         answer.unwrap_or_else(|refusal| refusal.response(id))
     }
@@ -153,6 +158,10 @@ impl Running {
     ) -> Result<http::Response<Body>, Refusal> {
         let Asked { to, id, longest, trace } = asked;
         let say = |level, message: &str| self.log.agent(Some(to), Some(id), level, message);
+        if !self.may_serve() {
+            say(Level::Warn, ISOLATED);
+            return Err(Refusal::Isolated);
+        }
         let Some(prepared) = prepared.filter(|prepared| prepared.handle.is_some()) else {
             say(Level::Error, "the component exports no `wasi:http/incoming-handler@0.2`");
             return Err(Refusal::NoHandler);
@@ -165,7 +174,8 @@ impl Running {
         let deadline = Instant::now() + prepared.deadline.min(longest);
         let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
         let (sender, mut receiver) = oneshot::channel();
-        let mut guest: Guest = Box::pin(run(prepared.clone(), call, request, sender, (room, under_way)));
+        let mut guest: Guest =
+            Box::pin(run(prepared.clone(), call, request, sender, (room, under_way), self.lease().cloned()));
         // The guest runs here until it answers: no task is made for a response that is whole when the guest ends.
         let (answer, ended) = tokio::select! {
             biased;
@@ -233,10 +243,11 @@ async fn run(
     mut request: http::Request<impl RequestBody>,
     sender: oneshot::Sender<Answer>,
     held: (OwnedSemaphorePermit, UnderWay),
+    lease: Option<Lease>,
 ) -> Ended {
     let deadline = call.deadline;
     let mut store = prepared.store(call);
-    let call = until(deadline, async {
+    let calling = until(deadline, async {
         let instance = prepared.instantiate(&mut store).await?;
         let is_taken = request.headers_mut().remove(http_link::BODY_TAKEN).is_some();
         let incoming = store.data_mut().http().new_incoming_request(Scheme::Http, request)?;
@@ -248,8 +259,18 @@ async fn run(
         type Arguments = (Resource<HostIncomingRequest>, Resource<HostResponseOutparam>);
         let handle = instance.get_typed_func::<Arguments, ()>(&mut store, handle)?;
         handle.call_async(&mut store, (incoming, out)).await
-    })
-    .await;
+    });
+    let isolated = async {
+        match &lease {
+            Some(lease) => lease.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    let call = tokio::select! {
+        biased;
+        call = calling => call,
+        () = isolated => Err(CallError::Trap(Isolated.into())),
+    };
     let cut = cut_unfinished(&mut store.data_mut().table);
     drop(store);
     drop(held);
@@ -306,6 +327,7 @@ fn refusal(ended: &Ended) -> Refusal {
     match ended.call {
         Err(CallError::Deadline) => Refusal::Deadline,
         Ok(()) => Refusal::Failed,
+        Err(CallError::Trap(ref error)) if error.downcast_ref::<Isolated>().is_some() => Refusal::Cut,
         Err(CallError::Trap(ref error)) => {
             error.downcast_ref::<LinkFailure>().map_or(Refusal::Failed, Refusal::of_link)
         }
@@ -313,6 +335,11 @@ fn refusal(ended: &Ended) -> Refusal {
 }
 
 impl Refusal {
+    /// Whether nothing was begun, so that another node may do it.
+    const fn is_before(&self) -> bool {
+        matches!(self, Self::Busy | Self::Isolated)
+    }
+
     /// As a lost or failed call over a link is told.
     pub(crate) fn of_link(failure: &LinkFailure) -> Self {
         match failure.reason {
@@ -328,6 +355,8 @@ impl Refusal {
             Self::Failed => (LinkReason::Trapped, "the provider failed"),
             Self::Deadline => (LinkReason::Deadline, "the provider did not answer in time"),
             Self::Busy => (LinkReason::Busy, "the provider's node has no room for an instance"),
+            Self::Isolated => (LinkReason::Unavailable, ISOLATED),
+            Self::Cut => (LinkReason::Lost, ISOLATED),
             Self::NoHandler => (LinkReason::Mismatch, "the provider takes no HTTP requests"),
             Self::Link(reason) => (*reason, "the provider could not call another"),
         };
@@ -343,6 +372,13 @@ impl Refusal {
             Self::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no_capacity", "this node has no room for the request")
             }
+            Self::Isolated => (StatusCode::SERVICE_UNAVAILABLE, "isolated", ISOLATED),
+            Self::Cut => (
+                StatusCode::BAD_GATEWAY,
+                "isolated",
+                "this node was cut off from the control plane while the component worked, which stops then; whether it was done \
+                 is not known",
+            ),
             Self::Link(LinkReason::Lost) => (
                 StatusCode::BAD_GATEWAY,
                 LinkReason::Lost.word(),

@@ -18,6 +18,7 @@ use crate::host::instance::Prepared;
 use crate::host::logs::GraphLog;
 use crate::host::prepare::Plan;
 use crate::host::provide::Provider;
+use crate::lease::Lease;
 use crate::link::carrier::Arrival;
 
 /// How long a generation that could take over waits for the rest of the nodes that it calls: longer than most graphs take
@@ -40,6 +41,10 @@ pub struct Running {
     pub(crate) traffic: Arc<Traffic>,
     /// Whether its components have passed their checks.
     pub(crate) has_passed: AtomicBool,
+    /// Whether one of them fails now, by the checks that are made while it serves.
+    pub(crate) is_failing: AtomicBool,
+    /// Whether it stops once the node is cut off.
+    pub(crate) stops_in_isolation: bool,
 }
 
 /// Why a generation cannot be called on a node as it should.
@@ -190,6 +195,34 @@ impl Running {
     /// Whether they do.
     pub(crate) fn has_passed(&self) -> bool {
         self.has_passed.load(Ordering::Acquire)
+    }
+
+    /// It fails here from now on, or does not.
+    pub(crate) fn judge(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Release);
+    }
+
+    /// Whether it fails here.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Acquire)
+    }
+
+    /// The lease without which it must not serve here; none where it serves whatever comes.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        self.stops_in_isolation.then_some(&self.host.parts.lease)
+    }
+
+    /// Whether it may serve now.
+    pub(crate) fn may_serve(&self) -> bool {
+        self.lease().is_none_or(Lease::is_held)
+    }
+
+    /// Resolves once it may not.
+    pub(crate) async fn isolated(&self) {
+        match self.lease() {
+            Some(lease) => lease.ended().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The revision of the graph.

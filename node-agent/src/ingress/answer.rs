@@ -15,6 +15,7 @@ use model::route::HttpRoute;
 use crate::host::{Body, Reach};
 use crate::http_road::{CarryError, HttpRoad, not_begun, take_not_begun};
 use crate::ingress::routes::{Placed, RouteTableHandle, Target};
+use crate::lease::{ISOLATED, Lease};
 use crate::traces::{Answering, Trace, Traces};
 use crate::traffic::Counted;
 
@@ -40,6 +41,7 @@ pub struct Answers {
     traces: Traces,
     road: Arc<HttpRoad>,
     reach: Reach,
+    lease: Lease,
 }
 
 /// Who asks.
@@ -54,8 +56,14 @@ enum Asker {
 
 impl Answers {
     /// By these routes; requests for other nodes go by `road`, and those over links are for what can be reached.
-    pub const fn new(routes: RouteTableHandle, traces: Traces, road: Arc<HttpRoad>, reach: Reach) -> Self {
-        Self { routes, traces, road, reach }
+    pub const fn new(
+        routes: RouteTableHandle,
+        traces: Traces,
+        road: Arc<HttpRoad>,
+        reach: Reach,
+        lease: Lease,
+    ) -> Self {
+        Self { routes, traces, road, reach, lease }
     }
 
     /// Answers a client.
@@ -94,8 +102,12 @@ impl Answers {
         let counting = found.as_ref().and_then(|found| found.counted.clone()).map(Counted::begin);
         let response = match found.map(|found| (found.target, found.route)) {
             Some((Target::Here(running), route)) => running.handle(&route, request, trace).await,
-            Some((Target::Placed(placed), _)) if asker == Asker::Node || placed.nodes.is_empty() => {
-                not_yet(&placed)
+            Some((Target::Placed(placed), route)) if asker == Asker::Node || placed.nodes.is_empty() => {
+                match &placed.here {
+                    Some(running) => running.clone().handle(&route, request, trace).await,
+                    None if self.is_isolated(&placed) => isolated(&placed),
+                    None => not_yet(&placed),
+                }
             }
             Some((Target::Placed(placed), _)) => self.pass_on(&placed, request, &trace).await,
             None => not_found(host_of(&request), request.uri().path()),
@@ -105,6 +117,11 @@ impl Answers {
         }
         span.answered(&response);
         response.map(|body| body.within(span))
+    }
+
+    /// Whether a graph that comes to this node waits for a control plane to confirm that.
+    fn is_isolated(&self, placed: &Placed) -> bool {
+        !self.lease.is_held() && self.routes.stops_in_isolation(&placed.graph)
     }
 
     /// Has one of the nodes answer on which the graph is.
@@ -149,6 +166,11 @@ fn name_host(request: &mut Request<Incoming>, route: &HttpRoute) {
 fn not_yet(Placed { graph, .. }: &Placed) -> Response<Body> {
     let message = format!("graph {graph} does not serve yet");
     not_begun(refuse(StatusCode::SERVICE_UNAVAILABLE, "graph_not_serving", &message))
+}
+
+/// A graph that must not serve here now: it does once a control plane has confirmed that it is to.
+fn isolated(Placed { graph, .. }: &Placed) -> Response<Body> {
+    not_begun(refuse(StatusCode::SERVICE_UNAVAILABLE, "isolated", &format!("graph {graph}: {ISOLATED}")))
 }
 
 /// The names of nodes are none of a client's business.

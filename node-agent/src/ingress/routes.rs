@@ -1,7 +1,7 @@
 //! The route table: what answers a request.
 //!
 //! It is made of three things: the graphs that serve here, those that should, and the routes of the whole cluster. What
-//! serves here goes before what is elsewhere.
+//! serves here goes before what is elsewhere, unless it fails its checks here and passes elsewhere.
 //!
 //! A candidate answers a share of its graph's requests: one is drawn for it by chance, of those that both can answer.
 //!
@@ -59,14 +59,16 @@ impl Target {
     }
 }
 
-/// Where a graph that does not serve here should answer.
-#[derive(Debug, PartialEq, Eq)]
+/// Where a graph should answer that does not serve here, or fails here and passes elsewhere.
+#[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) graph: GraphKey,
     /// The revision that a candidate is.
     pub(crate) candidate: Option<RevisionNumber>,
     /// Any of these; none where it comes to this node alone.
     pub(crate) nodes: Arc<[NodeName]>,
+    /// What serves here and fails: it answers what other nodes carry here.
+    pub(crate) here: Option<Arc<Running>>,
 }
 
 /// What answers one request.
@@ -169,6 +171,13 @@ impl RouteTableHandle {
         here.and_then(|(_, table)| table.find(host, path)).or(of_graph).map(Found::from)
     }
 
+    /// Whether what of a graph should be here stops once this node is cut off.
+    pub(crate) fn stops_in_isolation(&self, graph: &GraphKey) -> bool {
+        let assigned = self.0.assigned.now();
+        let graph = assigned.as_ref().and_then(|assigned| assigned.graph(graph));
+        graph.is_some_and(|graph| graph.stops_in_isolation(&self.0.node))
+    }
+
     /// The nodes that answer the requests of a graph or a candidate now. Those of its graph where nobody is sent to that
     /// candidate any more; none where nothing is known of either.
     pub(crate) fn whither(&self, placed: &Placed, host: Option<&str>, path: &str) -> Option<Arc<[NodeName]>> {
@@ -218,7 +227,8 @@ impl Shared {
         let split = |graph: GraphKey| {
             let candidate = graph.candidate();
             let running = running.iter().find(|running| *running.key() == candidate);
-            let here = running.map(|running| (running.revision(), Table::new(serving(running))));
+            let here =
+                running.map(|running| (running.revision(), Table::new(serving(&self.node, running, &[]))));
             let told = known().find(|known| known.graph == graph);
             let drawn = told.map(|told| {
                 // Another revision that serves here has a share of its own, or none.
@@ -230,7 +240,11 @@ impl Shared {
                     revision: told.revision,
                     share: told.share,
                     counts: self.traffic.of((graph.clone(), told.generation)),
-                    table: Table::new(here.into_iter().flat_map(serving).chain(elsewhere)),
+                    table: Table::new(
+                        here.into_iter()
+                            .flat_map(|here| serving(&self.node, here, &told.routes))
+                            .chain(elsewhere),
+                    ),
                 }
             });
             (graph, Split { here, drawn })
@@ -239,9 +253,28 @@ impl Shared {
     }
 }
 
-/// The routes of one that serves here.
-fn serving(running: &Arc<Running>) -> impl Iterator<Item = (HttpRoute, Target)> {
-    running.routes().map(|route| (route.clone(), Target::Here(running.clone())))
+/// The routes of one that serves on this node. Where it fails here, and the nodes that the cluster (`known`) sends its requests
+/// to are others, these are asked.
+fn serving<'a>(
+    here: &'a NodeName,
+    running: &'a Arc<Running>,
+    known: &'a [PlacedRoute],
+) -> impl Iterator<Item = (HttpRoute, Target)> {
+    running.routes().map(move |route| {
+        let is_same = |known: &&PlacedRoute| known.graph == *running.key() && known.route == *route;
+        let known = known.iter().filter(|_| running.is_failing()).find(is_same);
+        let passing = known.filter(|known| !known.nodes.contains(here));
+        let target = match passing {
+            None => Target::Here(running.clone()),
+            Some(known) => Target::Placed(Arc::new(Placed {
+                graph: known.graph.clone(),
+                candidate: running.key().is_candidate.then(|| running.revision()),
+                nodes: known.nodes.clone().into(),
+                here: Some(running.clone()),
+            })),
+        };
+        (route.clone(), target)
+    })
 }
 
 /// Where a graph, or the candidate that is a revision, answers besides this node.
@@ -252,7 +285,7 @@ fn placed<'a>(
     nodes: impl Iterator<Item = &'a NodeName>,
 ) -> Target {
     let nodes = nodes.filter(|node| *node != here).cloned().collect();
-    Target::Placed(Arc::new(Placed { graph: graph.clone(), candidate, nodes }))
+    Target::Placed(Arc::new(Placed { graph: graph.clone(), candidate, nodes, here: None }))
 }
 
 /// A route of the cluster, if it is answered on other nodes.
@@ -267,14 +300,15 @@ fn placed_elsewhere(
 
 /// All routes of graphs, and of equal ones the one that counts first. The routes of the cluster say who serves; the
 /// assignment of this node knows earlier of what is new.
-fn routes(
-    here: &NodeName,
-    running: &[Arc<Running>],
-    assigned: Option<&Assignment>,
-    cluster: Option<&RouteMap>,
-) -> impl Iterator<Item = (HttpRoute, Target)> {
+fn routes<'a>(
+    here: &'a NodeName,
+    running: &'a [Arc<Running>],
+    assigned: Option<&'a Assignment>,
+    cluster: Option<&'a RouteMap>,
+) -> impl Iterator<Item = (HttpRoute, Target)> + 'a {
     let graphs = running.iter().filter(|running| !running.key().is_candidate);
-    let serving = graphs.flat_map(serving);
+    let known = cluster.map(|cluster| cluster.routes.as_slice()).unwrap_or_default();
+    let serving = graphs.flat_map(move |running| serving(here, running, known));
     let cluster = cluster.into_iter().flat_map(|cluster| &cluster.routes);
     let cluster = cluster.filter_map(move |known| placed_elsewhere(here, known, None));
     let should = assigned.into_iter().flat_map(|assigned| &assigned.graphs);

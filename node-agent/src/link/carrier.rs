@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream::unfold;
+use model::id::GraphKey;
 use model::link::{Body, Frame, GraphVersion, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Piped, STREAM};
 use model::name::NodeName;
 use proto::weft::link::v1 as wire;
@@ -81,6 +82,11 @@ impl Carrier {
     /// Whether a node is asked before others that answer as well.
     pub(crate) fn is_near(&self, node: &NodeName) -> bool {
         self.roads.is_near(node)
+    }
+
+    /// Whether a graph fails on a node: it is asked after others that answer as well.
+    pub(crate) fn is_failing(&self, graph: &GraphKey, node: &NodeName) -> bool {
+        self.roads.is_failing(graph, node)
     }
 
     /// A stream to `node`.

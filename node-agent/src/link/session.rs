@@ -416,6 +416,7 @@ impl Links {
         let all = || health.breakers.iter().enumerate().filter(|(_, breaker)| !breaker.is_open(now));
         let candidate = |(at, breaker): (usize, &Breaker)| Candidate {
             who: at,
+            is_failing: to.nodes.get(at).is_some_and(|node| self.carrier.is_failing(&self.version.graph, node)),
             is_near: to.nodes.get(at).is_some_and(|node| self.carrier.is_near(node)),
             asking: breaker.asking(),
         };

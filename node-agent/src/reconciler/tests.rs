@@ -1,10 +1,12 @@
 //! The loop around a runner that does what a test says, without wasm, network or sleep.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use model::graph::{CheckTerms, OnIsolation, Settings};
 use model::id::{ClusterId, Generation, RevisionNumber, Uid};
-use model::linked::LinkedGraph;
+use model::linked::{LinkedComponent, LinkedGraph, Origin};
+use model::name::ComponentName;
 use model::placement::Placement;
 use model::report::GraphReport;
 use tokio::sync::{Semaphore, mpsc};
@@ -34,10 +36,29 @@ struct Fake {
     name: String,
     is_alone: bool,
     is_sick: bool,
+    /// What its checks come to while it serves; it is checked again only where there is something.
+    health: Option<watch::Receiver<Result<(), String>>>,
+    is_failing: Arc<AtomicBool>,
     gate: Arc<Semaphore>,
 }
 
+/// How often what serves is checked here.
+const EVERY: Duration = Duration::from_millis(1);
+
 impl Running for Fake {
+    fn checked(&self) -> Vec<(ComponentName, CheckTerms)> {
+        let every = self.health.as_ref().map(|_| EVERY);
+        vec![("app".parse().unwrap(), CheckTerms { every, ..CheckTerms::default() })]
+    }
+
+    async fn check(&self, _: &ComponentName) -> Option<Result<(), String>> {
+        Some(self.health.as_ref().expect("it is checked again").borrow().clone())
+    }
+
+    fn judge(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::SeqCst);
+    }
+
     async fn invoke(&self, _: Call) -> Result<String, InvokeError> {
         Ok(self.name.clone())
     }
@@ -52,6 +73,7 @@ struct FakeRunner {
     fates: tokio::sync::Mutex<mpsc::UnboundedReceiver<Fate>>,
     preparing: AtomicUsize,
     serving: watch::Sender<Vec<String>>,
+    health: Option<watch::Receiver<Result<(), String>>>,
     gate: Arc<Semaphore>,
 }
 
@@ -72,6 +94,8 @@ impl Runner for FakeRunner {
                 name: format!("{}@{}", graph.key, graph.generation),
                 is_alone: fate == Fate::Alone,
                 is_sick: fate == Fate::Sick,
+                health: self.health.clone(),
+                is_failing: Arc::default(),
                 gate: self.gate.clone(),
             }),
             Fate::Certain => Err(PrepareError::Certain(failure)),
@@ -90,7 +114,11 @@ impl Runner for FakeRunner {
     }
 
     fn serve(&self, graphs: Vec<Fake>) {
-        self.serving.send_replace(graphs.into_iter().map(|graph| graph.name).collect());
+        let shown = |graph: Fake| match graph.is_failing.load(Ordering::SeqCst) {
+            true => format!("{} fails", graph.name),
+            false => graph.name,
+        };
+        self.serving.send_replace(graphs.into_iter().map(shown).collect());
     }
 }
 
@@ -101,12 +129,18 @@ struct Scene {
     desired: watch::Sender<Option<Arc<Assignment>>>,
     report: watch::Receiver<Arc<Report>>,
     serving: watch::Receiver<Vec<String>>,
+    lease: Lease,
     stop: CancellationToken,
     running: tokio::task::JoinHandle<()>,
 }
 
 impl Scene {
     fn new() -> Self {
+        Self::of(None)
+    }
+
+    /// One whose graphs are checked while they serve, if that is what their checks come to.
+    fn of(health: Option<watch::Receiver<Result<(), String>>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (fates, receiver) = mpsc::unbounded_channel();
         let (served, serving) = watch::channel(Vec::new());
@@ -114,26 +148,34 @@ impl Scene {
             fates: tokio::sync::Mutex::new(receiver),
             preparing: AtomicUsize::new(0),
             serving: served,
+            health,
             gate: Arc::new(Semaphore::new(0)),
         });
         let artifacts = Arc::new(ArtifactStore::open(folder.path(), ControlPlane::unencrypted(&[])).unwrap());
         let (desired, orders) = watch::channel(None);
         let node: model::name::NodeName = "n1".parse().unwrap();
         let (reports, report) = watch::channel(Arc::new(report::empty(node.clone())));
-        let reconciler = Reconciler::new(runner.clone(), artifacts, LogBook::new(node), orders, reports);
+        let lease = Lease::default();
+        let told = (orders, lease.clone());
+        let reconciler = Reconciler::new(runner.clone(), artifacts, LogBook::new(node), told, reports);
         let stop = CancellationToken::new();
         let running = tokio::spawn(reconciler.run(stop.clone()));
-        Self { _folder: folder, runner, fates, desired, report, serving, stop, running }
+        Self { _folder: folder, runner, fates, desired, report, serving, lease, stop, running }
     }
 
     fn assign(&self, generation: u64, graphs: &[(&str, u64)]) {
+        self.assign_as(generation, graphs, &LinkedGraph::default());
+    }
+
+    fn assign_as(&self, generation: u64, graphs: &[(&str, u64)], linked: &LinkedGraph) {
         let graphs = graphs.iter().map(|(key, generation)| AssignedGraph {
             key: key.parse().unwrap(),
             uid: Uid::new(format!("uid-{key}")).unwrap(),
             revision: RevisionNumber(1),
             generation: Generation(*generation),
-            linked: LinkedGraph::default(),
+            linked: linked.clone(),
             placement: Placement::whole("n1".parse().unwrap()),
+            failing: BTreeSet::new(),
         });
         self.desired.send_replace(Some(Arc::new(Assignment {
             cluster: ClusterId::new("c").unwrap(),
@@ -288,5 +330,58 @@ async fn no_more_are_prepared_at_once_than_there_is_room_for() {
     }
     let expected: Vec<String> = names.iter().map(|name| format!("default/{name}@1")).collect();
     scene.serves(&expected.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn what_serves_is_checked_again_and_again_and_serves_on_while_it_fails() {
+    let (health, outcome) = watch::channel(Ok(()));
+    let mut scene = Scene::of(Some(outcome));
+    scene.assign(1, &[("a", 1)]);
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@1"]).await;
+    health.send_replace(Err("it answered 500".to_owned()));
+    scene.serves(&["default/a@1 fails"]).await;
+    let fails = |graph: &GraphReport| {
+        let why = graph.failing.as_deref();
+        graph.progress == Progress::Serving && why == Some("it answered 500, 3 times in a row")
+    };
+    scene.reported("a", fails).await;
+    health.send_replace(Ok(()));
+    scene.serves(&["default/a@1"]).await;
+    scene.reported("a", |graph| graph.failing.is_none()).await;
+
+    // Another generation is judged by its own checks.
+    health.send_replace(Err("it answered 503".to_owned()));
+    scene.serves(&["default/a@1 fails"]).await;
+    health.send_replace(Ok(()));
+    scene.assign(2, &[("a", 2)]);
+    scene.fate(Fate::Serves);
+    scene.serves(&["default/a@2"]).await;
+    scene.reported("a", |graph| graph.serving == Some(Generation(2)) && graph.failing.is_none()).await;
+    scene.end().await;
+}
+
+/// A graph that stops in isolation.
+fn single() -> LinkedGraph {
+    let component = LinkedComponent {
+        artifact: Artifact { digest: Digest::from_bytes([0; 32]), size: 0 },
+        origin: Origin::Graph,
+        exports: Vec::new(),
+        settings: Settings { on_isolation: OnIsolation::Stop, ..Settings::default() },
+    };
+    LinkedGraph { components: [("app".parse().unwrap(), component)].into(), ..LinkedGraph::default() }
+}
+
+#[tokio::test]
+async fn what_stops_in_isolation_is_not_made_to_serve_before_it_is_confirmed() {
+    let mut scene = Scene::new();
+    scene.assign_as(1, &[("a", 1)], &single());
+    scene.reported("a", |graph| graph.serving.is_none() && graph.desired == Generation(1)).await;
+    assert_eq!(scene.runner.preparing.load(Ordering::SeqCst), 0);
+    scene.lease.renew(Instant::now() + PATIENCE);
+    // Its artifact cannot be had here: that it is asked for is enough.
+    let tried = |graph: &GraphReport| matches!(&graph.progress, Progress::Retrying(failure) if failure.reason.starts_with("artifact"));
+    scene.reported("a", tried).await;
     scene.end().await;
 }

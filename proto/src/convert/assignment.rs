@@ -1,6 +1,6 @@
 //! Assignments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::assignment::{AssignedGraph, Assignment, Peer};
 use model::id::{Generation, RevisionNumber};
@@ -43,6 +43,10 @@ impl TryFrom<wire::Assignment> for Assignment {
     }
 }
 
+fn names(field: &'static str, names: Vec<String>) -> Result<BTreeSet<NodeName>, DecodeError> {
+    names.into_iter().map(|name| read(field, name)).collect()
+}
+
 pub(super) fn peers(
     field: &'static str,
     peers: impl IntoIterator<Item = (String, wire::Peer)>,
@@ -74,6 +78,7 @@ impl From<AssignedGraph> for wire::AssignedGraph {
             generation: graph.generation.0,
             linked: Some(graph.linked.into()),
             placement: Some(graph.placement.into()),
+            failing: graph.failing.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -93,6 +98,7 @@ impl TryFrom<wire::AssignedGraph> for AssignedGraph {
             placement: required("placement", graph.placement)?
                 .try_into()
                 .map_err(|error: DecodeError| error.under("placement"))?,
+            failing: names("failing", graph.failing)?,
         })
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use model::graph::{Artifact, CapabilitySpec, Check, Limits, Settings};
+use model::graph::{
+    Artifact, CHECK_FAILURES_DEFAULT, CHECK_TIMEOUT_DEFAULT, CapabilitySpec, Check, CheckTerms, Limits,
+    Settings,
+};
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
@@ -246,28 +249,44 @@ impl TryFrom<wire::LinkedComponent> for Named<LinkedComponent> {
     }
 }
 
-impl From<Check> for wire::Check {
-    fn from(check: Check) -> Self {
+impl From<(Check, CheckTerms)> for wire::Check {
+    fn from((check, CheckTerms { timeout, every, failures }): (Check, CheckTerms)) -> Self {
         let kind = match check {
             Check::Http(path) => wire::check::Kind::HttpPath(path.into()),
             Check::Call { .. } => wire::check::Kind::Call(check.to_string()),
         };
-        Self { kind: Some(kind) }
+        Self {
+            kind: Some(kind),
+            timeout_ms: milliseconds(timeout),
+            every_ms: every.map_or(0, milliseconds),
+            failures,
+        }
     }
 }
 
-impl TryFrom<wire::Check> for Check {
+impl TryFrom<wire::Check> for (Check, CheckTerms) {
     type Error = DecodeError;
 
     fn try_from(check: wire::Check) -> Result<Self, DecodeError> {
-        Ok(match required("check", check.kind)? {
-            wire::check::Kind::HttpPath(path) => Self::Http(parse("check.http_path", &path)?),
+        let said = |number: u64| (number != 0).then(|| Duration::from_millis(number));
+        let terms = CheckTerms {
+            timeout: said(check.timeout_ms).unwrap_or(CHECK_TIMEOUT_DEFAULT),
+            every: said(check.every_ms),
+            failures: if check.failures == 0 { CHECK_FAILURES_DEFAULT } else { check.failures },
+        };
+        let check = match required("check", check.kind)? {
+            wire::check::Kind::HttpPath(path) => Check::Http(parse("check.http_path", &path)?),
             wire::check::Kind::Call(text) => {
                 let (interface, function) = text.split_once('#').unwrap_or((&text, ""));
-                Self::Call { interface: parse("check.call", interface)?, function: function.to_owned() }
+                Check::Call { interface: parse("check.call", interface)?, function: function.to_owned() }
             }
-        })
+        };
+        Ok((check, terms))
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl From<Settings> for wire::Settings {
@@ -277,8 +296,9 @@ impl From<Settings> for wire::Settings {
             variables: settings.variables.into_iter().collect(),
             egress: settings.egress.into_iter().map(String::from).collect(),
             memory_bytes: settings.limits.memory.0,
-            deadline_ms: u64::try_from(settings.limits.deadline.as_millis()).unwrap_or(u64::MAX),
-            check: settings.check.map(Into::into),
+            deadline_ms: milliseconds(settings.limits.deadline),
+            check: settings.check.map(|check| (check, settings.check_terms).into()),
+            stops_in_isolation: !settings.on_isolation.serves(),
         }
     }
 }
@@ -288,6 +308,8 @@ impl TryFrom<wire::Settings> for Settings {
 
     fn try_from(settings: wire::Settings) -> Result<Self, DecodeError> {
         let egress = settings.egress.into_iter().map(|rule| read("egress", rule));
+        let check = settings.check.map(<(Check, CheckTerms)>::try_from).transpose()?;
+        let (check, check_terms) = check.map_or_else(Default::default, |(check, terms)| (Some(check), terms));
         Ok(Self {
             config: settings.config.into_iter().collect(),
             variables: settings.variables.into_iter().collect(),
@@ -296,7 +318,9 @@ impl TryFrom<wire::Settings> for Settings {
                 memory: ByteSize(settings.memory_bytes),
                 deadline: Duration::from_millis(settings.deadline_ms),
             },
-            check: settings.check.map(TryInto::try_into).transpose()?,
+            check,
+            check_terms,
+            on_isolation: if settings.stops_in_isolation { OnIsolation::Stop } else { OnIsolation::Serve },
         })
     }
 }

@@ -12,6 +12,8 @@ impl From<Report> for wire::Report {
             node: report.node.into(),
             accepted: report.accepted.0,
             graphs: report.graphs.into_iter().map(Into::into).collect(),
+            // Whoever sends it knows whether it waits for an answer.
+            heartbeat: 0,
         }
     }
 }
@@ -47,6 +49,7 @@ impl From<GraphReport> for wire::GraphReport {
             phase: phase.into(),
             reason,
             message,
+            failing: report.failing.unwrap_or_default(),
         }
     }
 }
@@ -71,6 +74,7 @@ impl TryFrom<wire::GraphReport> for GraphReport {
             serving: (report.serving != 0).then_some(Generation(report.serving)),
             desired: Generation(report.desired),
             progress,
+            failing: (!report.failing.is_empty()).then_some(report.failing),
         })
     }
 }

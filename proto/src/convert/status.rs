@@ -44,6 +44,7 @@ impl From<GraphStatus> for wire::GraphStatus {
             reverted: status.reverted.map(Into::into),
             policy_rollout: status.policy_rollout.map(Into::into),
             scales: status.scales.into_iter().map(Into::into).collect(),
+            failing: status.failing.into_iter().map(|(node, why)| (node.into(), why)).collect(),
         }
     }
 }
@@ -68,6 +69,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
         let placement = status.placement.map(Placement::try_from).transpose();
         let rollout = status.rollout.map(RolloutStatus::try_from).transpose();
         let policy_rollout = status.policy_rollout.map(PolicyRolloutStatus::try_from).transpose();
+        let failing = status.failing.into_iter().map(|(node, why)| Ok((read("failing", node)?, why)));
         Ok(Self {
             key: parse("graph", &status.graph)?,
             uid: read("uid", status.uid)?,
@@ -84,6 +86,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             reverted: status.reverted.map(Into::into),
             policy_rollout: policy_rollout.map_err(|error| error.under("policy_rollout"))?,
             scales: each("scales", status.scales)?,
+            failing: failing.collect::<Result<_, DecodeError>>()?,
         })
     }
 }

@@ -175,6 +175,7 @@ fn report(state: &State, name: &str, number: u8) -> Option<Report> {
         serving: number.is_multiple_of(2).then_some(graph.generation),
         desired: graph.generation,
         progress: if number.is_multiple_of(2) { Progress::Serving } else { Progress::Compiling },
+        failing: None,
     });
     let graphs = graphs.collect();
     let accepted = state.nodes.get(&node).map(|node| node.assigned_at).unwrap_or_default();

@@ -123,6 +123,7 @@ fn sentences(known: &Known, now_ms: u64) -> Vec<String> {
         GraphState::Unknown { why } => vec![format!("whether {name} serves is not known"), why.clone()],
     };
     out.extend(meanwhile(&status.state));
+    out.extend(about_checks(status));
     out.extend(about_steps(status));
     out.extend(about_node(known, now_ms));
     out.extend(about_policies(known));
@@ -141,6 +142,17 @@ fn meanwhile(state: &GraphState) -> Option<String> {
         }),
         GraphState::Pending { .. } | GraphState::Serving | GraphState::Unknown { .. } => None,
     }
+}
+
+/// Where it fails, and who is asked then.
+fn about_checks(status: &GraphStatus) -> Vec<String> {
+    let mut out = render::status::failing(status);
+    if !out.is_empty() {
+        out.push(
+            "requests and calls go to the nodes where it passes; where it fails on all, to all".to_owned(),
+        );
+    }
+    out
 }
 
 /// What takes over by steps, and what was given up.
@@ -219,6 +231,7 @@ fn next(known: &Known) -> Option<String> {
             known.status.placement.as_ref().map(|placed| format!("ctl node show {}", placed.home))
         }
         GraphState::Serving if known.status.rollout.is_some() => Some(format!("ctl rollout status {name}")),
+        GraphState::Serving if !known.status.failing.is_empty() => Some(format!("ctl logs {name}")),
         GraphState::Serving => known.status.reverted.as_ref().map(|_| format!("ctl events {name}")),
     }
 }
@@ -226,6 +239,8 @@ fn next(known: &Known) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::collections::BTreeMap;
+
     use model::id::{Generation, RevisionNumber, StateRevision, Uid};
     use model::report::Failure as Why;
     use model::rollout::Reverted;
@@ -256,6 +271,7 @@ mod tests {
                 components: Vec::new(),
                 rollout: None,
                 reverted: None,
+                failing: BTreeMap::new(),
             },
             linked: LinkedGraph::default(),
             component: None,
@@ -326,6 +342,18 @@ mod tests {
         node n1 is ready for 3m: a graph stays where it was first placed
         ");
         assert_eq!(next(&known).unwrap(), "ctl events crm");
+    }
+
+    #[test]
+    fn where_it_fails_is_told_with_who_is_asked() {
+        let mut known = known(GraphState::Serving);
+        known.status.failing.insert("n2".parse().unwrap(), "app does not pass its check".to_owned());
+        insta::assert_snapshot!(sentences(&known, 180_000)[2..].join("\n"), @"
+        failing on n2: app does not pass its check
+        requests and calls go to the nodes where it passes; where it fails on all, to all
+        node n1 is ready for 3m: a graph stays where it was first placed
+        ");
+        assert_eq!(next(&known).unwrap(), "ctl logs crm");
     }
 
     #[test]

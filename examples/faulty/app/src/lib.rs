@@ -33,6 +33,10 @@ impl exports::wasi::http::incoming_handler::Guest for Faulty {
             "/hang" => monotonic_clock::subscribe_duration(HOUR_NS).block(),
             "/log" => respond(out, speak()),
             "/config" => respond(out, &settings()),
+            "/probe" => {
+                probe();
+                respond(out, "well\n");
+            }
             "/fetch" => respond(out, &fetch(query.strip_prefix("url=").unwrap_or_default())),
             "/deep" => respond(out, &format!("{}\n", deep(1))),
             "/sleep" => respond(out, sleep(number(query, "ms="))),
@@ -97,6 +101,14 @@ fn settings() -> String {
     };
     let variable = variables::get("greeting").unwrap_or_else(|_| "undefined".to_owned());
     format!("config={config} variable={variable}\n")
+}
+
+/// Fails unless the origin of its config answers as it should.
+fn probe() {
+    let origin = store::get("origin").ok().flatten().unwrap_or_default();
+    if fetch(&origin) != "status 200\n" {
+        core::arch::wasm32::unreachable()
+    }
 }
 
 fn fetch(url: &str) -> String {

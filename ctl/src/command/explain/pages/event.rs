@@ -14,6 +14,17 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing. `ctl policy show NAME` lists the links it stands on.",
     },
     Page {
+        reason: "check_failing",
+        means: "A component that serves has not passed its check on the node that the message is of, as many times in a row as its \
+                `health` allows. Requests and calls go to the nodes where it passes; where it fails on all, to all of them.",
+        remedy: "`ctl logs GRAPH` shows what it said; it is checked again as often as `health.every` says.",
+    },
+    Page {
+        reason: "check_passing",
+        means: "A component that failed its check passes it again on the node that the message is of: it is asked there as before.",
+        remedy: "Nothing.",
+    },
+    Page {
         reason: "cordoned",
         means: "A node gets nothing new and keeps what it has: an operator has said so.",
         remedy: "`ctl node uncordon NODE` lets it have work again.",

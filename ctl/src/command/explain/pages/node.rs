@@ -80,6 +80,14 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Report it with the manifest: linking should have refused it.",
     },
     Page {
+        reason: "isolated",
+        means: "The node is cut off from the control plane, and the graph asks for `on-isolation: stop`: it does not serve there, so \
+                that it can be placed on another node without two of them serving it. The request was not handled, unless the \
+                answer says otherwise.",
+        remedy: "See to the network between the node and the control plane: it serves again once the control plane has confirmed \
+                 that it is to. `on-isolation: serve` has it go on.",
+    },
+    Page {
         reason: "link_busy",
         means: "A component on another node could not be called: that node has no room for one more instance. Nothing was \
                 done.",

@@ -122,6 +122,8 @@ fn is_of_conditions(
 ) -> bool {
     let required = require.values().flat_map(BTreeMap::values);
     required.chain(wishes.values().flat_map(Wishes::conditions)).any(Condition::is_expression)
+}
+
 /// Whether a revision says of its checks or of isolation what earlier versions would leave out.
 fn has_more_settings(linked: &LinkedGraph, spec: &GraphSpec) -> bool {
     linked.components.values().any(|found| says_more(&found.settings))

@@ -238,7 +238,7 @@ impl FromStr for VersionRange {
         let bound = |text: &str| {
             let (relation, rest) =
                 RELATIONS.iter().find_map(|(sign, relation)| Some((*relation, text.strip_prefix(sign)?)))?;
-            let parts: Option<Vec<u64>> = rest.trim().split('.').map(|part| plain(part)).collect();
+            let parts: Option<Vec<u64>> = rest.trim().split('.').map(plain).collect();
             parts.filter(|parts| parts.len() <= PARTS_MAX).map(|parts| Bound { relation, parts })
         };
         let bounds: Option<Vec<Bound>> = text.split(',').map(|part| bound(part.trim())).collect();

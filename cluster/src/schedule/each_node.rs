@@ -53,7 +53,7 @@ pub(super) fn missing(
 fn is_on_each(linked: &LinkedGraph, member: &ComponentName) -> bool {
     linked.each_node.contains(member)
         || !linked.each_node.is_empty()
-            && cells(linked, None)
+            && cells(linked, None, None)
                 .is_ok_and(|cells| cells.iter().any(|cell| cell.each_node && cell.members.contains(member)))
 }
 

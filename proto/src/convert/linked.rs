@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use model::graph::{
     Artifact, CHECK_FAILURES_DEFAULT, CHECK_TIMEOUT_DEFAULT, CapabilitySpec, Check, CheckTerms, Limits,
-    Settings,
+    OnIsolation, Settings,
 };
 use model::id::Generation;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};

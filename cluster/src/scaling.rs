@@ -209,7 +209,7 @@ mod tests {
             scaling: [(app.clone(), scaling(min, max, 50))].into(),
             ..LinkedGraph::default()
         };
-        let scaled: Scaled = [(app.clone(), 5)].into_iter().collect();
+        let scaled: Scaled = [(app.clone(), 5_u32)].into_iter().collect();
         let on = |before: &LinkedGraph, scaled: &Scaled, after: &LinkedGraph| {
             replicas(after, &carried(before, scaled, after), &app)
         };

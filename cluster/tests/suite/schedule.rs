@@ -411,7 +411,7 @@ fn replicas_honour_taints_and_wishes() {
     assert_eq!(cluster.node_of("sales/crm").as_deref(), Some("n2, n3, n4"));
     let record = &cluster.state.graphs[&key("sales/crm")];
     let placement = record.placement.as_ref().unwrap();
-    let missing = cluster::schedule::missing(&cluster.state, &record.linked, placement).unwrap();
+    let missing = cluster::schedule::missing(&cluster.state, &record.linked, Some(record), placement).unwrap();
     assert_eq!(missing, "app on 3 of 4 nodes: n1 no: is tainted gpu=only, which app does not tolerate");
     // One of its nodes is tainted, and its home is drained: the rest of it takes over all the same.
     taint(&mut cluster, "n2");

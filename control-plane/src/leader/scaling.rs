@@ -119,3 +119,179 @@ fn changes(
     }
     changes
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use cluster::command::{Deploy, DeployOrigin};
+    use cluster::{FEATURE_LEVEL, Outcome, view};
+    use model::digest::Digest;
+    use model::graph::{Artifact, GraphSpec, Settings, Wiring};
+    use model::linked::{LinkedComponent, LinkedGraph, Origin};
+    use model::name::NodeName;
+    use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
+    use model::report::{GraphReport, Progress, Report};
+    use model::scale::{Calls, DOWN_AFTER_DEFAULT, Scaling};
+
+    use super::*;
+
+    fn apply(state: &mut State, body: Body) {
+        let outcome = state.apply(&Command { now_ms: 1_000, request: None, body });
+        assert!(!matches!(outcome, Outcome::Refused(_)), "{outcome:?}");
+    }
+
+    fn node(name: &str) -> NodeDescription {
+        NodeDescription {
+            name: name.parse().unwrap(),
+            uid: name.to_owned().try_into().unwrap(),
+            api_address: format!("{name}:1"),
+            ingress_address: format!("{name}:2"),
+            version: String::new(),
+            labels: BTreeMap::new(),
+            capabilities: Vec::new(),
+            capacity: Capacity { memory_bytes: 8 << 30, cpus: 1, instances: 1_000 },
+            level: AGENT_LEVEL,
+        }
+    }
+
+    /// A graph of one component that is scaled to 3 of these nodes at the most.
+    fn deploy(artifact: Artifact) -> Deploy {
+        let (origin, exports, settings) = (Origin::Graph, Vec::new(), Settings::default());
+        let component = LinkedComponent { origin, artifact, exports, settings };
+        let app: ComponentName = "app".parse().unwrap();
+        let scaling = [(app.clone(), Scaling::new(1, 3, 10, DOWN_AFTER_DEFAULT).unwrap())].into();
+        Deploy {
+            key: "shop/web".parse().unwrap(),
+            uid: "u".to_owned().try_into().unwrap(),
+            manifest: String::new(),
+            spec: GraphSpec {
+                labels: BTreeMap::new(),
+                wiring: Wiring::Inferred,
+                ingress: Vec::new(),
+                components: BTreeMap::new(),
+                capabilities: BTreeMap::new(),
+                links: Vec::new(),
+                require: BTreeMap::new(),
+                replicas: BTreeMap::new(),
+                scaling: BTreeMap::new(),
+                wishes: BTreeMap::new(),
+                rollout: None,
+            },
+            linked: LinkedGraph { components: [(app, component)].into(), scaling, ..LinkedGraph::default() },
+            policies_at: model::id::StateRevision::default(),
+            base: None,
+            origin: DeployOrigin::Deploy,
+            by_steps: false,
+        }
+    }
+
+    /// A leader's sight of a cluster whose agents do what they are told at once.
+    struct Leader {
+        state: State,
+        calls: CallsBook,
+        seen: BTreeMap<GraphKey, Seen>,
+        begun: Instant,
+    }
+
+    impl Leader {
+        fn new() -> Self {
+            let mut state = State::default();
+            let cluster = "c".to_owned().try_into().unwrap();
+            apply(&mut state, Body::InitCluster { cluster, level: FEATURE_LEVEL });
+            let artifact = Artifact { digest: Digest::from_bytes([1; 32]), size: 1 };
+            apply(&mut state, Body::PutArtifact(artifact));
+            for name in ["n1", "n2", "n3"] {
+                apply(&mut state, Body::RegisterNode(node(name)));
+            }
+            apply(&mut state, Body::Deploy(Box::new(deploy(artifact))));
+            let begun = Instant::now();
+            let mut new = Self { state, calls: CallsBook::default(), seen: BTreeMap::new(), begun };
+            new.place();
+            new
+        }
+
+        /// Everything serves where it should.
+        fn place(&mut self) {
+            let places = cluster::schedule(&self.state, self.state.now_ms);
+            apply(&mut self.state, Body::Place(places));
+            let names: Vec<NodeName> = self.state.nodes.keys().cloned().collect();
+            for node in names {
+                let assignment = view::assignment(&self.state, &node).unwrap();
+                let graphs = assignment.graphs.into_iter().map(|graph| GraphReport {
+                    key: graph.key,
+                    uid: graph.uid,
+                    serving: Some(graph.generation),
+                    desired: graph.generation,
+                    progress: Progress::Serving,
+                });
+                let report = Report { node, accepted: assignment.generation, graphs: graphs.collect() };
+                apply(&mut self.state, Body::RecordReport(report));
+            }
+        }
+
+        /// Each of these has so many calls under way, of a time that begins now.
+        fn told(&self, nodes: &[&str], whole: u64) {
+            for node in nodes.iter().chain(nodes) {
+                let (key, app) = ("shop/web".parse().unwrap(), "app".parse().unwrap());
+                let calls = Calls::from_thousandths(whole * 1_000);
+                self.calls.note(&self.state, &node.parse().unwrap(), key, app, calls);
+            }
+        }
+
+        /// From how many nodes to how many, if that is decided.
+        fn looks(&mut self) -> Option<(u32, u32)> {
+            let body = look(&self.state, &self.calls, &mut self.seen, self.begun).pop()?;
+            let Body::Scale(scale) = &body else { panic!("{body:?}") };
+            let change = *scale.changes.values().next().unwrap();
+            apply(&mut self.state, body);
+            Some((change.from, change.to))
+        }
+
+        /// Time passes.
+        fn passes(&mut self, seconds: u64) {
+            self.begun = self.begun.checked_sub(Duration::from_secs(seconds)).unwrap();
+        }
+    }
+
+    #[test]
+    fn more_come_once_all_have_told_and_fewer_once_these_are_enough_for_a_while() {
+        let mut leader = Leader::new();
+        leader.told(&["n1"], 30);
+        assert_eq!(leader.looks(), None, "that was told before it was seen to serve");
+        leader.told(&["n1"], 30);
+        assert_eq!(leader.looks(), Some((1, 2)));
+        assert_eq!(leader.looks(), None, "what was told is of before");
+        leader.place();
+        assert_eq!(leader.looks(), None);
+        leader.told(&["n1"], 30);
+        assert_eq!(leader.looks(), None, "n2 has told nothing");
+        leader.told(&["n2"], 0);
+        assert_eq!(leader.looks(), Some((2, 3)));
+        leader.place();
+        assert_eq!(leader.looks(), None);
+        leader.told(&["n1", "n2", "n3"], 0);
+        assert_eq!(leader.looks(), None, "not at once");
+        leader.passes(59);
+        assert_eq!(leader.looks(), None);
+        leader.passes(2);
+        assert_eq!(leader.looks(), Some((3, 1)));
+    }
+
+    #[test]
+    fn what_is_not_known_keeps_there_from_being_fewer() {
+        let mut leader = Leader::new();
+        leader.looks();
+        leader.told(&["n1"], 15);
+        assert_eq!(leader.looks(), Some((1, 2)));
+        leader.place();
+        for _ in 0..5 {
+            leader.told(&["n1"], 0);
+            assert_eq!(leader.looks(), None);
+            leader.passes(100);
+        }
+        leader.told(&["n2"], 0);
+        assert_eq!(leader.looks(), None);
+        leader.passes(61);
+        assert_eq!(leader.looks(), Some((2, 1)));
+    }
+}

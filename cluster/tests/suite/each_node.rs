@@ -152,7 +152,7 @@ fn beyond_a_bound_nodes_are_left_out_and_that_is_said() {
     let placement = record(&cluster).placement.clone().unwrap();
     assert_eq!(placement.nodes().len(), EACH_NODE_MAX);
     assert_eq!(
-        missing(&cluster.state, &record(&cluster).linked, &placement).unwrap(),
+        missing(&cluster.state, &record(&cluster).linked, None, &placement).unwrap(),
         "app on 1000 of 1002 nodes that take it, of which at most 1000 get it"
     );
     assert!(is_settled(&cluster));

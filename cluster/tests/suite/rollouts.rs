@@ -13,7 +13,7 @@ use model::node::Admission;
 use model::rollout::{Phase, Reverted};
 
 use crate::moves::{GRAPH, cluster};
-use crate::support::{Cluster, key, linked, linked_at, linked_with_database, node, rollout, spec};
+use crate::support::{Cluster, key, linked, linked_at, linked_with_database, name, node, rollout, spec};
 
 impl Cluster {
     /// Deploys a revision that takes over by three steps: 0 % for a minute, 10 % without an end, 20 % for a minute.
@@ -396,7 +396,7 @@ fn what_is_promoted_answers_until_its_graph_does_whatever_comes() {
 fn a_candidate_that_fails_its_check_is_not_well_and_is_given_up_in_time() {
     let mut cluster = begun();
     let candidate = key(GRAPH).candidate();
-    let mut seen = cluster.state.graphs[&candidate].observed[&"n1".parse().unwrap()].clone();
+    let mut seen = cluster.state.graphs[&candidate].observed[&name("n1")].clone();
     seen.failing = Some("app: it answered 500".to_owned());
     let node: model::name::NodeName = "n1".parse().unwrap();
     let accepted = cluster.state.nodes[&node].accepted;

@@ -1,6 +1,6 @@
 //! `weft.graph.v1.Graphs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag};
@@ -12,7 +12,7 @@ use graph::diagnostic::nearest;
 use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::linked::{Link, LinkedGraph};
-use model::name::NamespaceName;
+use model::name::{ComponentName, NamespaceName, NodeName};
 use model::node::KNOWS_RECHECKS;
 use model::placement::Placement;
 use model::plan::{Move, Plan, Takeover};
@@ -25,7 +25,7 @@ use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
 use super::mutation::{TRIES_MAX, known, propose, tag};
-use super::rollouts::{asked, refuse_old_agents};
+use super::rollouts::{NODES_SHOWN, asked, refuse_old_agents};
 use super::{Answers, Context, logs, refusal, until_stopped};
 use crate::leader::rollouts::changing;
 use crate::linking::CheckedGraph;

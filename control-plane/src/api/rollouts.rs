@@ -9,7 +9,7 @@ use proto::status::refuse;
 use tonic::{Code, Status};
 
 /// Nodes that are named in a refusal.
-const NODES_SHOWN: usize = 5;
+pub(super) const NODES_SHOWN: usize = 5;
 
 /// What is wanted of a rollout that is at one of its steps, as a change of how far it is.
 pub(super) fn asked(

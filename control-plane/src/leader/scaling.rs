@@ -173,6 +173,7 @@ mod tests {
                 links: Vec::new(),
                 require: BTreeMap::new(),
                 replicas: BTreeMap::new(),
+                each_node: std::collections::BTreeSet::new(),
                 scaling: BTreeMap::new(),
                 wishes: BTreeMap::new(),
                 rollout: None,
@@ -223,6 +224,7 @@ mod tests {
                     serving: Some(graph.generation),
                     desired: graph.generation,
                     progress: Progress::Serving,
+                    failing: None,
                 });
                 let report = Report { node, accepted: assignment.generation, graphs: graphs.collect() };
                 apply(&mut self.state, Body::RecordReport(report));

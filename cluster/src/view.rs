@@ -1,5 +1,7 @@
 //! What people and nodes are told, derived from the state.
 
+mod parts;
+
 use std::collections::BTreeSet;
 
 use model::assignment::{AssignedGraph, Assignment, Peer};
@@ -14,6 +16,8 @@ use model::status::{ComponentStatus, GraphState, GraphStatus};
 
 use crate::schedule;
 use crate::state::{GraphRecord, State};
+
+pub use parts::{Part, PartState, parts};
 
 /// All that `node` should run; `None` for a node that has not joined.
 pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {

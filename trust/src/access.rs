@@ -47,6 +47,7 @@ pub const OF_MEMBERS: &[(&str, Access)] = &[
     ("/weft.node.v1.Nodes/Label", OPERATOR),
     ("/weft.node.v1.Nodes/List", OPERATOR),
     ("/weft.node.v1.Nodes/Rebalance", OPERATOR),
+    ("/weft.node.v1.Nodes/Heard", MEMBER),
     ("/weft.node.v1.Nodes/Remove", OPERATOR),
     ("/weft.node.v1.Nodes/Session", NODE),
     ("/weft.node.v1.Nodes/Taint", OPERATOR),

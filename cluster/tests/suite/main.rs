@@ -18,3 +18,4 @@ mod schedule;
 mod scheduling;
 mod support;
 mod views;
+mod suspects;

@@ -1,6 +1,6 @@
 //! `weft.graph.v1.Graphs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag, RolloutChange};
@@ -25,7 +25,7 @@ use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
 use super::mutation::{TRIES_MAX, known, propose, tag};
-use super::{Answers, Context, logs, refusal, until_stopped};
+use super::{Answers, Context, logs, nodes, refusal, until_stopped};
 use crate::leader::rollouts::changing;
 use crate::linking::CheckedGraph;
 use crate::planted::Bug;
@@ -453,7 +453,16 @@ impl wire::graphs_server::Graphs for Graphs {
         let linked = state.graphs.get(&key).map(|record| record.linked.clone().into());
         Ok(Response::new(wire::GetResponse {
             status: Some(status.into()),
+        let keys = [key.candidate(), key];
+        let records = keys.iter().filter_map(|key| state.graphs.get(key));
+        let on: BTreeSet<NodeName> = records.flat_map(GraphRecord::nodes).collect();
+        let suspects = nodes::suspects_of(&self.context, &state, &on).await;
+        let suspects = suspects.into_iter().map(|(name, silent)| wire::SuspectNode {
+            name: name.into(),
+            silent_ms: silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        });
             linked,
+            suspects: suspects.collect(),
             manifest: revision.manifest.clone(),
             manifest_revision: revision.number.0,
         }))

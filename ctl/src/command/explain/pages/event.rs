@@ -41,7 +41,7 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         reason: "draining",
         means: "What is on a node is moved to other nodes: an operator has said so. Each graph answers where it was until it answers where it goes.",
-        remedy: "`ctl node show NODE` says what is left there, and why what stays does.",
+        remedy: "`ctl node inspect NODE` says what is left there, and why what stays does.",
     },
     Page {
         reason: "enrolled",
@@ -177,6 +177,12 @@ pub(super) const PAGES: &[Page] = &[
         reason: "tainted",
         means: "An operator has tainted a node, or taken taints away. What is there stays; what is new comes only if it tolerates all taints of the node.",
         remedy: "Nothing. `placement.tolerate` of a manifest says what is tolerated; `ctl node taint NODE KEY-` takes a taint away.",
+    },
+    Page {
+        reason: "suspect",
+        means: "A node is ready, and its agent was not heard of for half of the time after which it counts as lost (`--node-timeout-ms`). \
+                Its graphs stay and are asked as before; nothing new comes to it where another node takes it.",
+        remedy: "Wait: it is ready again once it is heard of, or down soon. `ctl node inspect NODE` says how long ago it was heard of.",
     },
     Page {
         reason: "token",

@@ -14,7 +14,8 @@ use crate::state::State;
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
 /// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
-pub const FEATURE_LEVEL: u32 = 5;
+/// 6: namespaces have quotas.
+pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
@@ -27,6 +28,8 @@ pub const REPLICAS: u32 = 4;
 pub const ROLLOUTS: u32 = 5;
 /// From this level on nodes are tainted, and graphs wish things of their nodes.
 pub const WISHES: u32 = 5;
+/// From this level on namespaces have quotas.
+pub const QUOTAS: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -45,6 +48,7 @@ impl Body {
             // Those of earlier levels would not keep what is said of steps.
             Self::Deploy(deploy) if deploy.spec.rollout.is_some() => ROLLOUTS,
             Self::TaintNode(_) => WISHES,
+            Self::SetQuota(_) => QUOTAS,
             // Nor what is said of wishes, which the revision has even where the linked graph has none.
             Self::Deploy(deploy) if !deploy.spec.wishes.is_empty() || !deploy.linked.wishes.is_empty() => {
                 WISHES

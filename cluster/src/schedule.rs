@@ -12,6 +12,7 @@
 //! time, it is more likely cut off than gone, and nothing is moved off it. A planned state plans to nothing.
 
 mod rebalance;
+mod replicas;
 mod suspects;
 mod wishes;
 
@@ -29,6 +30,7 @@ use crate::feature::MOVES;
 use crate::state::{GraphRecord, NodeRecord, State};
 
 pub use rebalance::{REBALANCE_MAX, rebalance};
+pub(crate) use replicas::replicas;
 
 /// Nodes of a zone that are lost before it counts as cut off.
 pub const CUT_OFF_LEAST: usize = 3;

@@ -2,7 +2,7 @@
 
 use cluster::command::{
     Body, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember,
-    LabelNode, Leave, Place, PutPolicy, Relink, RemoveNode, RequestTag, RolloutChange, TaintNode,
+    LabelNode, Leave, Place, PutPolicy, Relink, RemoveNode, RequestTag, RolloutChange, SetQuota, TaintNode,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
@@ -12,8 +12,10 @@ use model::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::node::{Admission, NodeState};
 use model::placement::{Placement, Wishes};
+use model::quota::Quota;
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::Phase;
+use model::unit::ByteSize;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseResult;
@@ -240,7 +242,18 @@ impl Asked {
                 },
                 unset: ["gpu".to_owned()].into(),
             }),
+            62 => Body::SetQuota(SetQuota { namespace: "sales".parse().unwrap(), quota: self.quota() }),
             _ => self.init(),
+        }
+    }
+
+    /// Of some measures, or of none.
+    fn quota(&self) -> Quota {
+        let many = u64::from(self.which) + 2;
+        Quota {
+            graphs: (self.other % 2 == 1).then_some(many),
+            replicas: (self.other % 4 > 1).then_some(2 * many),
+            memory: (self.other > 3).then_some(ByteSize(many << 27)),
         }
     }
 
@@ -372,6 +385,7 @@ fn is_lawful(before: &State, after: &State, outcome: &cluster::Outcome, was_know
         prop_assert_eq!(&after.graphs, &before.graphs);
         prop_assert_eq!(&after.policies, &before.policies);
         prop_assert_eq!(&after.nodes, &before.nodes);
+        prop_assert_eq!(&after.namespaces, &before.namespaces);
         prop_assert_eq!(&after.artifacts, &before.artifacts);
         prop_assert_eq!(&after.events, &before.events);
         prop_assert_eq!(after.revision, before.revision);

@@ -12,7 +12,7 @@ use graph::diagnostic::nearest;
 use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::linked::{Link, LinkedGraph};
-use model::name::NamespaceName;
+use model::name::{NamespaceName, NodeName};
 use model::node::{KNOWS_CANDIDATES, NodeState};
 use model::placement::Placement;
 use model::plan::Plan;
@@ -79,6 +79,8 @@ impl Graphs {
             plan.warnings.extend(plan.placement.iter().flat_map(|placement| apart(&plan.linked, placement)));
             let missing = |placement| cluster::schedule::missing(&state, &plan.linked, placement);
             plan.warnings.extend(plan.placement.as_ref().and_then(missing));
+            let over = cluster::quota::check(&state, &checked.key, &checked.linked.graph).err();
+            plan.warnings.extend(over.map(|refused| format!("a deploy would be refused: {refused}")));
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
         };
@@ -451,8 +453,6 @@ impl wire::graphs_server::Graphs for Graphs {
         let status = view::status(&state, &key).ok_or_else(|| not_found(&state, &key))?;
         let revision = revision_of(&state, &key, request.revision)?;
         let linked = state.graphs.get(&key).map(|record| record.linked.clone().into());
-        Ok(Response::new(wire::GetResponse {
-            status: Some(status.into()),
         let keys = [key.candidate(), key];
         let records = keys.iter().filter_map(|key| state.graphs.get(key));
         let on: BTreeSet<NodeName> = records.flat_map(GraphRecord::nodes).collect();
@@ -461,8 +461,10 @@ impl wire::graphs_server::Graphs for Graphs {
             name: name.into(),
             silent_ms: silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
         });
-            linked,
+        Ok(Response::new(wire::GetResponse {
             suspects: suspects.collect(),
+            status: Some(status.into()),
+            linked,
             manifest: revision.manifest.clone(),
             manifest_revision: revision.number.0,
         }))

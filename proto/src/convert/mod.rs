@@ -10,6 +10,7 @@ mod linked;
 mod log;
 mod node;
 mod plan;
+mod quota;
 mod report;
 mod rollout;
 mod routing;

@@ -99,6 +99,11 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing. An odd number of votes survives most; `ctl status GRAPH` says whether the revision serves everywhere yet.",
     },
     Page {
+        reason: "quota_set",
+        means: "An operator has said what the graphs of a namespace may use together. What they use already stays, also where that is more.",
+        remedy: "Nothing. `ctl namespace inspect NAMESPACE` shows what is used of it.",
+    },
+    Page {
         reason: "raised",
         means: "All members of the control plane know what the newest version brings, and it is used from now on.",
         remedy: "Nothing: earlier versions of the control plane cannot join any more.",
@@ -174,15 +179,15 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Wait; `ctl status GRAPH --watch` follows it.",
     },
     Page {
-        reason: "tainted",
-        means: "An operator has tainted a node, or taken taints away. What is there stays; what is new comes only if it tolerates all taints of the node.",
-        remedy: "Nothing. `placement.tolerate` of a manifest says what is tolerated; `ctl node taint NODE KEY-` takes a taint away.",
-    },
-    Page {
         reason: "suspect",
         means: "A node is ready, and its agent was not heard of for half of the time after which it counts as lost (`--node-timeout-ms`). \
                 Its graphs stay and are asked as before; nothing new comes to it where another node takes it.",
         remedy: "Wait: it is ready again once it is heard of, or down soon. `ctl node inspect NODE` says how long ago it was heard of.",
+    },
+    Page {
+        reason: "tainted",
+        means: "An operator has tainted a node, or taken taints away. What is there stays; what is new comes only if it tolerates all taints of the node.",
+        remedy: "Nothing. `placement.tolerate` of a manifest says what is tolerated; `ctl node taint NODE KEY-` takes a taint away.",
     },
     Page {
         reason: "token",

@@ -468,6 +468,14 @@ impl Cluster {
     }
 }
 
+/// How soon a silent node is given up, where a test does not say it itself.
+fn node_timeout(flags: &[String]) -> Vec<String> {
+    match flags.iter().any(|flag| flag.starts_with("--node-timeout-ms")) {
+        true => Vec::new(),
+        false => flag("node-timeout-ms", &NODE_TIMEOUT_MS).to_vec(),
+    }
+}
+
 /// The name of a node, from n1 on.
 fn node_name(index: usize) -> String {
     format!("n{}", index + 1)
@@ -519,7 +527,7 @@ impl Member {
     }
 
     fn control_plane(listen: SocketAddr, more_flags: Vec<String>, folder: &Path) -> Self {
-        let mut flags = [flag("listen", &listen), flag("node-timeout-ms", &NODE_TIMEOUT_MS)].concat();
+        let mut flags = [flag("listen", &listen).to_vec(), node_timeout(&more_flags)].concat();
         flags.push("--init".to_owned());
         flags.extend(more_flags);
         Self::new("control-plane", "control-plane", "ready.json", flags, folder)
@@ -537,11 +545,11 @@ impl Member {
         let known: Vec<String> = known.iter().map(ToString::to_string).collect();
         let mut flags = [
             flag("listen", &listen),
-            flag("node-timeout-ms", &NODE_TIMEOUT_MS),
             flag("join-token-file", &folder.join(&name).join(TOKEN_FILE).display()),
             flag("members", &known.join(",")),
         ]
         .concat();
+        flags.extend(node_timeout(&more_flags));
         flags.extend(more_flags);
         Self::new(&name, "control-plane", "ready.json", flags, folder)
     }

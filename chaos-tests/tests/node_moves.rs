@@ -11,6 +11,8 @@ use proto::weft::node::v1::Admission;
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const HELLO: &str = "hello from weft\n";
+/// So late that it is seen how a node comes to be down.
+const SLOW_TO_GIVE_UP: &str = "--node-timeout-ms=8000";
 /// Longer than it takes to move a graph and to let go of where it was.
 const SLEEP_MS: u64 = 6_000;
 
@@ -319,6 +321,45 @@ async fn where_all_nodes_are_lost_and_come_back_all_is_as_it_was() {
     api.serving("default/hello", 0).await;
     let after = api.status("default/hello").await.unwrap();
     assert_eq!((after.placement, after.generation), (before.placement, before.generation));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stands_still_is_suspect_then_down_and_then_back_whichever_member_is_asked() {
+    let mut cluster = Cluster::start_members(3, 2, &[SLOW_TO_GIVE_UP]).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    api.deploy_and_wait(&Bundle::graph("hello")).await;
+    let still = home(&api, "default/hello").await.unwrap();
+    let events = async |api: &Api| api.events(&format!("node/{still}")).await.unwrap().len();
+    let before = events(&api).await;
+    cluster.agent_named(&still).pause();
+    for member in 1..=3 {
+        let asked = cluster.api_of(member);
+        until(&format!("member {member} says that it is suspect"), SOON, async || {
+            let node = asked.node(&still).await.map_err(|status| shown(&status))?;
+            let is_told = node.is_suspect && node.state == "ready" && node.silent_ms.is_some();
+            holds(is_told, format!("{} {:?}", node.state, node.silent_ms))
+        })
+        .await;
+    }
+    assert_eq!(events(&api).await, before, "nothing is written down");
+    let listed = ctl.done(&["node", "list"]).await;
+    assert!(listed.lines().any(|line| line.starts_with(&still) && line.contains("suspect")), "{listed}");
+    let sentence = format!("node {still} is suspect, last heard of ");
+    for command in ["status", "why"] {
+        let said = ctl.done(&[command, "hello"]).await;
+        assert!(said.contains(&sentence), "{command}: {said}");
+    }
+    assert_eq!(home(&api, "default/hello").await.unwrap(), still, "what is there stays");
+
+    cluster.node_is(&still, "down").await;
+    cluster.agent_named(&still).resume();
+    cluster.node_is(&still, "ready").await;
+    is_empty(&api, &still).await;
+    let inspected = ctl.done(&["node", "inspect", &still]).await;
+    let is_back =
+        inspected.starts_with(&format!("{still}  ready for ")) && inspected.contains(", last heard of ");
+    assert!(is_back && inspected.contains("certificate ends in "), "{inspected}");
+    assert!(!ctl.done(&["why", "hello"]).await.contains("suspect"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use model::node::TAINTS_MAX;
 use model::policy::Action;
 
 use crate::state::{
-    ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, MEMBERS_MAX, NODES_MAX, POLICIES_MAX,
+    ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, MEMBERS_MAX, NAMESPACES_MAX, NODES_MAX, POLICIES_MAX,
     PolicyVersionRecord, REQUESTS_MAX, REVOKED_MAX, State, TOKENS_MAX, VOTERS_MAX,
 };
 
@@ -20,6 +20,9 @@ pub fn check(state: &State) -> Vec<String> {
         graph(state, key, record, &mut broken);
     }
     policies(state, &mut broken);
+    for (name, record) in &state.namespaces {
+        broken.unless(!record.quota.is_none(), || format!("namespace {name} has a quota that bounds nothing"));
+    }
     for (name, node) in &state.nodes {
         broken.unless(node.accepted <= node.assigned_at && node.assigned_at.0 <= state.revision.0, || {
             format!("node {name} has accepted {} of {} of {}", node.accepted, node.assigned_at, state.revision)
@@ -199,6 +202,7 @@ fn bounds(state: &State, broken: &mut Broken) {
     let counts = [
         ("graphs", state.graph_count(), GRAPHS_MAX),
         ("policies", state.policies.len(), POLICIES_MAX),
+        ("namespaces with a quota", state.namespaces.len(), NAMESPACES_MAX),
         ("nodes", state.nodes.len(), NODES_MAX),
         ("nodes that have joined", state.enrolled.len(), NODES_MAX),
         ("join tokens", state.tokens.len(), TOKENS_MAX),

@@ -9,10 +9,11 @@ use model::digest::Digest;
 use model::graph::{Artifact, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
-use model::name::{ComponentName, NodeName, PolicyName};
+use model::name::{ComponentName, NamespaceName, NodeName, PolicyName};
 use model::node::{Admission, NodeDescription, NodeState};
 use model::placement::Placement;
 use model::policy::{PolicySpec, PolicyVersion};
+use model::quota::Quota;
 use model::report::Report;
 use model::rollout::Phase;
 use model::scale::Calls;
@@ -150,6 +151,8 @@ pub enum Body {
     TaintNode(TaintNode),
     /// Takes a node out for good.
     RemoveNode(RemoveNode),
+    /// Says what the graphs of a namespace may use.
+    SetQuota(SetQuota),
     /// Puts graphs on nodes.
     Place(Vec<Place>),
     /// Lets go of where graphs were before.
@@ -424,6 +427,15 @@ pub struct TaintNode {
     pub set: BTreeMap<String, String>,
     /// Taints that it has no more.
     pub unset: BTreeSet<String>,
+}
+
+/// What the graphs of a namespace may use from now on, in place of what they might until now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SetQuota {
+    /// The namespace.
+    pub namespace: NamespaceName,
+    /// What they may; what it leaves out is not bounded.
+    pub quota: Quota,
 }
 
 /// A node to be taken out.

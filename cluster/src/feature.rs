@@ -22,7 +22,8 @@ use crate::state::State;
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
 /// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
 /// 6: versions of policies take over by steps; what is asked of nodes may be more than values of labels; components run on
-/// each node, and are scaled by their calls; what serves is checked again, or stops once its node is cut off.
+/// each node, and are scaled by their calls; what serves is checked again, or stops once its node is cut off;
+/// namespaces have quotas.
 pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
@@ -48,6 +49,8 @@ pub const SCALING: u32 = 6;
 pub const RECHECKS: u32 = 6;
 /// From this level on graphs stop serving on nodes that are cut off.
 pub const ISOLATION: u32 = 6;
+/// From this level on namespaces have quotas.
+pub const QUOTAS: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -90,6 +93,7 @@ impl Body {
             // Those of earlier levels would not keep what is said of steps.
             Self::Deploy(deploy) if deploy.spec.rollout.is_some() => ROLLOUTS,
             Self::TaintNode(_) => WISHES,
+            Self::SetQuota(_) => QUOTAS,
             // Nor what is said of wishes, which the revision has even where the linked graph has none.
             Self::Deploy(deploy) if !deploy.spec.wishes.is_empty() || !deploy.linked.wishes.is_empty() => {
                 WISHES

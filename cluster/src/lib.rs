@@ -11,6 +11,7 @@ pub mod command;
 pub mod feature;
 pub mod member;
 pub mod outcome;
+pub mod quota;
 pub mod rollout;
 pub mod scaling;
 pub mod schedule;

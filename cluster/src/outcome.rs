@@ -1,7 +1,7 @@
 //! What became of a command: data, replicated and kept for the request that asked.
 
 use model::id::{Generation, GraphKey, RevisionNumber, StateRevision};
-use model::name::{NodeName, PolicyName};
+use model::name::{NamespaceName, NodeName, PolicyName};
 use serde::{Deserialize, Serialize};
 
 /// What became of a command.
@@ -117,6 +117,26 @@ pub enum Refusal {
     PolicyRolloutOpen {
         /// That policy.
         name: String,
+    /// The graphs of a namespace would use more than they may.
+    #[error(
+        "quota `{measure}` of namespace {namespace} is {bound}: its other graphs use {others}, and {key} would use {asks} \
+         where it uses {has} now. Let it use less, delete what is not needed, or have the quota raised"
+    )]
+    QuotaExceeded {
+        /// The namespace.
+        namespace: NamespaceName,
+        /// What is measured: `graphs`, `replicas` or `memory`.
+        measure: String,
+        /// How much there may be.
+        bound: String,
+        /// How much the other graphs use.
+        others: String,
+        /// The graph that was to be deployed.
+        key: GraphKey,
+        /// How much it would use.
+        asks: String,
+        /// How much it uses as it is.
+        has: String,
     },
     /// Another graph answers at this host and path already.
     #[error("{route} is taken by graph {by}: a host and path lead to one graph")]

@@ -16,6 +16,8 @@ mod each_node;
 mod forecast;
 mod rebalance;
 mod requirements;
+mod replicas;
+mod suspects;
 mod wishes;
 
 use std::cmp::Reverse;
@@ -37,6 +39,7 @@ use requirements::{Required, lacked};
 pub(crate) use each_node::has_each_node_part_alone;
 pub use forecast::forecast;
 pub use rebalance::{REBALANCE_MAX, rebalance};
+pub(crate) use replicas::replicas;
 
 /// Nodes of a zone that are lost before it counts as cut off.
 pub const CUT_OFF_LEAST: usize = 3;
@@ -109,20 +112,29 @@ impl<'a> Lost<'a> {
 
 /// The placements that are wanted and possible at a time, milliseconds since 1970.
 pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
+    around(state, now_ms, &BTreeSet::new())
+}
+
+/// The same, with nothing new on nodes that are suspect where others take it: what was placed on one that is lost a moment
+/// later would be placed twice. What is there stays.
+pub fn around(state: &State, now_ms: u64, suspects: &BTreeSet<NodeName>) -> Vec<Place> {
     let (mut load, lost) = (Load::of(state), Lost::at(state, now_ms));
+    let cautious = (!suspects.is_empty()).then(|| suspects::cordoned(state, suspects));
+    let cautious = cautious.as_ref().map(|state| Lost::at(state, now_ms));
     let mut places: Vec<Place> = Vec::new();
     for (key, record) in &state.graphs {
         if settled(&lost, &record.linked, Some(record)).is_some() {
             continue;
         }
-        let placed = if key.is_candidate {
-            // Its graph came just before it, and may go elsewhere in this pass.
-            let base = places.last().filter(|place| place.key == key.base()).map(|place| &place.placement);
-            place_candidate(&lost, key, record, base, &load)
-        } else {
-            place(&lost, &record.linked, Some(record), &load)
+        // Its graph came just before it, and may go elsewhere in this pass.
+        let base = places.last().filter(|place| place.key == key.base()).map(|place| &place.placement);
+        let place_at = |lost: &Lost<'_>| match key.is_candidate {
+            true => place_candidate(lost, key, record, base, &load),
+            false => place(lost, &record.linked, Some(record), &load),
         };
-        let Ok(placement) = placed else { continue };
+        let is_whole = |placement: &Placement| missing(state, &record.linked, placement).is_none();
+        let apart = cautious.as_ref().and_then(|lost| place_at(lost).ok()).filter(is_whole);
+        let Some(placement) = apart.or_else(|| place_at(&lost).ok()) else { continue };
         if record.placement.as_ref() == Some(&placement) {
             continue;
         }

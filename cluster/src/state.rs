@@ -11,10 +11,11 @@ use model::event::Event;
 use model::graph::{Artifact, CapabilitySpec, GraphSpec};
 use model::id::{ClusterId, Generation, GraphKey, RequestId, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
-use model::name::{ComponentName, NodeName, PolicyName};
+use model::name::{ComponentName, NamespaceName, NodeName, PolicyName};
 use model::node::{Admission, Labels, NodeDescription, NodeState};
 use model::placement::{Placement, Requirements};
 use model::policy::{Action, PolicySpec, PolicyVersion};
+use model::quota::Quota;
 use model::report::GraphReport;
 use model::rollout::{Phase, Reverted, RolloutSpec, Share};
 use model::route::HttpRoute;
@@ -42,6 +43,8 @@ pub const POLICIES_MAX: usize = 1_000;
 pub const ARTIFACTS_MAX: usize = 500_000;
 /// Nodes in a cluster.
 pub const NODES_MAX: usize = 10_000;
+/// Namespaces that have a quota; the others are there as long as a graph is in them.
+pub const NAMESPACES_MAX: usize = 10_000;
 
 /// Members of the control plane that vote: more cost time at every write and survive little more.
 pub const VOTERS_MAX: usize = 7;
@@ -78,6 +81,9 @@ pub struct State {
     pub graphs: OrdMap<GraphKey, GraphRecord>,
     /// The policies.
     pub policies: OrdMap<PolicyName, PolicyRecord>,
+    /// What is said of namespaces: those that have a quota.
+    #[serde(default, skip_serializing_if = "OrdMap::is_empty")]
+    pub namespaces: OrdMap<NamespaceName, NamespaceRecord>,
     /// The nodes.
     pub nodes: OrdMap<NodeName, NodeRecord>,
     /// Which nodes have joined, and as whom.
@@ -444,6 +450,15 @@ pub struct PolicyVersionRecord {
     /// Why it was given up, if it was to take over by steps and did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub given_up: Option<String>,
+}
+
+/// What is said of one namespace.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamespaceRecord {
+    /// What its graphs may use; it bounds something.
+    pub quota: Quota,
+    /// When that last changed, milliseconds since 1970.
+    pub changed_at_ms: u64,
 }
 
 /// One node.

@@ -1,5 +1,7 @@
 //! What people and nodes are told, derived from the state.
 
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::assignment::{AssignedGraph, Assignment, Peer};
@@ -18,6 +20,8 @@ use crate::rollout::is_well;
 use crate::scaling;
 use crate::schedule;
 use crate::state::{GraphRecord, PolicyRecord, State};
+
+pub use parts::{Part, PartState, parts};
 
 /// All that `node` should run; `None` for a node that has not joined.
 pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {

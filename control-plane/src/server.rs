@@ -15,6 +15,7 @@ use proto::weft::event::v1::events_server::EventsServer;
 use proto::weft::graph::v1::graphs_server::GraphsServer;
 use proto::weft::log::v1::logs_server::LogsServer;
 use proto::weft::member::v1::members_server::MembersServer;
+use proto::weft::namespace::v1::namespaces_server::NamespacesServer;
 use proto::weft::node::v1::nodes_server::NodesServer;
 use proto::weft::policy::v1::policies_server::PoliciesServer;
 use proto::weft::trust::v1::enrolment_server::EnrolmentServer;
@@ -29,8 +30,8 @@ use tower::util::MapResponseLayer;
 use trust::{Authority, Clients, Gate, access};
 
 use crate::api::{
-    Checks, Context, artifacts, backups, deadline, enrolment, events, graphs, logs, members, nodes, policies,
-    transport_errors,
+    Checks, Context, artifacts, backups, deadline, enrolment, events, graphs, logs, members, namespaces, nodes,
+    policies, transport_errors,
 };
 use crate::artifacts::{ArtifactError, ArtifactStore};
 use crate::calls::CallsBook;
@@ -368,6 +369,7 @@ async fn serve(
             NodesServer::new(nodes::Nodes::new(context.clone()))
                 .max_decoding_message_size(nodes::REPORT_MAX_BYTES),
         )
+        .add_service(NamespacesServer::new(namespaces::Namespaces::new(context.clone())))
         .add_service(EnrolmentServer::new(enrolment::Enrolment::new(context.clone())))
         .add_service(MembersServer::new(members::Members::new(context.clone())))
         .add_service(BackupsServer::new(backups::Backups::new(context.clone())))
@@ -405,6 +407,7 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
         <PoliciesServer<policies::Policies> as NamedService>::NAME,
         <ArtifactsServer<artifacts::Artifacts> as NamedService>::NAME,
         <NodesServer<nodes::Nodes> as NamedService>::NAME,
+        <NamespacesServer<namespaces::Namespaces> as NamedService>::NAME,
         <EventsServer<events::Events> as NamedService>::NAME,
         <LogsServer<logs::Logs> as NamedService>::NAME,
         <EnrolmentServer<enrolment::Enrolment> as NamedService>::NAME,

@@ -12,7 +12,8 @@ use model::name::NamespaceName;
 
 use crate::command::{
     access, check, cluster, completions, component, delete, deploy, dev, diff, events, explain, graph, history,
-    invoke, list, logs, member, node, plan, policy, rebalance, rollback, rollout, schema, status, version, why,
+    invoke, list, logs, member, namespace, node, plan, policy, rebalance, rollback, rollout, schema, status,
+    version, why,
 };
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -234,6 +235,8 @@ pub enum Command {
     Events(events::EventsArguments),
     /// The nodes: shows them, lets them join, labels, taints, drains and removes them.
     Node(node::NodeArguments),
+    /// The namespaces: shows them, and bounds what their graphs use together.
+    Namespace(namespace::NamespaceArguments),
     /// Moves graphs so that all nodes carry as many.
     ///
     /// What is moved answers where it was until it answers where it goes.
@@ -278,6 +281,7 @@ impl Command {
             Self::Logs(arguments) => logs::run(arguments, session).await,
             Self::Events(arguments) => events::run(arguments, session).await,
             Self::Node(arguments) => node::run(arguments, session).await,
+            Self::Namespace(arguments) => namespace::run(arguments, session).await,
             Self::Rebalance(arguments) => rebalance::run(arguments, session).await,
             Self::Member(arguments) => member::run(arguments, session).await,
             Self::Cluster(arguments) => cluster::run(arguments, session).await,

@@ -2,6 +2,7 @@
 //! shown.
 
 mod graphs;
+mod namespaces;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,13 +21,17 @@ use model::rollout::{Phase, RolloutStatus, Step};
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
 use tempfile::TempDir;
-use trust::{Authority, Identity, Key, Keyring, Role, SpiffeId};
+use tokio::net::TcpListener;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use trust::{Authority, Clients, Identity, Key, Keyring, Role, SpiffeId};
 
 use crate::cli::Cli;
 use crate::exit::Exit;
 use crate::session::Session;
 use crate::terminal::{Look, Terminal};
 pub(crate) use graphs::{Answers, FakeGraphs};
+pub(crate) use namespaces::FakeNamespaces;
 
 /// What a run wrote, and how it ended.
 pub(crate) struct Ran {
@@ -65,6 +70,23 @@ pub(crate) fn credentials() -> (Keyring, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("operator.pem"), issue(Role::Operator).to_pem().as_bytes()).unwrap();
     (Keyring::new(issue(Role::Member)), folder)
+}
+
+/// Serves in a thread of its own, as long as the process lives, and says where.
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) fn serve(keyring: Keyring, services: impl FnOnce(Server) -> Router + Send + 'static) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = TcpListener::from_std(listener).unwrap();
+            let incoming = trust::incoming(listener, keyring, Clients::Required);
+            services(Server::builder()).serve_with_incoming(incoming).await.unwrap();
+        });
+    });
+    address
 }
 
 /// A revision at the second of its three steps, where that says something.

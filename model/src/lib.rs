@@ -19,6 +19,7 @@ pub mod node;
 pub mod placement;
 pub mod plan;
 pub mod policy;
+pub mod quota;
 pub mod report;
 pub mod rollout;
 pub mod route;

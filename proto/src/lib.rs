@@ -44,6 +44,13 @@ pub mod weft {
             tonic::include_proto!("weft.node.v1");
         }
     }
+    /// `weft.namespace`
+    pub mod namespace {
+        /// `weft.namespace.v1`
+        pub mod v1 {
+            tonic::include_proto!("weft.namespace.v1");
+        }
+    }
     /// `weft.event`
     pub mod event {
         /// `weft.event.v1`

@@ -20,6 +20,7 @@ use model::node::{Capacity, NodeDescription};
 use model::placement::{LinkTerms, Locality, Placement, Wishes};
 use model::plan::{Change, ChangeKind, Move, Plan, Takeover};
 use model::policy::PolicyVersion;
+use model::quota::{Quota, Usage};
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
 use model::route::{Host, HttpRoute, PathPrefix};
@@ -37,6 +38,7 @@ use proto::weft::event::v1 as event;
 use proto::weft::graph::v1 as graph;
 use proto::weft::link::v1 as link_wire;
 use proto::weft::log::v1 as log;
+use proto::weft::namespace::v1 as namespace;
 use proto::weft::node::v1 as node;
 
 /// Any text, with what is special to nobody and to everybody.
@@ -324,6 +326,23 @@ fn routes() -> impl Strategy<Value = RouteMap> {
             nodes,
         },
     )
+}
+
+fn quota() -> impl Strategy<Value = Quota> {
+    let bound = || option::of(any::<u64>());
+    (bound(), bound(), bound()).prop_map(|(graphs, replicas, memory)| Quota {
+        graphs,
+        replicas,
+        memory: memory.map(ByteSize),
+    })
+}
+
+fn usage() -> impl Strategy<Value = Usage> {
+    (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(graphs, replicas, memory)| Usage {
+        graphs,
+        replicas,
+        memory: ByteSize(memory),
+    })
 }
 
 fn frame() -> impl Strategy<Value = Frame> {
@@ -645,7 +664,10 @@ proptest! {
         event in any_event(),
         frame in frame(),
         routes in routes(),
+        (quota, usage) in (quota(), usage()),
     ) {
+        assert_eq!(sent::<_, namespace::Quota>(&quota), quota);
+        assert_eq!(sent::<_, namespace::Usage>(&usage), usage);
         assert_eq!(sent::<_, node::RouteMap>(&routes), routes);
         assert_eq!(sent::<_, link_wire::Frame>(&frame), frame);
         assert_eq!(sent::<_, node::Assignment>(&assignment), assignment);

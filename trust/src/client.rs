@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tower::Service;
 
 use crate::certificate::provider;
-use crate::connection::{Connection, Peer};
+use crate::connection::Connection;
 use crate::fingerprint::Fingerprint;
 use crate::keyring::Keyring;
 use crate::refusal::of_handshake;
@@ -141,7 +141,7 @@ impl Connector {
                 None
             }
         };
-        Ok(Connection::new(stream.into(), Peer { address, id: Some(id) }, listed))
+        Ok(Connection::new(stream.into(), address, Some(id), listed))
     }
 
     async fn connect_to(&self, uri: &Uri) -> io::Result<Connection> {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use hyper_util::client::legacy::connect::{Connected as Reached, Connection as Reach};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,7 @@ use tokio_rustls::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::transport::server::Connected;
 
+use crate::certificate::Leaf;
 use crate::keyring::Listed;
 use crate::refusal::{Refusal, explained};
 use crate::spiffe::SpiffeId;
@@ -24,6 +26,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// Who it is; nobody known, if it showed no certificate and did not have to.
     pub id: Option<SpiffeId>,
+    /// When the certificate ends that it showed.
+    pub certificate_ends: Option<SystemTime>,
 }
 
 /// A connection under TLS.
@@ -49,8 +53,15 @@ impl Cut {
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TlsStream<TcpStream>, peer: Peer, listed: Option<Listed>) -> Self {
-        Self { stream, peer, cut: listed.map(Cut::new) }
+    pub(crate) fn new(
+        stream: TlsStream<TcpStream>,
+        address: SocketAddr,
+        id: Option<SpiffeId>,
+        listed: Option<Listed>,
+    ) -> Self {
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate_ends = shown.and_then(|der| Leaf::read(der).ok()).map(|leaf| leaf.not_after);
+        Self { stream, peer: Peer { address, id, certificate_ends }, cut: listed.map(Cut::new) }
     }
 
     /// Who is at the other end.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use futures::future::{Either, Ready, ready};
 use http::{Request, Response};
@@ -25,6 +26,11 @@ pub fn caller<T>(request: &tonic::Request<T>, role: Role) -> Result<Uid, Status>
     let peer = request.extensions().get::<Peer>().and_then(|peer| peer.id.as_ref());
     let caller = peer.filter(|id| id.role() == role);
     caller.map(|id| id.uid().clone()).ok_or_else(|| Status::unauthenticated(REFUSAL))
+}
+
+/// When the certificate ends that the caller showed, if it showed one.
+pub fn certificate_ends<T>(request: &tonic::Request<T>) -> Option<SystemTime> {
+    request.extensions().get::<Peer>().and_then(|peer| peer.certificate_ends)
 }
 
 /// Who may call a method.

@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::certificate::provider;
 use crate::client::HTTP2;
-use crate::connection::{Connection, Peer};
+use crate::connection::Connection;
 use crate::keyring::Keyring;
 use crate::refusal::{Refusal, of_handshake};
 use crate::verify::ClientJudge;
@@ -111,7 +111,7 @@ impl Acceptor {
         };
         let id = judge.judgement.get().and_then(|judgement| judgement.clone().ok());
         let listed = self.keyring.list(id.as_ref())?;
-        Ok(Connection::new(stream.into(), Peer { address, id }, Some(listed)))
+        Ok(Connection::new(stream.into(), address, id, Some(listed)))
     }
 
     /// The connections of a listener.

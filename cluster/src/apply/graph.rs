@@ -8,6 +8,7 @@ use super::moves::touch;
 use super::rollout;
 use crate::command::{DeleteGraph, Deploy, DeployOrigin, Relink};
 use crate::outcome::{Outcome, Refusal};
+use crate::quota;
 use crate::state::{GRAPHS_MAX, GraphRecord, RevisionRecord, State};
 
 pub(super) fn subject(key: &GraphKey) -> String {
@@ -31,6 +32,7 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
         return Err(Refusal::Exhausted { what: "graphs".to_owned(), bound: GRAPHS_MAX as u64 });
     }
     admit(state, &deploy.key, &deploy.linked)?;
+    quota::check(state, &deploy.key, &deploy.linked)?;
     if deploy.by_steps
         && deploy.origin == DeployOrigin::Deploy
         && let Some(generation) = rollout::same_candidate(state, deploy)

@@ -6,6 +6,7 @@ mod enrolment;
 mod graph;
 mod member;
 mod moves;
+mod namespace;
 mod node;
 mod policy;
 mod recovery;
@@ -119,6 +120,7 @@ impl State {
             Body::LabelNode(label) => node::label(self, label),
             Body::TaintNode(taint) => node::taint(self, taint),
             Body::RemoveNode(remove) => enrolment::remove(self, remove),
+            Body::SetQuota(set) => namespace::set_quota(self, set),
             Body::Place(places) => moves::place(self, places),
             Body::Leave(leaves) => moves::leave(self, leaves),
             Body::RecordReport(report) => node::record_report(self, report),

@@ -3,7 +3,7 @@
 use cluster::command::{
     Body, ChangePolicyRollout, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin,
     Enrol, EnrolMember, LabelNode, Leave, OpenCandidate, Place, PutPolicy, Relink, RemoveNode, RequestTag,
-    Rescale, RolloutChange, Scale, TaintNode,
+    Rescale, RolloutChange, Scale, SetQuota, TaintNode,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::scaling::replicas;
@@ -15,9 +15,11 @@ use model::linked::LinkedGraph;
 use model::node::{Admission, NodeState};
 use model::placement::{Placement, Wishes};
 use model::policy::{PolicySpec, PolicyVersion};
+use model::quota::Quota;
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::Phase;
 use model::scale::{Calls, DOWN_AFTER_DEFAULT, Scaling};
+use model::unit::ByteSize;
 use proptest::collection::vec;
 use proptest::prelude::{Strategy, any, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::TestCaseResult;
@@ -253,7 +255,7 @@ impl Asked {
             },
             35..44 => Body::RecordReport(self.serving(state)),
             46..50 | 56..60 => Body::ChangeRollout(Box::new(self.change(state, key, uid))),
-            60..62 => Body::TaintNode(TaintNode {
+            60 => Body::TaintNode(TaintNode {
                 node: name(&format!("n{}", self.which)),
                 set: if self.is_fresh {
                     [("gpu".to_owned(), (self.other % 3).to_string())].into()
@@ -268,6 +270,7 @@ impl Asked {
                 key,
                 uid,
             })),
+            61 => Body::SetQuota(SetQuota { namespace: "sales".parse().unwrap(), quota: self.quota() }),
             _ => self.init(),
         }
     }
@@ -280,6 +283,16 @@ impl Asked {
             from: now.unwrap_or(1),
             to: u32::from(self.other / 2),
             calls: Calls::from_thousandths(u64::from(self.other) * 10_000),
+        }
+    }
+
+    /// Of some measures, or of none.
+    fn quota(&self) -> Quota {
+        let many = u64::from(self.which) + 2;
+        Quota {
+            graphs: (self.other % 2 == 1).then_some(many),
+            replicas: (self.other % 4 > 1).then_some(2 * many),
+            memory: (self.other > 3).then_some(ByteSize(many << 27)),
         }
     }
 
@@ -440,6 +453,7 @@ fn is_lawful(before: &State, after: &State, outcome: &cluster::Outcome, was_know
         prop_assert_eq!(&after.graphs, &before.graphs);
         prop_assert_eq!(&after.policies, &before.policies);
         prop_assert_eq!(&after.nodes, &before.nodes);
+        prop_assert_eq!(&after.namespaces, &before.namespaces);
         prop_assert_eq!(&after.artifacts, &before.artifacts);
         prop_assert_eq!(&after.events, &before.events);
         prop_assert_eq!(after.revision, before.revision);

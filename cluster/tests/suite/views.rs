@@ -1,7 +1,7 @@
 //! What people and nodes are told.
 
 use cluster::command::Body;
-use cluster::view::{assignment, route_map, status};
+use cluster::view::{assignment, parts, route_map, status};
 use model::assignment::Peer;
 use model::id::Generation;
 use model::node::NodeState;
@@ -10,7 +10,7 @@ use model::route::HttpRoute;
 use model::routing::PlacedRoute;
 use model::status::GraphState;
 
-use crate::support::{Cluster, key, linked, linked_at, name};
+use crate::support::{Cluster, key, linked, linked_at, linked_with_database, name};
 
 fn state_of(cluster: &Cluster) -> GraphState {
     status(&cluster.state, &key("sales/crm")).unwrap().state
@@ -136,4 +136,38 @@ fn a_status_follows_desired_and_observed() {
     let told = status(&cluster.state, &key("sales/crm")).unwrap();
     assert_eq!(told.ingress_address.as_deref(), Some("127.0.0.1:2"));
     assert_eq!((told.revision.0, told.ingress.len(), told.components.len()), (2, 1, 1));
+}
+
+#[test]
+fn what_is_on_a_node_is_told_graph_by_graph() {
+    let mut cluster = crate::moves::cluster();
+    cluster.deployed("sales/crm", linked_with_database(1, None));
+    cluster.deployed("sales/site", linked(2));
+    cluster.schedule();
+    let shown = |cluster: &Cluster, node: &str| {
+        let shown = |part: cluster::view::Part| {
+            let names = |names: &[model::name::ComponentName]| {
+                names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join("+")
+            };
+            let (members, data) = (names(&part.members), names(&part.data));
+            format!("{}@{} {} [{members}] [{data}]", part.key, part.revision, part.state.word())
+        };
+        parts(&cluster.state, &name(node)).into_iter().map(shown).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&cluster, "n1"), ["sales/crm@1 waiting [app+db] [db]"]);
+    assert_eq!(shown(&cluster, "n2"), ["sales/site@1 waiting [app] []"]);
+    let generation = cluster.state.graphs[&key("sales/crm")].generation;
+    say(&mut cluster, None, generation, Progress::Compiling);
+    assert_eq!(shown(&cluster, "n1"), ["sales/crm@1 compiling [app+db] [db]"]);
+    let failure = Failure { reason: "start_failed".to_owned(), message: "a trap".to_owned() };
+    say(&mut cluster, None, generation, Progress::Failed(failure.clone()));
+    assert_eq!(parts(&cluster.state, &name("n1"))[0].state.failure(), Some(&failure));
+
+    // What is moved is told of both nodes until it answers where it goes.
+    cluster.serves("n2");
+    cluster.drain("n2");
+    cluster.schedule();
+    assert_eq!(shown(&cluster, "n2"), ["sales/site@1 leaving [app] []"]);
+    assert_eq!(shown(&cluster, "n3"), ["sales/site@1 waiting [app] []"]);
+    assert!(shown(&cluster, "n4").is_empty() && shown(&cluster, "n9").is_empty());
 }

@@ -16,6 +16,7 @@ use trust::{JoinToken, Role, gate};
 
 use super::mutation::{once, propose, tag};
 use super::{Context, refusal};
+use crate::clock;
 use crate::credentials::{Credentials, CredentialsError};
 
 /// How long a token may be good: whoever has it can be the node.
@@ -38,10 +39,15 @@ impl Enrolment {
         &self.context.credentials
     }
 
-    /// A certificate under the name of a node, with what vouches for it.
-    fn certify(&self, request: &[u8], node: Uid) -> Result<(Vec<u8>, Vec<Vec<u8>>), Status> {
-        match self.credentials().certify(request, node, self.context.raft.now()) {
-            Ok(certificate) => Ok((certificate, self.credentials().authorities())),
+    /// A certificate for the identity of a node, with what vouches for it.
+    fn certify(&self, request: &[u8], node: &NodeName, uid: Uid) -> Result<(Vec<u8>, Vec<Vec<u8>>), Status> {
+        let now = self.context.raft.now();
+        match self.credentials().certify(request, uid, now) {
+            Ok(certificate) => {
+                let ends = now + self.credentials().lifetime();
+                self.context.liveness.certified(node, clock::milliseconds(ends));
+                Ok((certificate, self.credentials().authorities()))
+            }
             Err(CredentialsError::Issue(error)) => Err(not_a_request(&error)),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a certificate was not made");
@@ -135,7 +141,7 @@ impl wire::enrolment_server::Enrolment for Enrolment {
         let uid = used.map(|used| used.uid.clone()).filter(|uid| node_of(&state, uid) == Some(&node));
         let uid = uid.ok_or_else(|| refusal::outcome(&refused()))?;
         tracing::info!(%node, %uid, "a node joined");
-        let (certificate, authorities) = self.certify(&request.certificate_request, uid)?;
+        let (certificate, authorities) = self.certify(&request.certificate_request, &node, uid)?;
         Ok(Response::new(wire::JoinResponse { certificate, authorities }))
     }
 
@@ -145,11 +151,11 @@ impl wire::enrolment_server::Enrolment for Enrolment {
     ) -> Result<Response<wire::RenewResponse>, Status> {
         let uid = gate::caller(&request, Role::Node)?;
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        if node_of(&state, &uid).is_none() {
+        let Some(node) = node_of(&state, &uid) else {
             return Err(refusal::outcome(&Refusal::NodeRevoked { name: uid.to_string() }));
-        }
+        };
         let request = request.into_inner();
-        let (certificate, authorities) = self.certify(&request.certificate_request, uid)?;
+        let (certificate, authorities) = self.certify(&request.certificate_request, node, uid)?;
         Ok(Response::new(wire::RenewResponse { certificate, authorities }))
     }
 

@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use super::mutation::{TRIES_MAX, known, propose, tag};
 use super::rollouts::{NODES_SHOWN, asked, refuse_old_agents};
-use super::{Answers, Context, logs, refusal, until_stopped};
+use super::{Answers, Context, logs, nodes, refusal, until_stopped};
 use crate::leader::rollouts::changing;
 use crate::linking::CheckedGraph;
 use crate::planted::Bug;
@@ -80,6 +80,8 @@ impl Graphs {
             plan.warnings.extend(plan.placement.as_ref().and_then(missing));
             let unchecked = |placement| unchecked(&state, &plan.linked, placement);
             plan.warnings.extend(plan.placement.as_ref().and_then(unchecked));
+            let over = cluster::quota::check(&state, &checked.key, &checked.linked.graph).err();
+            plan.warnings.extend(over.map(|refused| format!("a deploy would be refused: {refused}")));
             let base = base.map(|(number, _)| number);
             Ok(Planned { checked, plan, base })
         };
@@ -504,7 +506,16 @@ impl wire::graphs_server::Graphs for Graphs {
         self.context.calls.tell(&state, &mut status);
         let revision = revision_of(&state, &key, request.revision)?;
         let linked = state.graphs.get(&key).map(|record| record.linked.clone().into());
+        let keys = [key.candidate(), key];
+        let records = keys.iter().filter_map(|key| state.graphs.get(key));
+        let on: BTreeSet<NodeName> = records.flat_map(GraphRecord::nodes).collect();
+        let suspects = nodes::suspects_of(&self.context, &state, &on).await;
+        let suspects = suspects.into_iter().map(|(name, silent)| wire::SuspectNode {
+            name: name.into(),
+            silent_ms: silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
+        });
         Ok(Response::new(wire::GetResponse {
+            suspects: suspects.collect(),
             status: Some(status.into()),
             linked,
             manifest: revision.manifest.clone(),

@@ -9,6 +9,7 @@ pub mod graphs;
 pub mod logs;
 pub mod members;
 mod mutation;
+pub mod namespaces;
 pub mod nodes;
 pub mod policies;
 pub(crate) mod refusal;

@@ -1,13 +1,16 @@
 //! `weft.node.v1.Nodes`: a task for each agent's stream, and what people see of nodes.
 
+mod show;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cluster::command::{Body, LabelNode, RemoveNode, TaintNode};
+use cluster::outcome::Refusal;
 use cluster::rollout::Traffic;
-use cluster::state::{GraphRecord, NodeRecord};
+use cluster::state::{MemberId, NodeRecord};
 use cluster::{State, view};
 use model::id::{Generation, GraphKey};
 use model::name::NodeName;
@@ -27,9 +30,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status, Streaming};
 use trust::{Role, gate};
 
-use super::mutation::{once, propose, tag};
+use super::mutation::{TRIES_MAX, known, once, propose, tag};
 use super::{Answers, Context, enrolment, not_leader, refusal, stopping, transport_errors};
+use crate::clock;
 use crate::routing::EncodedRoutes;
+
+pub(super) use show::{signs_of, suspects_of};
 
 /// The largest report: ten thousand graphs of which each has failed with a long reason.
 pub const REPORT_MAX_BYTES: usize = 32 << 20;
@@ -92,6 +98,7 @@ impl wire::nodes_server::Nodes for Nodes {
         request: Request<Streaming<wire::FromAgent>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let caller = gate::caller(&request, Role::Node)?;
+        let certificate_ends = gate::certificate_ends(&request);
         // Who is heard of is known to whoever leads, and to nobody else.
         if !self.context.raft.is_leader() {
             return Err(not_leader(&self.context));
@@ -122,6 +129,9 @@ impl wire::nodes_server::Nodes for Nodes {
         }
         // Only now: another node under this name must not keep it alive.
         self.context.liveness.touch(&name);
+        if let Some(ends) = certificate_ends {
+            self.context.liveness.certified(&name, clock::milliseconds(ends));
+        }
         let ended = self.context.sessions.begin(&name);
         let state = self.context.raft.state();
         let interval = self.context.liveness.heartbeat_interval();
@@ -142,8 +152,9 @@ impl wire::nodes_server::Nodes for Nodes {
 
     async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
         let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let nodes = state.nodes.iter().map(|(name, record)| show(&state, name, record)).collect();
-        Ok(Response::new(wire::ListResponse { nodes }))
+        let signs = signs_of(&self.context, &state, &BTreeSet::new()).await;
+        let nodes = state.nodes.iter().map(|(name, record)| show::row(&state, name, record, signs.get(name)));
+        Ok(Response::new(wire::ListResponse { nodes: nodes.collect() }))
     }
 
     async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::Node>, Status> {
@@ -154,7 +165,28 @@ impl wire::nodes_server::Nodes for Nodes {
             let hint = near.map(|near| format!(": did you mean {near}?")).unwrap_or_default();
             return Err(refuse(Code::NotFound, "not_found", format!("there is no node {name}{hint}")));
         };
-        Ok(Response::new(show(&state, &name, record)))
+        let signs = signs_of(&self.context, &state, &BTreeSet::from([name.clone()])).await;
+        Ok(Response::new(show::page(&state, &name, record, signs.get(&name))))
+    }
+
+    async fn heard(
+        &self,
+        request: Request<wire::HeardRequest>,
+    ) -> Result<Response<wire::HeardResponse>, Status> {
+        let caller = gate::caller(&request, Role::Member)?;
+        let state = self.context.raft.state();
+        let id = caller.as_str().parse().ok().map(MemberId);
+        if !id.is_some_and(|id| state.members.contains_key(&id)) {
+            let message = format!("member {caller} is none of this cluster's");
+            return Err(refuse(Code::PermissionDenied, "not_a_member", message));
+        }
+        if !self.context.raft.is_leader() {
+            return Err(not_leader(&self.context));
+        }
+        let names = request.into_inner().nodes;
+        let names = names.iter().map(|name| parse("nodes", name)).collect::<Result<_, _>>()?;
+        let nodes = signs_of(&self.context, &state, &names).await.iter().map(show::signs).collect();
+        Ok(Response::new(wire::HeardResponse { nodes }))
     }
 
     async fn admit(
@@ -228,19 +260,24 @@ impl wire::nodes_server::Nodes for Nodes {
         let mut request = request.into_inner();
         let id = std::mem::take(&mut request.request_id);
         let tag = tag(&id, &request)?;
-        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let places = cluster::schedule::rebalance(&state);
-        let from = |key: &GraphKey| Some(state.graphs.get(key)?.placement.as_ref()?.home.to_string());
-        let moves = places.iter().map(|place| wire::Move {
-            graph: place.key.to_string(),
-            from: from(&place.key).unwrap_or_default(),
-            to: place.placement.home.to_string(),
-        });
-        let moves = moves.collect();
-        if !request.is_trial && !places.is_empty() {
-            once(&self.context, tag, Body::Place(places)).await?;
+        for _ in 0..TRIES_MAX {
+            let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
+            // What would be moved now was not asked for.
+            if known(&state, &tag)?.is_some() {
+                return Ok(Response::new(wire::RebalanceResponse { moves: Vec::new(), was_made: true }));
+            }
+            let places = cluster::schedule::rebalance(&state);
+            let moves = places.iter().map(|place| show::moved(&state, place)).collect();
+            if !request.is_trial && !places.is_empty() {
+                match propose(&self.context, Some(tag.clone()), Body::Place(places)).await? {
+                    Ok(_) => {}
+                    Err(Refusal::Stale { .. }) => continue,
+                    Err(refused) => return Err(refusal::outcome(&refused)),
+                }
+            }
+            return Ok(Response::new(wire::RebalanceResponse { moves, was_made: false }));
         }
-        Ok(Response::new(wire::RebalanceResponse { moves }))
+        Err(refuse(Code::Aborted, "stale", "graphs are moved too often at this moment: try again"))
     }
 }
 
@@ -270,39 +307,6 @@ fn checked_drain(drain_ms: u64) -> Result<u64, Status> {
     }
     let why = format!("a drain takes 1 to {longest} ms, not {drain_ms}");
     Err(DecodeError::malformed("drain_ms", why).into())
-}
-
-fn show(state: &State, name: &NodeName, record: &NodeRecord) -> wire::Node {
-    let on_it: Vec<_> = state.graphs.iter().filter(|(_, graph)| graph.is_on(name)).collect();
-    let leaving = |graph: &&GraphRecord| {
-        graph.leaving.as_ref().is_some_and(|leaving| leaving.placement.is_on(name)) && !graph.is_on(name)
-    };
-    let leaving = state.graphs.iter().filter(|(_, graph)| leaving(graph));
-    let (admission, drain_deadline_ms) = match record.admission {
-        Admission::Open => (wire::Admission::Open, 0),
-        Admission::Cordoned => (wire::Admission::Cordoned, 0),
-        Admission::Draining { deadline_ms } => (wire::Admission::Draining, deadline_ms),
-    };
-    let is_left = record.state == NodeState::Down || admission == wire::Admission::Draining;
-    let staying = on_it.iter().filter(|_| is_left).filter_map(|(key, graph)| {
-        let why = cluster::schedule::stays(state, graph, name)?;
-        Some(wire::Staying { graph: key.to_string(), why })
-    });
-    wire::Node {
-        staying: staying.collect(),
-        description: Some(record.description.clone().into()),
-        state: record.state.to_string(),
-        joined_at_ms: record.joined_at_ms,
-        changed_at_ms: record.changed_at_ms,
-        accepted_generation: record.accepted.0,
-        assigned_generation: record.assigned_at.0,
-        graphs: on_it.iter().map(|(key, _)| key.to_string()).collect(),
-        admission: admission.into(),
-        drain_deadline_ms,
-        labels: record.description.labels.clone().into_iter().chain(record.labels.clone()).collect(),
-        leaving: leaving.map(|(key, _)| key.to_string()).collect(),
-        taints: record.taints.clone().into_iter().collect(),
-    }
 }
 
 /// One agent's stream.

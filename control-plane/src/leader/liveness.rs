@@ -1,4 +1,7 @@
 //! Which agents are heard of: kept in memory, only transitions are proposed.
+//!
+//! Between ready and down a node is *suspect*: whoever leads knows it and nobody else does, so that it costs no entry of the
+//! log. Nothing follows from it but that such a node gets nothing new where another one takes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use cluster::command::Body;
 use cluster::feature::REPLICAS;
+use cluster::state::NodeRecord;
 use cluster::{Command, State};
 use model::name::NodeName;
 use model::node::NodeState;
@@ -18,6 +22,9 @@ use crate::raft::Handle;
 const TAKE_OVER_PATIENCE: Duration = Duration::from_secs(10);
 /// How often an agent speaks within the time after which it is lost.
 const INTERVALS: u32 = 3;
+/// A node is suspect once it is silent for this part of the timeout: a sign of life is lost, and the next one is not there
+/// yet. One that was late alone is not.
+const SUSPECT_PART: u32 = 2;
 /// Nodes that one command says are lost: with the longest names, what a command has room for.
 const LOST_MAX: usize = 3_000;
 /// How often deadlines are looked at.
@@ -27,31 +34,52 @@ const CHECK_EVERY: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Liveness {
     timeout: Duration,
-    heard: Arc<Mutex<Heard>>,
+    book: Arc<Mutex<Book>>,
 }
 
+/// What is remembered of agents: an entry for each node that registered here, of which the state bounds the number.
 #[derive(Debug, Default)]
-struct Heard {
-    at: BTreeMap<NodeName, Instant>,
+struct Book {
+    /// From when on silence counts; none while this member does not lead.
+    since: Option<Instant>,
+    /// When each was last heard of, since this member leads.
+    heard: BTreeMap<NodeName, Instant>,
     /// Those of which it is proposed that they are lost, as long as that is not done: it comes whatever they say meanwhile.
     losing: BTreeSet<NodeName>,
+    /// When the last certificate ends that each has shown or was given here, milliseconds since 1970.
+    certificates: BTreeMap<NodeName, u64>,
 }
 
-impl Heard {
+impl Book {
     fn silent_for(&self, node: &NodeName, since: Instant) -> Duration {
-        self.at.get(node).copied().unwrap_or(since).max(since).elapsed()
+        self.heard.get(node).copied().unwrap_or(since).max(since).elapsed()
     }
+}
+
+/// What whoever leads knows of a node beside what the state says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// How long ago its agent was last heard of, if it was.
+    pub silent: Option<Duration>,
+    /// Whether it is ready, and silent for longer than it should be.
+    pub is_suspect: bool,
+    /// When its certificate ends, milliseconds since 1970, as far as that is known.
+    pub certificate_expires_ms: Option<u64>,
 }
 
 impl Liveness {
     /// Agents that are silent for longer than `timeout` are lost.
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, heard: Arc::default() }
+        Self { timeout, book: Arc::default() }
     }
 
     /// How often an agent must speak: three times within the timeout.
     pub fn heartbeat_interval(&self) -> Duration {
         self.timeout / INTERVALS
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For how long a node that was heard of may serve what must not serve while it is cut off: a third of the timeout less
@@ -62,13 +90,39 @@ impl Liveness {
 
     /// Notes that an agent was heard; says whether that keeps it from being lost.
     pub fn touch(&self, node: &NodeName) -> bool {
-        let mut heard = self.heard();
-        heard.at.insert(node.clone(), Instant::now());
-        !heard.losing.contains(node)
+        let mut book = self.book();
+        book.heard.insert(node.clone(), Instant::now());
+        !book.losing.contains(node)
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes when a certificate of a node ends; of several it is the last that counts.
+    pub fn certified(&self, node: &NodeName, expires_ms: u64) {
+        let mut book = self.book();
+        let known = book.certificates.entry(node.clone()).or_default();
+        *known = expires_ms.max(*known);
+    }
+
+    /// What is known of these nodes; of none that it is suspect, unless this member leads.
+    pub fn signs<'a>(
+        &self,
+        nodes: impl Iterator<Item = (&'a NodeName, &'a NodeRecord)>,
+    ) -> BTreeMap<NodeName, Signs> {
+        let book = self.book();
+        let suspect_after = self.timeout / SUSPECT_PART;
+        let is_late =
+            |name: &NodeName| book.since.is_some_and(|since| book.silent_for(name, since) >= suspect_after);
+        let of = |name: &NodeName, node: &NodeRecord| Signs {
+            silent: book.heard.get(name).map(Instant::elapsed),
+            is_suspect: node.state == NodeState::Ready && is_late(name),
+            certificate_expires_ms: book.certificates.get(name).copied(),
+        };
+        nodes.map(|(name, node)| (name.clone(), of(name, node))).collect()
+    }
+
+    /// The nodes that are suspect.
+    pub fn suspects(&self, state: &State) -> BTreeSet<NodeName> {
+        let signs = self.signs(state.nodes.iter()).into_iter();
+        signs.filter(|(_, signs)| signs.is_suspect).map(|(name, _)| name).collect()
     }
 
     /// Proposes that silent nodes are down, whenever this member leads, until `stop`. Every node has a full timeout from
@@ -82,8 +136,7 @@ impl Liveness {
             let others = raft.state().members.len() > 1;
             let grace = if others { TAKE_OVER_PATIENCE } else { Duration::ZERO };
             let (start, term) = (Instant::now() + grace, raft.term());
-            // Whatever was proposed before is done by now, or never.
-            self.heard().losing.clear();
+            self.begin(start);
             while raft.is_leader() && raft.term() == term {
                 tokio::select! {
                     () = stop.cancelled() => return,
@@ -94,7 +147,17 @@ impl Liveness {
                     () = self.look(&raft, start, term) => {}
                 }
             }
+            self.book().since = None;
         }
+    }
+
+    /// Forgets what was heard while another one may have led meanwhile.
+    fn begin(&self, start: Instant) {
+        let mut book = self.book();
+        book.since = Some(start);
+        book.heard.clear();
+        // Whatever was proposed before is done by now, or never.
+        book.losing.clear();
     }
 
     async fn look(&self, raft: &Handle, start: Instant, term: u64) {
@@ -119,7 +182,7 @@ impl Liveness {
             }
             let names = named(&body);
             match raft.propose_as_leader(Command { now_ms: raft.now_ms(), request: None, body }).await {
-                Ok(_) => self.heard().losing.retain(|name| !names.contains(name)),
+                Ok(_) => self.book().losing.retain(|name| !names.contains(name)),
                 Err(error) => tracing::warn!(%error, "lost nodes were not recorded yet"),
             }
         }
@@ -128,15 +191,15 @@ impl Liveness {
     /// Those that are lost, and those of which that may be on its way already, each with how long it has been silent. What is
     /// heard of them from now on keeps none of them.
     fn lost(&self, state: &State, start: Instant) -> Vec<(NodeName, Duration)> {
-        let mut heard = self.heard();
+        let mut book = self.book();
         let is_ready = |name: &NodeName| state.is_ready(name);
-        heard.losing.retain(is_ready);
+        book.losing.retain(is_ready);
         let ready = state.nodes.keys().filter(|name| is_ready(name));
-        let silent = ready.map(|name| (name, heard.silent_for(name, start)));
+        let silent = ready.map(|name| (name, book.silent_for(name, start)));
         let fresh: Vec<(NodeName, Duration)> =
             lost(silent, self.timeout).into_iter().map(|(name, silent)| (name.clone(), silent)).collect();
-        heard.losing.extend(fresh.iter().map(|(name, _)| name.clone()));
-        heard.losing.iter().map(|name| (name.clone(), heard.silent_for(name, start))).collect()
+        book.losing.extend(fresh.into_iter().map(|(name, _)| name));
+        book.losing.iter().map(|name| (name.clone(), book.silent_for(name, start))).collect()
     }
 }
 
@@ -162,7 +225,7 @@ fn lost<'a>(
         if silent >= timeout {
             lost.push((name, silent));
         } else {
-            is_another_late |= silent >= timeout / 2;
+            is_another_late |= silent >= timeout / SUSPECT_PART;
         }
     }
     let longest = lost.iter().map(|(_, silent)| *silent).max();
@@ -177,6 +240,53 @@ fn lost<'a>(
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
+
+    /// So long that no pause of the test's machine counts.
+    const TIMEOUT: Duration = Duration::from_secs(600);
+
+    /// A state of one node.
+    fn state_of(name: &NodeName) -> State {
+        let description = NodeDescription {
+            name: name.clone(),
+            uid: "u".to_owned().try_into().unwrap(),
+            api_address: "127.0.0.1:1".to_owned(),
+            ingress_address: "127.0.0.1:2".to_owned(),
+            version: "0.1.0".to_owned(),
+            labels: BTreeMap::new(),
+            capabilities: Vec::new(),
+            capacity: Capacity { memory_bytes: 1, cpus: 1, instances: 1 },
+            level: AGENT_LEVEL,
+        };
+        let mut state = State::default();
+        state.apply(&Command { now_ms: 1, request: None, body: Body::RegisterNode(description) });
+        state
+    }
+
+    #[test]
+    fn a_node_is_suspect_before_it_is_down_as_who_leads_knows() {
+        let name: NodeName = "n1".parse().unwrap();
+        let (liveness, mut state) = (Liveness::new(TIMEOUT), state_of(&name));
+        let signs = |state: &State| liveness.signs(state.nodes.iter()).remove(&name).unwrap();
+        assert_eq!(signs(&state), Signs::default(), "who does not lead knows nothing");
+        let ago = |part: u32| Instant::now().checked_sub(TIMEOUT / part).unwrap();
+        liveness.begin(ago(4));
+        assert!(liveness.suspects(&state).is_empty());
+        liveness.begin(ago(2));
+        assert_eq!(liveness.suspects(&state), BTreeSet::from([name.clone()]), "it was not heard of at all");
+        liveness.touch(&name);
+        let heard = signs(&state);
+        assert!(!heard.is_suspect && heard.silent.is_some_and(|silent| silent < TIMEOUT / 4), "{heard:?}");
+        // Whoever leads again has not heard anything meanwhile.
+        liveness.begin(ago(2));
+        assert_eq!(signs(&state), Signs { is_suspect: true, ..Signs::default() });
+        liveness.certified(&name, 7_000);
+        liveness.certified(&name, 5_000);
+        assert_eq!(signs(&state).certificate_expires_ms, Some(7_000));
+        let body = Body::SetNodeState { node: name.clone(), state: NodeState::Down, why: String::new() };
+        state.apply(&Command { now_ms: 2, request: None, body });
+        assert!(!signs(&state).is_suspect, "it is down");
+    }
 
     #[test]
     fn what_is_heard_of_a_node_that_is_being_lost_does_not_keep_it() {

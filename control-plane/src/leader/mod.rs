@@ -38,10 +38,10 @@ pub fn start(
     own_level: u32,
 ) -> JoinSet<()> {
     let mut loops = JoinSet::new();
-    let places = raft.clone();
+    let (places, heard) = (raft.clone(), liveness.clone());
     loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
-        let raft = places.clone();
-        async move { scheduler::pass(&raft, &state).await }
+        let (raft, liveness) = (places.clone(), heard.clone());
+        async move { scheduler::pass(&raft, &state, &liveness).await }
     }));
     loops.spawn(rollouts::run(raft.clone(), relinker.clone(), traffic.clone(), stop.clone()));
     let relinker = relinker.clone();

@@ -12,6 +12,7 @@ use model::node::Admission;
 use model::placement::Placement;
 use tokio_util::sync::CancellationToken;
 
+use super::liveness::Liveness;
 use crate::raft::Handle;
 
 /// Placements in one command: far below the bound of a command's size.
@@ -25,8 +26,8 @@ pub(super) const ROUTES_SETTLE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// One pass: plans, and proposes the plan. What became stale meanwhile is planned again at the next pass.
-pub(super) async fn pass(raft: &Handle, state: &State) {
-    let places = cluster::schedule(state, raft.now_ms());
+pub(super) async fn pass(raft: &Handle, state: &State, liveness: &Liveness) {
+    let places = cluster::schedule::around(state, raft.now_ms(), &liveness.suspects(state));
     for part in parts(places) {
         let command = Command { now_ms: raft.now_ms(), request: None, body: Body::Place(part) };
         if let Err(error) = raft.propose_as_leader(command).await {

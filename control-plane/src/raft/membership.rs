@@ -8,8 +8,10 @@ use cluster::state::{MemberId, MemberRecord};
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::impls::BasicNode;
+use tonic::transport::Channel;
 
 use super::handle::Handle;
+use super::peers::Road;
 
 /// Entries that a learner may be behind when it gets a vote: what it takes a moment to fetch.
 const BEHIND_MAX: u64 = 200;
@@ -118,6 +120,12 @@ impl Handle {
             (leader, metrics.membership_config.membership().get_node(&leader)?.addr.clone())
         };
         Some((leader, self.peers().address(leader, address)))
+    }
+
+    /// The connection to whoever leads, if that is another member.
+    pub fn leader_channel(&self) -> Option<Channel> {
+        let (_, address) = self.leader()?;
+        self.peers().channel(&address, Road::Calls)
     }
 
     /// Whether a member has nearly all of the log, as the leader knows.

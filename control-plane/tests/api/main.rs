@@ -10,6 +10,7 @@ mod events;
 mod kills;
 mod limits;
 mod member;
+mod namespaces;
 mod nodes;
 mod once;
 mod parts;

@@ -20,6 +20,11 @@ use crate::parts;
 
 /// How soon these members give up a silent node.
 const NODE_TIMEOUT: &str = "--node-timeout-ms=500";
+/// So late that it is seen how a node comes to be down.
+const SLOW_NODE_TIMEOUT: &str = "--node-timeout-ms=4000";
+const SUSPECT_AFTER_MS: u64 = 2_000;
+/// The agent speaks when it has something to say.
+const PATIENT: &str = "--node-timeout-ms=60000";
 
 pub(crate) fn description(name: &str, uid: &str) -> wire::NodeDescription {
     wire::NodeDescription {
@@ -170,6 +175,19 @@ pub(crate) async fn node(client: &mut Client, name: &str) -> wire::Node {
     client.nodes.get(wire::GetRequest { name: name.to_owned() }).await.unwrap().into_inner()
 }
 
+/// Waits until a node is as wanted.
+async fn node_until(client: &mut Client, name: &str, is: impl Fn(&wire::Node) -> bool) -> wire::Node {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let seen = node(client, name).await;
+        if is(&seen) {
+            return seen;
+        }
+        assert!(std::time::Instant::now() < deadline, "{seen:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_graph_goes_to_a_node_and_serves() {
     let member = Member::start().await;
@@ -271,6 +289,138 @@ async fn a_silent_node_is_given_up_and_heard_again() {
     agent.report(assignment.generation, serving).await;
     until(&mut client, "default/shop", |state| matches!(state, State::Serving(_))).await;
     assert_eq!(node(&mut client, "n1").await.state, "ready");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_late_is_suspect_and_gets_nothing_new() {
+    let member = Member::start_with(&[SLOW_NODE_TIMEOUT]).await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let (first, second) = (member.enrol("n1").await, member.enrol("n2").await);
+    let agent = Agent::join(&first, "n1").await.unwrap();
+    let steady = Agent::join(&second, "n2").await.unwrap();
+    let beats = tokio::spawn(async move {
+        loop {
+            steady.report(0, Vec::new()).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    // One each, so that the next one would go to n1.
+    for name in ["one", "two"] {
+        client.deploy(&parts::lonely(name)).await.unwrap();
+        until(&mut client, &format!("default/{name}"), |state| !matches!(state, State::Pending(_))).await;
+    }
+    assert_eq!(node(&mut client, "n1").await.graphs, ["default/one"]);
+    agent.report(0, Vec::new()).await;
+    let fresh = node(&mut client, "n1").await;
+    assert!(fresh.silent_ms.is_some_and(|silent_ms| silent_ms < SUSPECT_AFTER_MS), "{fresh:?}");
+    assert!(client.get("default/one").await.unwrap().suspects.is_empty());
+
+    let suspect = node_until(&mut client, "n1", |node| node.is_suspect).await;
+    assert!(suspect.silent_ms.is_some_and(|silent_ms| silent_ms >= SUSPECT_AFTER_MS), "{suspect:?}");
+    assert_eq!(suspect.state, "ready");
+    assert!(!node(&mut client, "n2").await.is_suspect);
+    let suspects = client.get("default/one").await.unwrap().suspects;
+    assert_eq!(suspects.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["n1"]);
+    assert!(client.get("default/two").await.unwrap().suspects.is_empty());
+    client.deploy(&parts::lonely("three")).await.unwrap();
+    until(&mut client, "default/three", |state| !matches!(state, State::Pending(_))).await;
+    assert_eq!(node(&mut client, "n2").await.graphs, ["default/three", "default/two"]);
+
+    // Heard of again it is as it was, and silent for long enough it is down.
+    agent.report(0, Vec::new()).await;
+    let back = node_until(&mut client, "n1", |node| !node.is_suspect).await;
+    assert_eq!(
+        (back.state.as_str(), back.changed_at_ms),
+        ("ready", fresh.changed_at_ms),
+        "nothing was written down"
+    );
+    node_until(&mut client, "n1", |node| node.is_suspect).await;
+    let down = node_until(&mut client, "n1", |node| node.state == "down").await;
+    assert!(!down.is_suspect && down.silent_ms.is_some(), "{down:?}");
+    beats.abort();
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebalance_that_is_repeated_moves_nothing_more() {
+    let member = Member::start_with(&[PATIENT]).await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let n1 = member.enrol("n1").await;
+    let mut first = Agent::join(&n1, "n1").await.unwrap();
+    let names = ["one", "two", "three", "four"];
+    for name in names {
+        client.deploy(&parts::lonely(name)).await.unwrap();
+    }
+    let assignment = first.assigned(names.len()).await;
+    let serving = assignment.graphs.iter().map(|graph| graph_report(graph, wire::Phase::Serving)).collect();
+    first.report(assignment.generation, serving).await;
+    for name in names {
+        until(&mut client, &format!("default/{name}"), |state| matches!(state, State::Serving(_))).await;
+    }
+    let n2 = member.enrol("n2").await;
+    let _second = Agent::join(&n2, "n2").await.unwrap();
+    let request = wire::RebalanceRequest { request_id: fresh_id(), is_trial: false };
+    let done = client.nodes.rebalance(request.clone()).await.unwrap().into_inner();
+    assert_eq!((done.moves.len(), done.was_made), (2, false));
+    // What has come meanwhile is no business of a request that was made before.
+    let n3 = member.enrol("n3").await;
+    let _third = Agent::join(&n3, "n3").await.unwrap();
+    let at = client.state_revision().await;
+    let again = client.nodes.rebalance(request.clone()).await.unwrap().into_inner();
+    assert_eq!(again, wire::RebalanceResponse { moves: Vec::new(), was_made: true });
+    assert_eq!(client.state_revision().await, at);
+    let trial = wire::RebalanceRequest { is_trial: true, ..request };
+    refused(client.nodes.rebalance(trial.clone()).await, Code::AlreadyExists, "idempotency_mismatch");
+    let trial = wire::RebalanceRequest { request_id: fresh_id(), ..trial };
+    let more = client.nodes.rebalance(trial).await.unwrap().into_inner();
+    assert_eq!((more.moves.len(), more.was_made), (1, false), "n3 has nothing yet");
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_told_with_all_that_is_there() {
+    let member = Member::start_with(&[PATIENT]).await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let n1 = member.enrol("n1").await;
+    let mut agent = Agent::join(&n1, "n1").await.unwrap();
+    client.deploy(&parts::shop("shop", "one")).await.unwrap();
+    let assignment = agent.assigned(1).await;
+    let shown = node(&mut client, "n1").await;
+    assert!(shown.enrolled_at_ms > 0 && shown.certificate_expires_ms > shown.enrolled_at_ms, "{shown:?}");
+    let part = wire::Part {
+        graph: "default/shop".to_owned(),
+        revision: 1,
+        generation: assignment.graphs[0].generation,
+        state: "waiting".to_owned(),
+        members: vec!["front".to_owned(), "store".to_owned()],
+        ..wire::Part::default()
+    };
+    assert_eq!(shown.parts, std::slice::from_ref(&part));
+    let failed = wire::GraphReport {
+        reason: "start_failed".to_owned(),
+        message: "a trap".to_owned(),
+        ..graph_report(&assignment.graphs[0], wire::Phase::Failed)
+    };
+    agent.report(assignment.generation, vec![failed]).await;
+    let shown = node_until(&mut client, "n1", |node| node.parts[0].state != "waiting").await;
+    let failed = wire::Part { state: "failed".to_owned(), why: "start_failed: a trap".to_owned(), ..part };
+    assert_eq!(shown.parts, [failed]);
+    let listed = client.nodes.list(wire::ListRequest {}).await.unwrap().into_inner();
+    assert!(listed.nodes[0].parts.is_empty(), "a list has them not");
+    let request = wire::LabelRequest {
+        request_id: fresh_id(),
+        node: "n1".to_owned(),
+        set: [("zone".to_owned(), "a".to_owned())].into(),
+        unset: Vec::new(),
+    };
+    client.nodes.label(request).await.unwrap();
+    assert_eq!(node(&mut client, "n1").await.given_labels, [("zone".to_owned(), "a".to_owned())].into());
+    // What was heard of nodes is for members, and operators are none.
+    client.nodes.heard(wire::HeardRequest::default()).await.unwrap_err();
     member.stop().await;
 }
 

@@ -19,6 +19,7 @@ use proto::weft::event::v1::events_client::EventsClient;
 use proto::weft::graph::v1::graphs_client::GraphsClient;
 use proto::weft::log::v1::logs_client::LogsClient;
 use proto::weft::member::v1::members_client::MembersClient;
+use proto::weft::namespace::v1::namespaces_client::NamespacesClient;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use proto::weft::policy::v1::policies_client::PoliciesClient;
 use proto::weft::trust::v1::enrolment_client::EnrolmentClient;
@@ -84,6 +85,11 @@ impl Services {
     /// Nodes.
     pub fn nodes(&self) -> NodesClient<Channel> {
         NodesClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_MAX_BYTES)
+    }
+
+    /// Namespaces.
+    pub fn namespaces(&self) -> NamespacesClient<Channel> {
+        NamespacesClient::new(self.channel.clone()).max_decoding_message_size(ANSWER_MAX_BYTES)
     }
 
     /// Events.

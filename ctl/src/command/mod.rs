@@ -17,6 +17,7 @@ pub mod invoke;
 pub mod list;
 pub mod logs;
 pub mod member;
+pub mod namespace;
 pub mod node;
 pub mod plan;
 pub mod policy;

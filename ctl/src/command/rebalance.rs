@@ -29,6 +29,11 @@ pub async fn run(arguments: RebalanceArguments, session: &mut Session<'_>) -> Re
         async move { services.nodes().rebalance(request).await }
     };
     let answer = session.client.mutate(mutation.request_id.as_ref(), call).await?;
+    if answer.was_made {
+        session
+            .terminal
+            .note("this request was made before, and what it moves is moved; nothing was done now")?;
+    }
     match session.format {
         Format::Json | Format::Yaml => session.write_message(&answer)?,
         Format::Name => {
@@ -41,7 +46,9 @@ pub async fn run(arguments: RebalanceArguments, session: &mut Session<'_>) -> Re
             for moved in &answer.moves {
                 table.row([moved.graph.clone(), moved.from.clone(), moved.to.clone()]);
             }
-            session.write_table(&table, "nothing is to be moved")?;
+            if !answer.was_made {
+                session.write_table(&table, "nothing is to be moved")?;
+            }
         }
     }
     if !plan && !answer.moves.is_empty() {

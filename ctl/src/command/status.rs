@@ -43,10 +43,14 @@ pub async fn run(arguments: StatusArguments, session: &mut Session<'_>) -> Resul
     }
     let answer = lookup::graph(&session.client, &key, 0).await?;
     let status = required("status", answer.status).map_err(CallError::Answer)?;
-    show(&status, session)
+    show(&status, &answer.suspects, session)
 }
 
-fn show(wire: &wire::GraphStatus, session: &mut Session<'_>) -> Result<Exit, Failure> {
+fn show(
+    wire: &wire::GraphStatus,
+    suspects: &[wire::SuspectNode],
+    session: &mut Session<'_>,
+) -> Result<Exit, Failure> {
     match session.format {
         Format::Json | Format::Yaml => session.write_message(wire)?,
         Format::Name => session.terminal.data_line(&wire.graph)?,
@@ -54,6 +58,9 @@ fn show(wire: &wire::GraphStatus, session: &mut Session<'_>) -> Result<Exit, Fai
             let status = GraphStatus::try_from(wire.clone()).map_err(CallError::Answer)?;
             let text = render::status::graph(&status, session.terminal.look().width, now_ms());
             session.terminal.data(&text)?;
+            for line in render::status::suspects(suspects) {
+                session.terminal.data_line(&line)?;
+            }
         }
     }
     Ok(Exit::Done)

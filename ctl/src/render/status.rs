@@ -1,11 +1,13 @@
 //! Where graphs stand, as people read it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use model::linked::Origin;
 use model::placement::Placement;
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
+use proto::weft::graph::v1::SuspectNode;
 
 use super::plan::few;
 use super::rollout;
@@ -145,6 +147,16 @@ pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
         text.push_str(&format!("{url}\n"));
     }
     text
+}
+
+/// A line for each node of a graph that is suspect.
+pub fn suspects(nodes: &[SuspectNode]) -> Vec<String> {
+    let line = |node: &SuspectNode| {
+        let ago = node.silent_ms.map(|silent_ms| time::elapsed(Duration::from_millis(silent_ms)));
+        let ago = ago.map(|ago| format!(", last heard of {ago} ago")).unwrap_or_default();
+        format!("node {} is suspect{ago}: it gets nothing new, and is given up if it stays silent", node.name)
+    };
+    nodes.iter().map(line).collect()
 }
 
 #[cfg(test)]

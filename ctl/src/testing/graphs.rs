@@ -9,11 +9,9 @@ use proto::weft::artifact::v1::artifacts_server::{Artifacts, ArtifactsServer};
 use proto::weft::graph::v1 as wire;
 use proto::weft::graph::v1::graphs_server::{Graphs, GraphsServer};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tonic::{Request, Response, Status, Streaming};
-use trust::Clients;
 
-use super::{Ran, credentials, ctl};
+use super::{Ran, credentials, ctl, serve};
 
 /// What it answers.
 #[derive(Debug, Clone, Default)]
@@ -49,19 +47,9 @@ impl FakeGraphs {
         let (keyring, folder) = credentials();
         let asked = Arc::<Mutex<Asked>>::default();
         let service = Service { answers, asked: asked.clone() };
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        listener.set_nonblocking(true).unwrap();
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let incoming =
-                    trust::incoming(TcpListener::from_std(listener).unwrap(), keyring, Clients::Required);
-                let server = tonic::transport::Server::builder()
-                    .add_service(GraphsServer::new(service.clone()))
-                    .add_service(ArtifactsServer::new(service));
-                server.serve_with_incoming(incoming).await.unwrap();
-            });
+        let address = serve(keyring, |mut server| {
+            let graphs = GraphsServer::new(service.clone());
+            server.add_service(graphs).add_service(ArtifactsServer::new(service))
         });
         Self { address, folder, asked }
     }

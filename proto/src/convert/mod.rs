@@ -11,6 +11,7 @@ mod linked;
 mod log;
 mod node;
 mod plan;
+mod quota;
 mod report;
 mod rollout;
 mod routing;

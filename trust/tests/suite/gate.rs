@@ -52,7 +52,7 @@ fn observed() -> (Gate, Seen) {
 fn peer(role: Option<Role>) -> Peer {
     let west = model::id::ClusterId::new("west").unwrap();
     let id = role.map(|role| trust::SpiffeId::new(west, role, crate::support::uid("u")).unwrap());
-    Peer { address: ([127, 0, 0, 1], 1).into(), id }
+    Peer { address: ([127, 0, 0, 1], 1).into(), id, certificate_ends: None }
 }
 
 /// What a call at a gate comes to: passed on, or refused with a code.

@@ -268,7 +268,7 @@ fn serve(
 fn caller(member: u64) -> Option<Peer> {
     let (cluster, uid) = ("simulated".to_owned().try_into().ok()?, member.to_string().try_into().ok()?);
     let id = SpiffeId::new(cluster, Role::Member, uid).ok()?;
-    Some(Peer { address: ([127, 0, 0, 1], 1).into(), id: Some(id) })
+    Some(Peer { address: ([127, 0, 0, 1], 1).into(), id: Some(id), certificate_ends: None })
 }
 
 /// The oracle knows what a member has said yes to.

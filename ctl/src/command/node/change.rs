@@ -134,7 +134,7 @@ pub(super) async fn drain(arguments: DrainArguments, session: &mut Session<'_>) 
     let drain_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
     ask(&name, wire::Admission::Draining, drain_ms, &mutation, session).await?;
     if no_wait {
-        return said(&name, "is being drained: `ctl node show` says what is left there", session);
+        return said(&name, "is being drained: `ctl node inspect` says what is left there", session);
     }
     let until = Instant::now() + patience + AFTER_DEADLINE;
     let mut shown = String::new();
@@ -164,7 +164,7 @@ pub(super) async fn drain(arguments: DrainArguments, session: &mut Session<'_>) 
         }
         if Instant::now() >= until {
             let message = format!("node {name} is not empty after {} s: {shown}", patience.as_secs());
-            return Err(Failure::StillRunning { message, next: format!("ctl node show {name}") });
+            return Err(Failure::StillRunning { message, next: format!("ctl node inspect {name}") });
         }
         sleep(LOOK_EVERY).await;
     }

@@ -1,29 +1,27 @@
 //! `ctl node`: the nodes there are, what each has and runs, and who may be one.
 
 mod change;
+mod inspect;
 mod token;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use model::name::NodeName;
-use proto::convert::required;
 use proto::weft::node::v1 as wire;
 
 use crate::cli::Format;
-use crate::client::{CallError, Services};
+use crate::client::Services;
 use crate::clock::now_ms;
-use crate::command::why::recent;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::render::table::Table;
 use crate::render::time;
 use crate::session::Session;
 pub use change::{CordonArguments, DrainArguments, LabelArguments, RemoveArguments, TaintArguments};
+pub use inspect::InspectArguments;
 pub use token::{RevokeArguments, TokenArguments, create as create_token, generate as generate_token};
-
-/// Events shown of a node.
-const EVENTS_SHOWN: usize = 10;
 
 /// Arguments of `node`.
 #[derive(Debug, Args)]
@@ -38,8 +36,9 @@ pub struct NodeArguments {
 pub enum NodeCommand {
     /// Lists nodes.
     List,
-    /// Shows one node: what it has, what it runs, what happened to it.
-    Show(ShowArguments),
+    /// Shows one node: who it is, how it is, what it has, what is there of which graph, and what happened to it.
+    #[command(visible_alias = "show")]
+    Inspect(InspectArguments),
     /// Makes a token by which a node joins the cluster, once.
     Token(TokenArguments),
     /// Takes a node's identity away: it is out of the cluster until it joins again by a new token.
@@ -59,18 +58,11 @@ pub enum NodeCommand {
     Remove(RemoveArguments),
 }
 
-/// Arguments of `node show`.
-#[derive(Debug, Args)]
-pub struct ShowArguments {
-    /// The node.
-    pub name: String,
-}
-
 /// Does it.
 pub async fn run(arguments: NodeArguments, session: &mut Session<'_>) -> Result<Exit, Failure> {
     match arguments.command {
         NodeCommand::List => list(session).await?,
-        NodeCommand::Show(arguments) => show(&arguments.name, session).await?,
+        NodeCommand::Inspect(arguments) => inspect::run(&arguments, session).await?,
         NodeCommand::Token(arguments) => token::token(arguments, session).await?,
         NodeCommand::Revoke(arguments) => token::revoke(arguments, session).await?,
         NodeCommand::Label(arguments) => change::label(arguments, session).await?,
@@ -119,7 +111,7 @@ fn name(node: &wire::Node) -> &str {
 }
 
 fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
-    let header = ["NAME", "STATE", "LABELS", "CPUS", "MEMORY", "GRAPHS", "VERSION", "AGE"];
+    let header = ["NAME", "STATE", "HEARD", "LABELS", "CPUS", "MEMORY", "GRAPHS", "VERSION", "AGE"];
     let wide = ["TAINTS", "CAPABILITIES", "INGRESS", "API", "ASSIGNED", "ACCEPTED"];
     let mut table = Table::new(header.into_iter().chain(wide.into_iter().filter(|_| is_wide)));
     for node in nodes {
@@ -127,6 +119,7 @@ fn table(nodes: &[wire::Node], is_wide: bool, now_ms: u64) -> Table {
         let mut row = vec![
             description.name.clone(),
             state(node),
+            heard(node).map(|ago| format!("{ago} ago")).unwrap_or_default(),
             labels(&node.labels),
             description.cpus.to_string(),
             memory(description.memory_bytes),
@@ -156,11 +149,17 @@ fn labels(labels: &BTreeMap<String, String>) -> String {
 
 /// Whether it is heard of, and whether it gets work.
 fn state(node: &wire::Node) -> String {
+    let state = if node.is_suspect { "suspect" } else { &node.state };
     match node.admission() {
-        wire::Admission::Unspecified | wire::Admission::Open => node.state.clone(),
-        wire::Admission::Cordoned => format!("{},cordoned", node.state),
-        wire::Admission::Draining => format!("{},draining", node.state),
+        wire::Admission::Unspecified | wire::Admission::Open => state.to_owned(),
+        wire::Admission::Cordoned => format!("{state},cordoned"),
+        wire::Admission::Draining => format!("{state},draining"),
     }
+}
+
+/// How long ago its agent was last heard of, as far as the control plane says.
+fn heard(node: &wire::Node) -> Option<String> {
+    node.silent_ms.map(|silent_ms| time::elapsed(Duration::from_millis(silent_ms)))
 }
 
 /// Bytes as people compare them: `5.9Gi`, `512Mi`.
@@ -174,71 +173,13 @@ fn memory(bytes: u64) -> String {
     }
 }
 
-async fn show(name: &str, session: &mut Session<'_>) -> Result<(), Failure> {
-    let call = |services: Services| {
-        let request = wire::GetRequest { name: name.to_owned() };
-        async move { services.nodes().get(request).await }
-    };
-    let node = session.client.read(call).await?;
-    match session.format {
-        Format::Json | Format::Yaml => session.write_message(&node),
-        Format::Name => Ok(session.terminal.data_line(self::name(&node))?),
-        Format::Table | Format::Wide => {
-            let subject = format!("node/{}", self::name(&node));
-            let events = recent::events(&session.client, &subject, EVENTS_SHOWN).await?;
-            let text = page(&node, now_ms())?;
-            session.terminal.data(&text)?;
-            recent::show(&events, session)
-        }
-    }
-}
-
-fn page(node: &wire::Node, now_ms: u64) -> Result<String, Failure> {
-    let description = required("description", node.description.clone())
-        .map_err(|error| Failure::from(CallError::Answer(error)))?;
-    let since = time::age(node.changed_at_ms, now_ms);
-    let mut lines = vec![format!("{}  {} for {since}", description.name, state(node))];
-    let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
-    let work = if node.assigned_generation == node.accepted_generation {
-        format!("generation {} accepted", node.assigned_generation)
-    } else {
-        format!("generation {} assigned, {} accepted", node.assigned_generation, node.accepted_generation)
-    };
-    for (what, value) in [
-        ("version", description.version.clone()),
-        ("joined", format!("{} ago", time::age(node.joined_at_ms, now_ms))),
-        ("ingress", description.ingress_address.clone()),
-        ("API", description.api_address.clone()),
-        ("labels", or_none(labels(&node.labels))),
-        ("taints", or_none(labels(&node.taints))),
-        ("capabilities", or_none(description.capabilities.join(", "))),
-        (
-            "capacity",
-            format!(
-                "{} processors, {} of memory for guests, {} instances at one time",
-                description.cpus,
-                memory(description.memory_bytes),
-                description.instances
-            ),
-        ),
-        ("assignment", work),
-        ("graphs", or_none(node.graphs.join(", "))),
-        ("leaving", or_none(node.leaving.join(", "))),
-    ] {
-        lines.push(format!("  {what:12}  {value}"));
-    }
-    for staying in &node.staying {
-        lines.push(format!("  {:12}  {}: {}", "stays", staying.graph, staying.why));
-    }
-    Ok(format!("{}\n", lines.join("\n")))
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
-    fn node() -> wire::Node {
+    /// One with everything.
+    pub(super) fn node() -> wire::Node {
         wire::Node {
             description: Some(wire::NodeDescription {
                 name: "n1".to_owned(),
@@ -265,37 +206,44 @@ mod tests {
             leaving: vec!["default/hello".to_owned()],
             staying: vec![wire::Staying { graph: "default/crm".to_owned(), why: "it has data".to_owned() }],
             taints: [("gpu".to_owned(), "only".to_owned())].into(),
+            silent_ms: Some(3_240),
+            is_suspect: false,
+            certificate_expires_ms: 39_721_000,
+            enrolled_at_ms: 900,
+            given_labels: [("zone".to_owned(), "a".to_owned()), ("disk".to_owned(), "ssd".to_owned())].into(),
+            parts: vec![
+                wire::Part {
+                    graph: "default/crm".to_owned(),
+                    revision: 3,
+                    generation: 9,
+                    state: "failed".to_owned(),
+                    why: "start_failed: a trap".to_owned(),
+                    members: vec!["app".to_owned(), "crm-db".to_owned()],
+                    data: vec!["crm-db".to_owned()],
+                },
+                wire::Part {
+                    graph: "default/hello".to_owned(),
+                    revision: 1,
+                    generation: 7,
+                    state: "leaving".to_owned(),
+                    members: vec!["hello".to_owned()],
+                    ..wire::Part::default()
+                },
+            ],
         }
     }
 
     #[test]
     fn nodes_are_listed() {
         insta::assert_snapshot!(table(&[node()], false, 121_000).render(None), @"
-        NAME  STATE           LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE
-        n1    ready,draining  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m
+        NAME  STATE           HEARD     LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE
+        n1    ready,draining  3.2s ago  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m
         ");
+        let suspect = wire::Node { is_suspect: true, admission: wire::Admission::Open.into(), ..node() };
+        assert_eq!((state(&suspect).as_str(), suspect.state.as_str()), ("suspect", "ready"));
         insta::assert_snapshot!(table(&[node()], true, 121_000).render(None), @"
-        NAME  STATE           LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE  TAINTS    CAPABILITIES  INGRESS         API             ASSIGNED  ACCEPTED
-        n1    ready,draining  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m   gpu=only  sqlite        127.0.0.1:8000  127.0.0.1:7200  9         8
-        ");
-    }
-
-    #[test]
-    fn a_node_has_a_page() {
-        insta::assert_snapshot!(page(&node(), 121_000).unwrap(), @"
-        n1  ready,draining for 1m
-          version       0.1.0
-          joined        2m ago
-          ingress       127.0.0.1:8000
-          API           127.0.0.1:7200
-          labels        disk=ssd,zone=a
-          taints        gpu=only
-          capabilities  sqlite
-          capacity      2 processors, 5.8Gi of memory for guests, 1000 instances at one time
-          assignment    generation 9 assigned, 8 accepted
-          graphs        default/crm
-          leaving       default/hello
-          stays         default/crm: it has data
+        NAME  STATE           HEARD     LABELS           CPUS  MEMORY  GRAPHS  VERSION  AGE  TAINTS    CAPABILITIES  INGRESS         API             ASSIGNED  ACCEPTED
+        n1    ready,draining  3.2s ago  disk=ssd,zone=a  2     5.8Gi   1       0.1.0    2m   gpu=only  sqlite        127.0.0.1:8000  127.0.0.1:7200  9         8
         ");
     }
 

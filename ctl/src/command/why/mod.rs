@@ -11,6 +11,7 @@ use model::rollout::Phase;
 use model::status::{GraphState, GraphStatus};
 use proto::convert::required;
 use proto::weft::event::v1::Event;
+use proto::weft::graph::v1 as wire;
 use proto::weft::node::v1 as node;
 use serde_json::json;
 
@@ -43,12 +44,15 @@ struct Known {
     component: Option<ComponentName>,
     /// The node it is placed on.
     node: Option<node::Node>,
+    /// Those of its nodes that are suspect.
+    suspects: Vec<wire::SuspectNode>,
     events: Vec<Event>,
 }
 
 /// Says why.
 pub async fn run(arguments: WhyArguments, session: &mut Session<'_>) -> Result<Exit, Failure> {
     let found = lookup::component(&session.client, &session.namespace, &arguments.subject).await?;
+    let suspects = found.graph.suspects;
     let wire = required("status", found.graph.status).map_err(CallError::Answer)?;
     let status = GraphStatus::try_from(wire.clone()).map_err(CallError::Answer)?;
     let linked = required("linked", found.graph.linked).map_err(CallError::Answer)?;
@@ -56,15 +60,17 @@ pub async fn run(arguments: WhyArguments, session: &mut Session<'_>) -> Result<E
     let subject = format!("graph/{}", found.key);
     let events = recent::events(&session.client, &subject, EVENTS_SHOWN).await?;
     let node = node_of(&status, session).await?;
-    let known = Known { status, linked, component: found.component, node, events };
+    let known = Known { status, linked, component: found.component, node, suspects, events };
     match session.format {
         Format::Json | Format::Yaml => {
             let events = known.events.iter().map(message::value).collect::<Result<Vec<_>, _>>()?;
             let node = known.node.as_ref().map(message::value).transpose()?;
             let sentences = sentences(&known, now_ms());
             let status = message::value(&wire)?;
-            session
-                .write_value(&json!({"status": status, "why": sentences, "node": node, "events": events}))?;
+            let suspects = known.suspects.iter().map(message::value).collect::<Result<Vec<_>, _>>()?;
+            session.write_value(&json!({
+                "status": status, "why": sentences, "node": node, "suspects": suspects, "events": events
+            }))?;
         }
         Format::Name => session.terminal.data_line(known.status.state.word())?,
         Format::Table | Format::Wide => {
@@ -126,6 +132,7 @@ fn sentences(known: &Known, now_ms: u64) -> Vec<String> {
     out.extend(about_checks(status));
     out.extend(about_steps(status));
     out.extend(about_node(known, now_ms));
+    out.extend(render::status::suspects(&known.suspects));
     out.extend(about_policies(known));
     out.extend(render::status::urls(status).into_iter().map(|url| format!("requests: {url}")));
     if let Some(component) = &known.component {
@@ -175,7 +182,8 @@ fn since_serving(known: &Known) -> Option<u64> {
 }
 
 fn about_node(known: &Known, now_ms: u64) -> Option<String> {
-    let node = known.node.as_ref()?;
+    // One that is suspect is told with the others that are.
+    let node = known.node.as_ref().filter(|node| !node.is_suspect)?;
     let name = node.description.as_ref().map_or("its node", |description| description.name.as_str());
     let age = render::time::age(node.changed_at_ms, now_ms);
     Some(match node.state.as_str() {
@@ -228,7 +236,7 @@ fn next(known: &Known) -> Option<String> {
         GraphState::Starting { .. } => Some(format!("ctl status {name} --watch")),
         GraphState::Failed { failure, .. } => Some(format!("ctl explain {}", failure.reason)),
         GraphState::Unknown { .. } => {
-            known.status.placement.as_ref().map(|placed| format!("ctl node show {}", placed.home))
+            known.status.placement.as_ref().map(|placed| format!("ctl node inspect {}", placed.home))
         }
         GraphState::Serving if known.status.rollout.is_some() => Some(format!("ctl rollout status {name}")),
         GraphState::Serving if !known.status.failing.is_empty() => Some(format!("ctl logs {name}")),
@@ -280,6 +288,7 @@ mod tests {
                 state: "ready".to_owned(),
                 ..Default::default()
             }),
+            suspects: Vec::new(),
             events: vec![
                 event("deployed", "revision 3 committed"),
                 event("serving", "generation 9 answers on node n1"),
@@ -354,6 +363,16 @@ mod tests {
         node n1 is ready for 3m: a graph stays where it was first placed
         ");
         assert_eq!(next(&known).unwrap(), "ctl logs crm");
+    }
+
+    #[test]
+    fn a_node_that_is_not_heard_of_at_this_moment_is_named() {
+        let mut known = known(GraphState::Serving);
+        known.node.as_mut().unwrap().is_suspect = true;
+        known.suspects = vec![wire::SuspectNode { name: "n1".to_owned(), silent_ms: Some(3_200) }];
+        insta::assert_snapshot!(sentences(&known, 180_000)[2..].join("\n"), @"
+        node n1 is suspect, last heard of 3.2s ago: it gets nothing new, and is given up if it stays silent
+        ");
     }
 
     #[test]

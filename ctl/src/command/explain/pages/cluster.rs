@@ -244,6 +244,13 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Delete what is not used.",
     },
     Page {
+        reason: "quota_exceeded",
+        means: "The graphs of the namespace would use more than they may together: graphs, components by the nodes that they should run on, or \
+                memory limits of those. Nothing was changed. A deploy that uses no more than its graph does is never refused.",
+        remedy: "Let the graph use less, or delete what is not needed; `ctl namespace inspect NAMESPACE` shows what uses how much, and \
+                 `ctl namespace quota NAMESPACE` raises it.",
+    },
+    Page {
         reason: "relink_pending",
         means: "A policy was changed, and not every graph that it concerns is linked again yet.",
         remedy: "Repeat with the same `--request-id`: it goes on from there, and nothing is applied twice.",

@@ -52,7 +52,7 @@ pub(super) const PAGES: &[Page] = &[
     Page {
         reason: "draining",
         means: "What is on a node is moved to other nodes: an operator has said so. Each graph answers where it was until it answers where it goes.",
-        remedy: "`ctl node show NODE` says what is left there, and why what stays does.",
+        remedy: "`ctl node inspect NODE` says what is left there, and why what stays does.",
     },
     Page {
         reason: "enrolled",
@@ -108,6 +108,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "promoted",
         means: "Of a member of the control plane: it got a vote. Of a graph: a revision that took over by steps answers everything from now on.",
         remedy: "Nothing. An odd number of votes survives most; `ctl status GRAPH` says whether the revision serves everywhere yet.",
+    },
+    Page {
+        reason: "quota_set",
+        means: "An operator has said what the graphs of a namespace may use together. What they use already stays, also where that is more.",
+        remedy: "Nothing. `ctl namespace inspect NAMESPACE` shows what is used of it.",
     },
     Page {
         reason: "raised",
@@ -193,6 +198,12 @@ pub(super) const PAGES: &[Page] = &[
         reason: "starting",
         means: "A node works on the current generation: it fetches, compiles or starts it.",
         remedy: "Wait; `ctl status GRAPH --watch` follows it.",
+    },
+    Page {
+        reason: "suspect",
+        means: "A node is ready, and its agent was not heard of for half of the time after which it counts as lost (`--node-timeout-ms`). \
+                Its graphs stay and are asked as before; nothing new comes to it where another node takes it.",
+        remedy: "Wait: it is ready again once it is heard of, or down soon. `ctl node inspect NODE` says how long ago it was heard of.",
     },
     Page {
         reason: "tainted",

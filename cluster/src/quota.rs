@@ -1,0 +1,89 @@
+//! What the graphs of a namespace use, and whether a deploy would use more than they may.
+//!
+//! Counted is what owners ask for: their components, each on as many nodes as it may come to run on. What policies put in is not
+//! counted, because who deploys knows nothing of it, and neither is a candidate beside its graph: one of the two goes. All is
+//! counted over the graphs of one namespace, and only where that has a quota or somebody asks.
+
+use model::id::GraphKey;
+use model::linked::{LinkedGraph, Origin};
+use model::name::{GraphName, NamespaceName};
+use model::quota::{Measure, Usage};
+use model::unit::ByteSize;
+
+use crate::outcome::Refusal;
+use crate::schedule;
+use crate::state::{GraphRecord, State};
+
+/// No name is before this one.
+const LEAST_NAME: &str = "0";
+
+/// What one graph uses as it is linked, in a cluster of so many nodes.
+pub fn of_linked(linked: &LinkedGraph, nodes: usize) -> Usage {
+    let replicas = schedule::replicas(linked, nodes);
+    let own = linked.components.iter().filter(|(_, component)| component.origin == Origin::Graph);
+    let uses = own.map(|(name, component)| {
+        let replicas = replicas.get(name).copied().unwrap_or(1);
+        let memory = component.settings.limits.memory.0.saturating_mul(replicas);
+        Usage { graphs: 0, replicas, memory: ByteSize(memory) }
+    });
+    uses.fold(Usage { graphs: 1, ..Usage::default() }, Usage::and)
+}
+
+/// What each graph of a namespace uses. While a revision takes over by steps that is what the larger of the two uses.
+pub fn by_graph<'a>(
+    state: &'a State,
+    namespace: &'a NamespaceName,
+) -> impl Iterator<Item = (&'a GraphKey, Usage)> {
+    let first = GraphName::new(LEAST_NAME).ok().map(|least| GraphKey::new(namespace.clone(), least));
+    let from = first.into_iter().flat_map(|first| state.graphs.range(first..));
+    let in_it = from.take_while(move |(key, _)| key.namespace == *namespace);
+    in_it.filter(|(key, _)| !key.is_candidate).map(|(key, record)| (key, of_record(state, key, record)))
+}
+
+/// What each graph of the cluster uses.
+pub fn of_all(state: &State) -> impl Iterator<Item = (&GraphKey, Usage)> {
+    let graphs = state.graphs.iter().filter(|(key, _)| !key.is_candidate);
+    graphs.map(|(key, record)| (key, of_record(state, key, record)))
+}
+
+fn of_record(state: &State, key: &GraphKey, record: &GraphRecord) -> Usage {
+    let candidate = record.open_rollout().and_then(|_| state.graphs.get(&key.candidate()));
+    let own = of_linked(&record.linked, state.nodes.len());
+    candidate.map_or(own, |candidate| own.or(of_linked(&candidate.linked, state.nodes.len())))
+}
+
+/// What all graphs of a namespace use.
+pub fn used(state: &State, namespace: &NamespaceName) -> Usage {
+    by_graph(state, namespace).fold(Usage::default(), |all, (_, usage)| all.and(usage))
+}
+
+/// Refuses a deploy by which a namespace would use more than it may. What does not make it use more is not refused: a
+/// quota may have been lowered.
+pub fn check(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), Refusal> {
+    let Some(record) = state.namespaces.get(&key.namespace) else { return Ok(()) };
+    let (mut others, mut now) = (Usage::default(), Usage::default());
+    for (other, usage) in by_graph(state, &key.namespace) {
+        if *other == key.base() {
+            now = usage;
+        } else {
+            others = others.and(usage);
+        }
+    }
+    let wanted = of_linked(linked, state.nodes.len());
+    for measure in Measure::ALL {
+        let Some(bound) = record.quota.bound(measure) else { continue };
+        let (asks, has, others) = (wanted.of(measure), now.of(measure), others.of(measure));
+        if asks > has && others.saturating_add(asks) > bound {
+            return Err(Refusal::QuotaExceeded {
+                namespace: key.namespace.clone(),
+                measure: measure.word().to_owned(),
+                bound: measure.shown(bound),
+                others: measure.shown(others),
+                key: key.clone(),
+                asks: measure.shown(asks),
+                has: measure.shown(has),
+            });
+        }
+    }
+    Ok(())
+}

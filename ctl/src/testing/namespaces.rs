@@ -1,0 +1,80 @@
+//! A control plane of namespaces that answers as a test says and keeps which quotas it was asked for.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use proto::weft::namespace::v1 as wire;
+use proto::weft::namespace::v1::namespaces_server::{Namespaces, NamespacesServer};
+use tempfile::TempDir;
+use tonic::{Request, Response, Status};
+
+use super::{Ran, credentials, ctl, serve};
+
+/// A control plane in a thread of its own, as long as the process lives.
+pub(crate) struct FakeNamespaces {
+    address: String,
+    folder: TempDir,
+    asked: Arc<Mutex<Vec<wire::SetQuotaRequest>>>,
+}
+
+#[allow(clippy::unwrap_used, reason = "tests")]
+impl FakeNamespaces {
+    /// Listens at once, and has these namespaces; each has these graphs.
+    pub(crate) fn start(namespaces: Vec<wire::Namespace>, graphs: Vec<wire::GraphUsage>) -> Self {
+        let (keyring, folder) = credentials();
+        let asked = Arc::<Mutex<Vec<wire::SetQuotaRequest>>>::default();
+        let service = Service { namespaces, graphs, asked: asked.clone() };
+        let address = serve(keyring, |mut server| server.add_service(NamespacesServer::new(service)));
+        Self { address, folder, asked }
+    }
+
+    /// Runs `ctl` against it.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Ran {
+        let credentials = self.folder.path().join("operator.pem");
+        let mut all = vec!["--addr", &self.address, "--credentials", credentials.to_str().unwrap()];
+        all.extend(arguments);
+        ctl(&all)
+    }
+
+    /// Which quotas it was asked for until now.
+    pub(crate) fn asked(&self) -> MutexGuard<'_, Vec<wire::SetQuotaRequest>> {
+        self.asked.lock().unwrap()
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Service {
+    namespaces: Vec<wire::Namespace>,
+    graphs: Vec<wire::GraphUsage>,
+    asked: Arc<Mutex<Vec<wire::SetQuotaRequest>>>,
+}
+
+impl Service {
+    fn find(&self, name: &str) -> Result<wire::Namespace, Status> {
+        let found = self.namespaces.iter().find(|namespace| namespace.name == name).cloned();
+        found.ok_or_else(|| Status::not_found(name))
+    }
+}
+
+#[tonic::async_trait]
+impl Namespaces for Service {
+    async fn list(&self, _: Request<wire::ListRequest>) -> Result<Response<wire::ListResponse>, Status> {
+        Ok(Response::new(wire::ListResponse { namespaces: self.namespaces.clone() }))
+    }
+
+    async fn get(&self, request: Request<wire::GetRequest>) -> Result<Response<wire::GetResponse>, Status> {
+        let namespace = Some(self.find(&request.into_inner().name)?);
+        Ok(Response::new(wire::GetResponse { namespace, graphs: self.graphs.clone() }))
+    }
+
+    #[allow(clippy::unwrap_used, reason = "tests")]
+    async fn set_quota(
+        &self,
+        request: Request<wire::SetQuotaRequest>,
+    ) -> Result<Response<wire::SetQuotaResponse>, Status> {
+        let request = request.into_inner();
+        let found = self.find(&request.namespace)?;
+        let namespace = Some(wire::Namespace { quota: request.quota, ..found });
+        self.asked.lock().unwrap().push(request);
+        Ok(Response::new(wire::SetQuotaResponse { namespace }))
+    }
+}

@@ -9,8 +9,8 @@ use model::node::TAINTS_MAX;
 use model::policy::Action;
 
 use crate::state::{
-    ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, MEMBERS_MAX, NAMESPACES_MAX, NODES_MAX, POLICIES_MAX,
-    PolicyVersionRecord, REQUESTS_MAX, REVOKED_MAX, State, TOKENS_MAX, VOTERS_MAX,
+    ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, MEMBERS_MAX, NAMESPACES_MAX, NODES_MAX,
+    POLICIES_MAX, PolicyVersionRecord, REQUESTS_MAX, REVOKED_MAX, State, TOKENS_MAX, VOTERS_MAX,
 };
 
 /// Every broken invariant, as sentences; empty for a sound state.

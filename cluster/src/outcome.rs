@@ -117,6 +117,7 @@ pub enum Refusal {
     PolicyRolloutOpen {
         /// That policy.
         name: String,
+    },
     /// The graphs of a namespace would use more than they may.
     #[error(
         "quota `{measure}` of namespace {namespace} is {bound}: its other graphs use {others}, and {key} would use {asks} \

@@ -15,8 +15,8 @@
 mod each_node;
 mod forecast;
 mod rebalance;
-mod requirements;
 mod replicas;
+mod requirements;
 mod suspects;
 mod wishes;
 

@@ -140,14 +140,14 @@ fn a_candidate_counts_once_and_as_the_larger_of_the_two() {
 #[test]
 fn what_policies_put_in_is_not_counted_and_what_must_be_together_is_counted_together() {
     let mut linked = sized(3, 64);
-    let alone = of_linked(&linked);
+    let alone = of_linked(&linked, 3);
     let app = linked.components[&"app".parse().unwrap()].clone();
     let policy = PolicyVersion { name: "pii".parse().unwrap(), generation: Generation(1) };
     let put_in = model::linked::LinkedComponent { origin: Origin::Policy(policy), ..app.clone() };
     linked.components.insert("app--pii".to_owned().try_into().unwrap(), put_in);
-    assert_eq!(of_linked(&linked), alone);
+    assert_eq!(of_linked(&linked, 3), alone);
     linked.components.insert("search".parse().unwrap(), app);
-    assert_eq!(of_linked(&linked).replicas, 4);
+    assert_eq!(of_linked(&linked, 3).replicas, 4);
     let interface: model::interface::InterfaceName = "a:b/c@1.0.0".parse().unwrap();
     linked.links.push(Link {
         from: "app".parse().unwrap(),
@@ -157,7 +157,7 @@ fn what_policies_put_in_is_not_counted_and_what_must_be_together_is_counted_toge
         functions: Vec::new(),
         terms: LinkTerms { locality: Locality::SameNode, ..LinkTerms::default() },
     });
-    assert_eq!(of_linked(&linked).replicas, 6, "search is wherever app is");
+    assert_eq!(of_linked(&linked, 3).replicas, 6, "search is wherever app is");
 }
 
 #[test]

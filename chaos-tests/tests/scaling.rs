@@ -91,7 +91,7 @@ async fn there_are_as_many_nodes_as_the_calls_need_and_nobody_notices() {
     );
     until("what is under way is known", SOON, async || {
         let calls = scale_of(&api).await?.0.calls_thousandths;
-        holds(calls.is_some_and(|calls| (8_000..16_000).contains(&calls)), calls)
+        holds(calls.is_some_and(|calls| (8_000..16_000).contains(&calls)), format!("{calls:?}"))
     })
     .await;
     let status = ctl.done(&["status", "faulty"]).await;
@@ -115,20 +115,20 @@ async fn where_nobody_asks_there_is_no_instance_and_the_next_request_is_answered
     let load = load(cluster.ingress_address(), SLOW, 3).await;
     until("instances are counted", SOON, async || {
         let calls = scale_of(&api).await?.0.calls_thousandths;
-        holds(calls.is_some_and(|calls| calls >= 2_000), calls)
+        holds(calls.is_some_and(|calls| calls >= 2_000), format!("{calls:?}"))
     })
     .await;
     load.stop_all_good(1).await;
     until("there was none all the time between two heartbeats", SOON, async || {
         let calls = scale_of(&api).await?.0.calls_thousandths;
-        holds(calls == Some(0), calls)
+        holds(calls == Some(0), format!("{calls:?}"))
     })
     .await;
     let mut client = Client::new(cluster.ingress_address(), HOST);
     client.connect().await.unwrap();
     let asked = Instant::now();
     let answer = client.get("/").await;
-    println!("the first request after a pause was answered in {:?}", asked.elapsed());
+    chaos_tests::say(&format!("the first request after a pause was answered in {:?}", asked.elapsed()));
     assert_eq!(answer.status, 200, "{answer:?}");
 }
 
@@ -146,5 +146,5 @@ async fn bounds_are_said_before_they_are_deployed() {
     let none = folder.join("none.yaml");
     std::fs::write(&none, scaled("min: 0, max: 8, concurrency: 50").manifest()).unwrap();
     let refused = ctl.run(&["plan", argument(&none)]).await;
-    assert!(refused.code == 1 && refused.stderr.contains("holds none of what nobody asks for"), "{refused:?}");
+    assert!(refused.code != 0 && refused.stderr.contains("holds none of what nobody asks for"), "{refused:?}");
 }

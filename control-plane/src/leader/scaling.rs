@@ -287,9 +287,9 @@ mod tests {
         assert_eq!(leader.looks(), Some((1, 2)));
         leader.place();
         for _ in 0..5 {
+            leader.passes(100);
             leader.told(&["n1"], 0);
             assert_eq!(leader.looks(), None);
-            leader.passes(100);
         }
         leader.told(&["n2"], 0);
         assert_eq!(leader.looks(), None);

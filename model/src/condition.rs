@@ -307,7 +307,8 @@ mod tests {
 
     #[test]
     fn each_condition_says_which_nodes_meet_it() {
-        let rows: &[(Condition, &[Option<&str>], &[Option<&str>])] = &[
+        type Values = &'static [Option<&'static str>];
+        let rows: &[(Condition, Values, Values)] = &[
             (Condition::Is("a".to_owned()), &[Some("a")], &[Some("b"), Some(""), None]),
             (one_of(&["a", "b"]), &[Some("a"), Some("b")], &[Some("c"), None]),
             (none_of(&["a", "b"]), &[Some("c"), None], &[Some("a"), Some("b")]),

@@ -9,6 +9,7 @@ use cluster::feature::FIRST_LEVEL;
 use cluster::scaling::replicas;
 use cluster::state::{GraphRecord, MemberId, REQUEST_KEPT_MS};
 use cluster::{Command, FEATURE_LEVEL, State};
+use model::condition::{Condition, Expression};
 use model::graph::GraphSpec;
 use model::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
@@ -71,11 +72,22 @@ impl Asked {
                 let zone = |number: u8| [("zone".to_owned(), number.to_string().into())].into();
                 let tolerate = [("gpu".to_owned(), (self.which % 3).to_string())].into();
                 let wishes = Wishes { prefer: zone(self.which), avoid: zone(self.which + 1), tolerate };
-                LinkedGraph { wishes: [("app".parse().unwrap(), wishes)].into(), ..linked(2) }
+                let none_of = Expression::NotIn([self.which.to_string()].into());
+                let require = [("zone".to_owned(), Condition::Of(none_of))].into();
+                let app = || "app".parse().unwrap();
+                LinkedGraph {
+                    wishes: [(app(), wishes)].into(),
+                    require: [(app(), require)].into(),
+                    ..linked(2)
+                }
             }
             3 => {
-                let replicas = [("app".parse().unwrap(), 2 + u32::from(self.which))].into();
-                LinkedGraph { replicas, ..linked_at(3, "it.example.com") }
+                let app = "app".parse().unwrap();
+                let spread = linked_at(3, "it.example.com");
+                match self.which {
+                    0 => LinkedGraph { each_node: [app].into(), ..spread },
+                    which => LinkedGraph { replicas: [(app, 1 + u32::from(which))].into(), ..spread },
+                }
             }
             4 => linked_with_database(1, Some(2)),
             5 | 6 => {

@@ -128,6 +128,40 @@ fn they_are_in_as_many_zones_as_there_are() {
 }
 
 #[test]
+fn they_are_moved_on_request_one_by_one_and_keep_their_zones() {
+    let mut cluster = in_zones(["a", "a", "b", "b", "b"]);
+    for node in ["n2", "n4", "n5"] {
+        cluster.admit(node, Admission::Cordoned);
+    }
+    for number in 0..6 {
+        let mut replicated = LinkedGraph { ingress: Vec::new(), ..on(2) };
+        let zone = model::condition::Expression::In(["a".to_owned(), "b".to_owned()].into());
+        let require = [("zone".to_owned(), model::condition::Condition::Of(zone))].into();
+        replicated.require.insert("app".parse().unwrap(), require);
+        cluster.deployed(&format!("sales/g{number}"), replicated);
+    }
+    assert_eq!(cluster.schedule(), 6);
+    cluster.serves("n1");
+    assert_eq!(schedule::rebalance(&cluster.state), [], "nothing is moved that does not serve everywhere");
+    cluster.serves("n3");
+    for node in ["n2", "n4", "n5"] {
+        cluster.admit(node, Admission::Open);
+    }
+    let places = schedule::rebalance(&cluster.state);
+    assert_eq!(places.len(), 6);
+    cluster.done(Body::Place(places));
+    let on = |node: &str| cluster.state.graphs.values().filter(|record| record.is_on(&name(node))).count();
+    assert_eq!(["n1", "n2", "n3", "n4", "n5"].map(on), [3, 3, 3, 2, 1]);
+    for record in cluster.state.graphs.values() {
+        let nodes = record.placement.as_ref().unwrap().nodes();
+        let zones: std::collections::BTreeSet<_> =
+            nodes.iter().map(|node| cluster.state.nodes[*node].label("zone").unwrap()).collect();
+        assert_eq!(zones.len(), 2, "{nodes:?}");
+    }
+    assert_eq!(plan(&cluster), 0, "and there it stays");
+}
+
+#[test]
 fn a_lost_one_is_replaced_and_the_others_answer_all_along() {
     let mut cluster = serving();
     cluster.lose(&["n1"]);

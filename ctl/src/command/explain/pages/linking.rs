@@ -160,7 +160,7 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "unschedulable",
-        means: "No node of the cluster has the labels that `placement.require` asks for, or two members that must be \
+        means: "No node of the cluster is what `placement.require` asks for, or two members that must be \
                 together ask for different ones.",
         remedy: "Correct the labels, or start an agent with `--label KEY=VALUE`; `ctl node list -o wide` shows those there \
                  are.",

@@ -174,7 +174,7 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "requirement_unmet",
-        means: "A member of the graph requires labels that this node does not have, and is placed anew. What served \
+        means: "A member of the graph requires what this node is not, and is placed anew. What served \
                 before serves on.",
         remedy: "Nothing; if it stays, no node has the labels: `ctl node list -o wide`.",
     },

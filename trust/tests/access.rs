@@ -51,12 +51,13 @@ fn roles_may_call_what_they_need_and_nothing_else() {
     let (health, join) = ("/grpc.health.v1.Health/Check", "/weft.trust.v1.Enrolment/Join");
     let join_as_member = "/weft.member.v1.Members/Join";
     let (hold, artifacts) = ("/weft.artifact.v1.Artifacts/Hold", "/weft.artifact.v1.Artifacts/Get");
+    let heard = "/weft.node.v1.Nodes/Heard";
     let anyone = set(&[health, join, join_as_member]);
     assert_eq!(allowed(of_member, None), anyone);
     let consensus = ["Append", "Install", "Lead", "Propose", "ReadIndex", "Section", "Vote"];
     let consensus = consensus.map(|method| format!("/weft.member.v1.Consensus/{method}"));
     let mut of_members = anyone.clone();
-    of_members.extend([hold, artifacts].map(str::to_owned));
+    of_members.extend([hold, artifacts, heard].map(str::to_owned));
     of_members.extend(consensus.clone());
     assert_eq!(allowed(of_member, Some(Role::Member)), of_members);
     let renew = "/weft.trust.v1.Enrolment/Renew";
@@ -66,7 +67,7 @@ fn roles_may_call_what_they_need_and_nothing_else() {
     assert_eq!(allowed(of_member, Some(Role::Node)), of_a_node);
     let operator = allowed(of_member, Some(Role::Operator));
     // All but what acts for one node, or is between members.
-    let mut others = set(&[renew, session, hold]);
+    let mut others = set(&[renew, session, hold, heard]);
     others.extend(consensus);
     let all: BTreeSet<String> = OF_MEMBERS.iter().map(|(path, _)| (*path).to_owned()).collect();
     assert_eq!(operator, all.difference(&others).cloned().collect());

@@ -132,7 +132,8 @@ pub fn around(state: &State, now_ms: u64, suspects: &BTreeSet<NodeName>) -> Vec<
             true => place_candidate(lost, key, record, base, &load),
             false => place(lost, &record.linked, Some(record), &load),
         };
-        let is_whole = |placement: &Placement| missing(state, &record.linked, Some(record), placement).is_none();
+        let is_whole =
+            |placement: &Placement| missing(state, &record.linked, Some(record), placement).is_none();
         let apart = cautious.as_ref().and_then(|lost| place_at(lost).ok()).filter(is_whole);
         let Some(placement) = apart.or_else(|| place_at(&lost).ok()) else { continue };
         if record.placement.as_ref() == Some(&placement) {

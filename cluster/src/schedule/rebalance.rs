@@ -56,12 +56,7 @@ fn may_move(record: &GraphRecord) -> bool {
     let linked = &record.linked;
     let Some(placement) = &record.placement else { return false };
     let serves =
-<<<<<<< ours
-        record.observed.get(&placement.home).is_some_and(|seen| seen.serving == Some(record.generation));
-    let is_single = !linked.is_spread() && placement.more.is_empty() && placement.away.is_empty();
-=======
         |node: &NodeName| record.observed.get(node).is_some_and(|seen| seen.serving == Some(record.generation));
->>>>>>> theirs
     let has_data = !record.data.is_empty() || !linked.capabilities.is_empty();
     let is_free = linked.wishes.is_empty() && linked.each_node.is_empty() && !has_data;
     let rests = record.leaving.is_none() && record.rollout.is_none();

@@ -396,11 +396,6 @@ fn what_is_promoted_answers_until_its_graph_does_whatever_comes() {
 fn a_candidate_that_fails_its_check_is_not_well_and_is_given_up_in_time() {
     let mut cluster = begun();
     let candidate = key(GRAPH).candidate();
-<<<<<<< ours
-    let mut seen = cluster.state.graphs[&candidate].observed[&name("n1")].clone();
-    seen.failing = Some("app: it answered 500".to_owned());
-=======
->>>>>>> theirs
     let node: model::name::NodeName = "n1".parse().unwrap();
     let mut seen = cluster.state.graphs[&candidate].observed[&node].clone();
     seen.failing = Some("app: it answered 500".to_owned());

@@ -260,7 +260,6 @@ impl wire::nodes_server::Nodes for Nodes {
         let mut request = request.into_inner();
         let id = std::mem::take(&mut request.request_id);
         let tag = tag(&id, &request)?;
-<<<<<<< ours
         for _ in 0..TRIES_MAX {
             let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
             // What would be moved now was not asked for.
@@ -277,25 +276,6 @@ impl wire::nodes_server::Nodes for Nodes {
                 }
             }
             return Ok(Response::new(wire::RebalanceResponse { moves, was_made: false }));
-=======
-        let state = self.context.raft.read().await.map_err(|error| refusal::read(&error))?;
-        let places = cluster::schedule::rebalance(&state);
-        let differs = |one: &Placement, other: &Placement| {
-            let (one, other) = (one.nodes(), other.nodes());
-            one.difference(&other).map(|node| node.as_str()).collect::<Vec<_>>().join(", ")
-        };
-        let moves = places.iter().filter_map(|place| {
-            let before = state.graphs.get(&place.key)?.placement.as_ref()?;
-            Some(wire::Move {
-                graph: place.key.to_string(),
-                from: differs(before, &place.placement),
-                to: differs(&place.placement, before),
-            })
-        });
-        let moves = moves.collect();
-        if !request.is_trial && !places.is_empty() {
-            once(&self.context, tag, Body::Place(places)).await?;
->>>>>>> theirs
         }
         Err(refuse(Code::Aborted, "stale", "graphs are moved too often at this moment: try again"))
     }

@@ -9,6 +9,7 @@ use cluster::state::{GraphRecord, NodeRecord};
 use cluster::view::{self, Part};
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, NodeState};
+use model::placement::Placement;
 use proto::weft::node::v1 as wire;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use tokio::time::timeout;
@@ -81,11 +82,12 @@ fn milliseconds(duration: Duration) -> u64 {
 /// Where a graph would go.
 pub(super) fn moved(state: &State, place: &Place) -> wire::Move {
     let now = state.graphs.get(&place.key).and_then(|record| record.placement.as_ref());
-    wire::Move {
-        graph: place.key.to_string(),
-        from: now.map(|placement| placement.home.to_string()).unwrap_or_default(),
-        to: place.placement.home.to_string(),
-    }
+    let before = now.map(Placement::nodes).unwrap_or_default();
+    let after = place.placement.nodes();
+    let names = |nodes: &BTreeSet<&NodeName>, others: &BTreeSet<&NodeName>| {
+        nodes.difference(others).map(|node| node.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    wire::Move { graph: place.key.to_string(), from: names(&before, &after), to: names(&after, &before) }
 }
 
 /// All of a node, with what is there of each graph.

@@ -2,8 +2,8 @@
 //!
 //! There are as many nodes as the calls need that are under way on all of them together. More come at once, at most twice as
 //! many at one time: what is measured while a graph is carried to new nodes says little of what comes after. Fewer come once
-//! no more were needed for a while, so that a pause between two waves of requests costs nothing. Between the two is a band in which
-//! nothing changes, because what is measured is never the same twice.
+//! no more were needed for a while, so that a pause between two waves of requests costs nothing. Between the two is a band
+//! in which nothing changes, because what is measured is never the same twice.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -277,7 +277,7 @@ impl Numbering {
     fn next(&self) -> u64 {
         let desired = self.desired.borrow();
         let mut graphs =
-            desired.iter().flat_map(|desired| desired.graphs.iter().map(|graph| (graph, &desired.node)));
+            desired.iter().flat_map(|desired| desired.graphs.iter().map(move |graph| (graph, &desired.node)));
         match graphs.any(|(graph, node)| graph.stops_in_isolation(node)) {
             true => self.heartbeats.next(Instant::now()),
             false => 0,

@@ -54,11 +54,7 @@ async fn a_quota_stops_what_would_use_more() {
     let over = client.deploy(&parts::shop("more", "one")).await;
     let said = refused(over, Code::ResourceExhausted, "quota_exceeded");
     assert!(said.message().contains("its other graphs use 2, and default/more would use 2"), "{said:?}");
-    let request = PlanRequest {
-        manifest: parts::shop("more", "one"),
-        artifacts: parts::shop_artifacts(),
-        ..PlanRequest::default()
-    };
+    let request = PlanRequest { manifest: parts::shop("more", "one"), artifacts: parts::shop_artifacts() };
     let plan = client.graphs.plan(request).await.unwrap().into_inner().plan.unwrap();
     let warning = plan.warnings.iter().find(|warning| warning.contains("a deploy would be refused"));
     assert!(

@@ -13,11 +13,7 @@ use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::linked::{Link, LinkedGraph};
 use model::name::{ComponentName, NamespaceName, NodeName};
-<<<<<<< ours
 use model::node::KNOWS_RECHECKS;
-=======
-use model::node::{KNOWS_CANDIDATES, KNOWS_RECHECKS, NodeState};
->>>>>>> theirs
 use model::placement::Placement;
 use model::plan::{Move, Plan, Takeover};
 use model::rollout::Ask;

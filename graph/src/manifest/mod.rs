@@ -3,7 +3,7 @@
 //! [`parse`] checks all that the text alone can tell; [`Manifest::resolve`] puts digests in place of sources.
 
 mod check;
-mod rollout;
+pub(crate) mod rollout;
 pub(crate) mod shape;
 pub(crate) mod value;
 
@@ -58,7 +58,7 @@ pub enum SourceKind {
 pub fn parse(bytes: &[u8]) -> Result<Manifest, Vec<Diagnostic>> {
     let rules = Rules {
         schema: &crate::schema::GRAPH,
-        refused: check::REFUSED,
+        refused: &[check::REFUSED, rollout::REFUSED],
         read_only: check::READ_ONLY,
         components: &["components", "capabilities"],
     };

@@ -54,6 +54,9 @@ fn show(wire: &wire::GraphStatus, session: &mut Session<'_>) -> Result<Exit, Fai
             let status = GraphStatus::try_from(wire.clone()).map_err(CallError::Answer)?;
             let text = render::status::graph(&status, session.terminal.look().width, now_ms());
             session.terminal.data(&text)?;
+            if let Some(look) = render::rollout::look(&status) {
+                session.terminal.note(&format!("  next: {look}"))?;
+            }
         }
     }
     Ok(Exit::Done)

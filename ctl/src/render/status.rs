@@ -6,9 +6,9 @@ use model::linked::Origin;
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
 
-use super::rollout;
 use super::table::{Table, printable};
 use super::time;
+use super::{policy_rollout, rollout};
 use crate::reference::short;
 
 /// A state in a few words on one line: `serving`, `compiling (generation 12 answers meanwhile)`.
@@ -84,11 +84,13 @@ pub fn graphs(statuses: &[GraphStatus], is_wide: bool, now_ms: u64) -> Table {
 
 /// The state as a word, and what takes over meanwhile.
 fn standing(status: &GraphStatus) -> String {
-    let word = status.state.word();
-    match status.rollout.as_ref().and_then(rollout::hint) {
-        Some(hint) => format!("{word}, {hint}"),
-        None => word.to_owned(),
+    let rollout = status.rollout.as_ref().and_then(rollout::hint);
+    let policy = status.policy_rollout.as_ref().and_then(policy_rollout::hint_of_graph);
+    let mut text = status.state.word().to_owned();
+    for hint in rollout.into_iter().chain(policy) {
+        text.push_str(&format!(", {hint}"));
     }
+    text
 }
 
 fn why(status: &GraphStatus) -> String {
@@ -140,7 +142,7 @@ mod tests {
     use model::rollout::{Phase, Reverted};
 
     use super::*;
-    use crate::testing::{rolling, rollout};
+    use crate::testing::{policy_rollout, rolling};
 
     fn status(state: GraphState) -> GraphStatus {
         let component = |name: &str, origin| ComponentStatus {
@@ -167,6 +169,7 @@ mod tests {
             components: vec![component("app", Origin::Graph), component("app--pii", Origin::Policy(policy))],
             rollout: None,
             reverted: None,
+            policy_rollout: None,
         }
     }
 
@@ -197,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_takes_over_by_steps_is_told_beside_what_answers() {
-        let mut rolling = rolling(rollout(Phase::Answering { since_ms: 0 }));
+        let mut rolling = rolling(crate::testing::rollout(Phase::Answering { since_ms: 0 }));
         let table = graphs(std::slice::from_ref(&rolling), true, 61_000).render(None);
         insta::assert_snapshot!(table, @"
         NAMESPACE  GRAPH  REVISION  STATE                       INGRESS                     AGE  NODE  GENERATION  WHY
@@ -214,6 +217,24 @@ mod tests {
         rolling.rollout = None;
         assert_eq!(standing(&rolling), "serving");
         assert_eq!(why(&rolling), "revision 2 was given up: too slow");
+    }
+
+    #[test]
+    fn a_policy_that_takes_over_by_steps_is_told_beside_what_answers() {
+        let policy = policy_rollout(Phase::Answering { since_ms: 0 }, "it answers where it was placed");
+        let mut asked = GraphStatus { policy_rollout: Some(policy), ..status(GraphState::Serving) };
+        assert_eq!(standing(&asked), "serving, policy pii@12 at 5%");
+        insta::assert_snapshot!(graph(&asked, None, 181_000), @"
+        sales/crm@7  serving on n1  generation 12  deployed 3m ago
+        policy pii@12 answers 5% for 5m: step 1 of 2; with it, it answers where it was placed
+        COMPONENT  FROM          ARTIFACT
+        app        graph         9c1e00112233
+        app--pii   policy pii@9  9c1e00112233
+        http://crm.localhost:8000/api
+        ");
+        assert_eq!(rollout::look(&asked).unwrap(), "ctl policy rollout status pii");
+        asked.policy_rollout = None;
+        assert_eq!(rollout::look(&asked), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use model::policy::Action;
 
 use crate::state::{
     ARTIFACTS_MAX, EVENTS_MAX, GRAPHS_MAX, GraphRecord, HISTORY_MAX, MEMBERS_MAX, NODES_MAX, POLICIES_MAX,
-    REQUESTS_MAX, REVOKED_MAX, State, TOKENS_MAX, VOTERS_MAX,
+    PolicyVersionRecord, REQUESTS_MAX, REVOKED_MAX, State, TOKENS_MAX, VOTERS_MAX,
 };
 
 /// Every broken invariant, as sentences; empty for a sound state.
@@ -134,6 +134,16 @@ fn rollout(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Bro
     broken.unless(candidate.is_some() && (is_of_it || !rollout.is_open()), || {
         format!("{key} has no candidate of revision {}", record.number())
     });
+    if let Some(version) = record.open_policy() {
+        let policy = state.policies.get(&version.name);
+        let is_it = |of: &PolicyVersionRecord| of.generation == version.generation;
+        broken.unless(policy.and_then(|policy| policy.taking_over()).is_some_and(is_it), || {
+            format!(
+                "{key} is asked with version {} of {}, which does not take over",
+                version.generation, version.name
+            )
+        });
+    }
     broken.unless(rollout.step < rollout.spec.steps.len(), || {
         format!("{key} is at step {} of {}", rollout.step, rollout.spec.steps.len())
     });
@@ -143,8 +153,13 @@ fn rollout(state: &State, key: &GraphKey, record: &GraphRecord, broken: &mut Bro
 }
 
 fn policies(state: &State, broken: &mut Broken) {
+    let taking_over = state.policies.values().filter(|policy| policy.rollout.is_some()).count();
+    broken.unless(taking_over <= 1, || format!("{taking_over} policies take over by steps"));
     for (name, policy) in &state.policies {
-        broken.unless(policy.current().is_some(), || format!("policy {name} has no version"));
+        broken.unless(!policy.versions.is_empty(), || format!("policy {name} has no version"));
+        broken.unless(policy.taking_over().is_none_or(|version| version.given_up.is_none()), || {
+            format!("a version of policy {name} takes over that was given up")
+        });
         broken.unless(policy.versions.len() <= HISTORY_MAX, || {
             format!("policy {name} keeps {} versions", policy.versions.len())
         });

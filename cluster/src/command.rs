@@ -12,7 +12,7 @@ use model::linked::LinkedGraph;
 use model::name::{NodeName, PolicyName};
 use model::node::{Admission, NodeDescription, NodeState};
 use model::placement::Placement;
-use model::policy::PolicySpec;
+use model::policy::{PolicySpec, PolicyVersion};
 use model::report::Report;
 use model::rollout::Phase;
 use serde::{Deserialize, Serialize};
@@ -59,8 +59,12 @@ pub enum Body {
     Relink(Box<Relink>),
     /// Moves a revision that takes over by steps, or ends it.
     ChangeRollout(Box<ChangeRollout>),
+    /// Links a graph with a version of a policy that takes over by steps, beside what it is.
+    OpenCandidate(Box<OpenCandidate>),
     /// Makes a new version of a policy.
     PutPolicy(Box<PutPolicy>),
+    /// Moves a version of a policy that takes over by steps, or ends it.
+    ChangePolicyRollout(Box<ChangePolicyRollout>),
     /// Takes a policy away.
     DeletePolicy(DeletePolicy),
     /// Says that the bytes of an artifact are stored.
@@ -297,6 +301,45 @@ pub struct PutPolicy {
     pub graphs_at: StateRevision,
     /// Refused if another policy has changed since.
     pub policies_at: StateRevision,
+    /// Whether it takes over by the steps of its spec, if it has any.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_steps: bool,
+}
+
+/// A graph as a version of a policy would have it that takes over by steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OpenCandidate {
+    /// The graph.
+    pub key: GraphKey,
+    /// Refused if it is another graph by now.
+    pub uid: Uid,
+    /// Refused if it has another revision by now.
+    pub revision: RevisionNumber,
+    /// Refused if that does not take over any more.
+    pub policy: PolicyVersion,
+    /// Refused if the policies have changed since.
+    pub policies_at: StateRevision,
+    /// The identity of the candidate.
+    pub candidate: Uid,
+    /// The graph as linked with it.
+    pub linked: LinkedGraph,
+}
+
+/// A change of how far a version of a policy is that takes over by steps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ChangePolicyRollout {
+    /// The policy.
+    pub name: PolicyName,
+    /// The version that takes over; refused if it is another one by now.
+    pub generation: Generation,
+    /// How far it was; refused if it is elsewhere by now.
+    pub phase: Phase,
+    /// The step that it was at; refused if it is at another one by now.
+    pub step: usize,
+    /// Whether it stayed at its step; refused if that has changed.
+    pub is_paused: bool,
+    /// What changes.
+    pub change: RolloutChange,
 }
 
 /// A policy to be taken away.

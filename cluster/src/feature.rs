@@ -14,7 +14,8 @@ use crate::state::State;
 /// once they may have been forgotten. 3: graphs are moved; nodes are cordoned, drained, labelled and removed.
 /// 4: components run on several nodes, and are checked before they take over; nodes are lost together.
 /// 5: revisions take over by steps; nodes are tainted, and graphs wish things of their nodes.
-pub const FEATURE_LEVEL: u32 = 5;
+/// 6: versions of policies take over by steps.
+pub const FEATURE_LEVEL: u32 = 6;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
@@ -27,6 +28,8 @@ pub const REPLICAS: u32 = 4;
 pub const ROLLOUTS: u32 = 5;
 /// From this level on nodes are tainted, and graphs wish things of their nodes.
 pub const WISHES: u32 = 5;
+/// From this level on versions of policies take over by steps.
+pub const POLICY_STEPS: u32 = 6;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -42,6 +45,9 @@ impl Body {
             Self::ForgetArtifacts(_) => FORGETS_ARTIFACTS,
             Self::AdmitNode { .. } | Self::LabelNode(_) | Self::RemoveNode(_) | Self::Leave(_) => MOVES,
             Self::ChangeRollout(_) => ROLLOUTS,
+            Self::OpenCandidate(_) | Self::ChangePolicyRollout(_) => POLICY_STEPS,
+            // Those of earlier levels would not keep what is said of steps.
+            Self::PutPolicy(put) if put.spec.rollout.is_some() => POLICY_STEPS,
             // Those of earlier levels would not keep what is said of steps.
             Self::Deploy(deploy) if deploy.spec.rollout.is_some() => ROLLOUTS,
             Self::TaintNode(_) => WISHES,

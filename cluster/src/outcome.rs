@@ -109,6 +109,15 @@ pub enum Refusal {
         /// The bound.
         bound: u64,
     },
+    /// A version of another policy takes over by steps, which one does at a time.
+    #[error(
+        "a version of policy {name} takes over by steps, which one policy does at a time: wait for it, end it with \
+         `ctl policy rollout promote {name}` or `revert {name}`, or apply at once"
+    )]
+    PolicyRolloutOpen {
+        /// That policy.
+        name: String,
+    },
     /// Another graph answers at this host and path already.
     #[error("{route} is taken by graph {by}: a host and path lead to one graph")]
     RouteTaken {

@@ -15,7 +15,7 @@ use model::traffic::Counts;
 use model::unit::format_duration;
 
 use crate::command::RolloutChange;
-use crate::state::{GraphRecord, Rollout, State};
+use crate::state::{GraphRecord, PolicyRecord, Rollout, State};
 use crate::view;
 
 /// Requests to a revision before which it is not judged.
@@ -26,6 +26,11 @@ const LATENCY_JUDGED_LEAST: u64 = 100;
 const LATENCY_PERCENT: u64 = 95;
 /// How far from the middle the bound of the interval is, in standard deviations.
 const DEVIATIONS: f64 = 3.0;
+/// The same for one of the graphs of a policy.
+const DEVIATIONS_OF_ONE: f64 = 4.0;
+/// What is compared with, in words: where a revision takes over, and where a version of a policy does.
+const REVISION: &str = "the stable revision";
+const VERSION: &str = "the version in force";
 
 /// How the requests of both revisions went since the step began.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +51,12 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    fn add(&mut self, other: &Self) {
+        self.step.stable.add(&other.step.stable);
+        self.step.candidate.add(&other.step.candidate);
+        self.stable.add(&other.stable);
+    }
+
     /// What the new revision is compared with.
     fn baseline(&self) -> &Counts {
         let is_enough = self.step.stable.requests >= LATENCY_JUDGED_LEAST.min(self.step.candidate.requests);
@@ -80,18 +91,25 @@ pub fn decide(
     match rollout.phase {
         Phase::Ending => None,
         Phase::Promoting => is_well(state, key).then_some(RolloutChange::End),
+        // Of a policy: it is decided for all of its graphs, but for those that come later than the others.
+        Phase::Starting if rollout.policy.is_some() => {
+            let policy = state.policies.get(&rollout.policy.as_ref()?.name)?;
+            let has_begun = policy.rollout.as_ref()?.phase != Phase::Starting;
+            (has_begun && is_well(state, &key.candidate())).then_some(RolloutChange::Begin)
+        }
+        Phase::Answering { .. } if rollout.policy.is_some() => None,
         Phase::Starting | Phase::Answering { .. } => {
             let candidate_key = key.candidate();
             let candidate = state.graphs.get(&candidate_key)?;
             let how = view::graph_state(state, &candidate_key, candidate);
             if let GraphState::Failed { failure, .. } = &how {
-                return failed(rollout, format!("it will not serve: {failure}"));
+                return failed_of(rollout, format!("it will not serve: {failure}"));
             }
             let is_well = is_well(state, &candidate_key);
             match rollout.phase {
                 // It answers as it did before, maybe without a policy that it should have by now.
                 Phase::Answering { .. } if !is_well && unwell_for >= rollout.spec.deadline => {
-                    failed(rollout, late(&rollout.spec, &how))
+                    failed_of(rollout, late(&rollout.spec, &how))
                 }
                 Phase::Answering { since_ms } => {
                     let change = answering(rollout, evidence, since_ms, now_ms)?;
@@ -111,7 +129,7 @@ fn starting(rollout: &Rollout, is_well: bool, how: &GraphState, now_ms: u64) -> 
     if now_ms.saturating_sub(rollout.started_ms) < milliseconds(rollout.spec.deadline) {
         return None;
     }
-    failed(rollout, late(&rollout.spec, how))
+    failed_of(rollout, late(&rollout.spec, how))
 }
 
 fn late(spec: &RolloutSpec, how: &GraphState) -> String {
@@ -119,27 +137,97 @@ fn late(spec: &RolloutSpec, how: &GraphState) -> String {
 }
 
 fn answering(rollout: &Rollout, evidence: &Evidence, since_ms: u64, now_ms: u64) -> Option<RolloutChange> {
-    if let Some(why) = worse(&rollout.spec, evidence) {
-        return failed(rollout, why);
+    if let Some(why) = worse(&rollout.spec, evidence, DEVIATIONS, REVISION) {
+        return failed_of(rollout, why);
     }
     if rollout.paused.is_some() {
         return None;
     }
+    goes_on(&rollout.spec, rollout.step, now_ms.saturating_sub(since_ms), || figures(&evidence.step, REVISION))
+}
+
+/// What comes after a step that lasts for so many milliseconds, once its time is over.
+fn goes_on(
+    spec: &RolloutSpec,
+    step: usize,
+    lasts_ms: u64,
+    figures: impl FnOnce() -> String,
+) -> Option<RolloutChange> {
     // A step without an end waits for somebody.
-    let hold = rollout.spec.steps.get(rollout.step)?.hold?;
-    if now_ms.saturating_sub(since_ms) < milliseconds(hold) {
+    let hold = spec.steps.get(step)?.hold?;
+    if lasts_ms < milliseconds(hold) {
         return None;
     }
-    let why = figures(&evidence.step);
-    let is_last = rollout.step + 1 >= rollout.spec.steps.len();
+    let why = figures();
+    let is_last = step + 1 >= spec.steps.len();
     Some(if is_last { RolloutChange::Promote { why } } else { RolloutChange::Next { why } })
 }
 
-/// What a failure comes to; nothing where the rollout waits already for somebody to say.
-fn failed(rollout: &Rollout, why: String) -> Option<RolloutChange> {
-    match rollout.spec.on_failure {
+/// A graph that is asked with a version of a policy that takes over by steps.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The graph.
+    pub key: GraphKey,
+    /// How its requests went.
+    pub evidence: Evidence,
+    /// How long its candidate has not been well.
+    pub unwell_for: Duration,
+}
+
+/// What is to be done about a version of a policy that takes over by steps, with all of the graphs that it concerns, at a time
+/// in milliseconds since 1970. It does worse if it does for all of them together, or more surely for one: of many graphs one
+/// is sooner off by chance.
+pub fn decide_policy(
+    state: &State,
+    record: &PolicyRecord,
+    asked: &[Asked],
+    now_ms: u64,
+) -> Option<RolloutChange> {
+    let rollout = record.rollout.as_deref()?;
+    let spec = &rollout.spec;
+    let fails = |why: String| failed(spec, rollout.paused.is_some(), why);
+    let unwell: Vec<&Asked> = asked.iter().filter(|one| !is_well(state, &one.key.candidate())).collect();
+    for one in &unwell {
+        let key = one.key.candidate();
+        let Some(candidate) = state.graphs.get(&key) else { continue };
+        let how = view::graph_state(state, &key, candidate);
+        if let GraphState::Failed { failure, .. } = &how {
+            return fails(format!("{} will not serve with it: {failure}", one.key));
+        }
+        if one.unwell_for >= spec.deadline {
+            return fails(format!("with {}, {}", one.key, late(spec, &how)));
+        }
+    }
+    let Phase::Answering { since_ms } = rollout.phase else {
+        return (unwell.is_empty() && rollout.paused.is_none()).then_some(RolloutChange::Begin);
+    };
+    let mut sum = Evidence::default();
+    for one in asked {
+        if let Some(why) = worse(spec, &one.evidence, DEVIATIONS_OF_ONE, VERSION) {
+            return fails(format!("with {}, {why}", one.key));
+        }
+        sum.add(&one.evidence);
+    }
+    // Graphs that are slow and others that are not, with different shares of each, say nothing together.
+    let spec_of_sum = RolloutSpec { max_latency_percent: None, ..spec.clone() };
+    if let Some(why) = worse(&spec_of_sum, &sum, DEVIATIONS, VERSION) {
+        return fails(why);
+    }
+    if rollout.paused.is_some() || !unwell.is_empty() {
+        return None;
+    }
+    goes_on(spec, rollout.step, now_ms.saturating_sub(since_ms), || figures(&sum.step, VERSION))
+}
+
+fn failed_of(rollout: &Rollout, why: String) -> Option<RolloutChange> {
+    failed(&rollout.spec, rollout.paused.is_some(), why)
+}
+
+/// What a failure comes to; nothing where it is waited already for somebody to say.
+pub fn failed(spec: &RolloutSpec, is_paused: bool, why: String) -> Option<RolloutChange> {
+    match spec.on_failure {
         OnFailure::Revert => Some(RolloutChange::Revert { why }),
-        OnFailure::Pause => rollout.paused.is_none().then_some(RolloutChange::Pause { why }),
+        OnFailure::Pause => (!is_paused).then_some(RolloutChange::Pause { why }),
     }
 }
 
@@ -147,14 +235,14 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Why the new revision does worse than the stable one, if that is sure.
-fn worse(spec: &RolloutSpec, evidence: &Evidence) -> Option<String> {
+/// Why what takes over does worse than `stable`, if that is sure by so many standard deviations.
+fn worse(spec: &RolloutSpec, evidence: &Evidence, deviations: f64, stable_name: &str) -> Option<String> {
     let (stable, candidate) = (evidence.baseline(), &evidence.step.candidate);
     if candidate.requests >= JUDGED_LEAST {
-        let bound = maybe_failed(stable) + f64::from(spec.max_errors.thousandths()) / 1_000.0;
-        if surely_failed(candidate) > bound {
+        let bound = maybe_failed(stable, deviations) + f64::from(spec.max_errors.thousandths()) / 1_000.0;
+        if surely_failed(candidate, deviations) > bound {
             return Some(format!(
-                "{} of its {} requests failed, and {} of {} of the stable revision's: more than {} beyond is not allowed",
+                "{} of its {} requests failed, and {} of {} of {stable_name}'s: more than {} beyond is not allowed",
                 candidate.failures, candidate.requests, stable.failures, stable.requests, spec.max_errors
             ));
         }
@@ -167,8 +255,8 @@ fn worse(spec: &RolloutSpec, evidence: &Evidence) -> Option<String> {
     let (_, most) = stable.quantile_us(LATENCY_PERCENT)?;
     (least > most.saturating_mul(percent) / 100).then(|| {
         format!(
-            "{LATENCY_PERCENT} % of its requests took up to more than {}, of the stable revision's up to {}: at most {percent} % \
-             is allowed",
+            "{LATENCY_PERCENT} % of its requests took up to more than {}, of {stable_name}'s up to {}: at most {percent} % is \
+             allowed",
             shown_us(least),
             shown_us(most)
         )
@@ -176,36 +264,36 @@ fn worse(spec: &RolloutSpec, evidence: &Evidence) -> Option<String> {
 }
 
 /// What fails at least, whatever chance has done.
-fn surely_failed(counts: &Counts) -> f64 {
-    interval(counts).0
+fn surely_failed(counts: &Counts, deviations: f64) -> f64 {
+    interval(counts, deviations).0
 }
 
 /// What fails at most, whatever chance has done; nothing of nothing.
-fn maybe_failed(counts: &Counts) -> f64 {
-    if counts.requests == 0 { 0.0 } else { interval(counts).1 }
+fn maybe_failed(counts: &Counts, deviations: f64) -> f64 {
+    if counts.requests == 0 { 0.0 } else { interval(counts, deviations).1 }
 }
 
-/// Wilson's interval of the share that fails.
+/// Wilson's interval of the share that fails, of so many standard deviations.
 #[allow(clippy::cast_precision_loss, reason = "counts of requests, far below 2^53")]
-fn interval(counts: &Counts) -> (f64, f64) {
+fn interval(counts: &Counts, deviations: f64) -> (f64, f64) {
     let count = counts.requests.max(1) as f64;
     let share = counts.failures as f64 / count;
-    let square = DEVIATIONS * DEVIATIONS;
+    let square = deviations * deviations;
     let middle = share + square / (2.0 * count);
-    let spread = DEVIATIONS * (share * (1.0 - share) / count + square / (4.0 * count * count)).max(0.0).sqrt();
+    let spread = deviations * (share * (1.0 - share) / count + square / (4.0 * count * count)).max(0.0).sqrt();
     let whole = 1.0 + square / count;
     ((middle - spread) / whole, (middle + spread) / whole)
 }
 
 /// How the requests of both went, in words.
-pub fn figures(traffic: &Traffic) -> String {
+fn figures(traffic: &Traffic, stable_name: &str) -> String {
     let one = |counts: &Counts| {
         let slow = counts
             .quantile_us(LATENCY_PERCENT)
             .map(|(_, most)| format!(", {LATENCY_PERCENT} % within {}", shown_us(most)));
         format!("{} requests, {} failed{}", counts.requests, counts.failures, slow.unwrap_or_default())
     };
-    format!("{}; the stable revision: {}", one(&traffic.candidate), one(&traffic.stable))
+    format!("{}; {stable_name}: {}", one(&traffic.candidate), one(&traffic.stable))
 }
 
 fn shown_us(micros: u64) -> String {
@@ -244,6 +332,7 @@ mod tests {
             phase,
             step,
             paused: None,
+            policy: None,
         }
     }
 
@@ -277,7 +366,7 @@ mod tests {
         for (stable, candidate, is_worse) in cases {
             let evidence = evidence(counts(stable.0, stable.1, 500), counts(candidate.0, candidate.1, 500));
             assert_eq!(
-                worse(&spec(OnFailure::Revert), &evidence).is_some(),
+                worse(&spec(OnFailure::Revert), &evidence, DEVIATIONS, REVISION).is_some(),
                 is_worse,
                 "{stable:?} {candidate:?}"
             );
@@ -288,20 +377,21 @@ mod tests {
     fn where_the_stable_revision_answers_nothing_more_what_it_did_is_compared_with() {
         let (some, most) = (counts(1_000, 40, 500), counts(1_000, 45, 500));
         let last = Evidence { stable: some, step: Traffic { stable: Counts::default(), candidate: most } };
-        assert_eq!(worse(&spec(OnFailure::Revert), &last), None, "it always was so");
+        assert_eq!(worse(&spec(OnFailure::Revert), &last, DEVIATIONS, REVISION), None, "it always was so");
     }
 
     #[test]
     fn a_revision_that_is_slower_than_allowed_does_worse() {
         let judged = |stable, candidate| {
-            worse(&spec(OnFailure::Revert), &evidence(counts(200, 0, stable), counts(200, 0, candidate)))
+            let evidence = evidence(counts(200, 0, stable), counts(200, 0, candidate));
+            worse(&spec(OnFailure::Revert), &evidence, DEVIATIONS, REVISION)
         };
         assert_eq!(judged(10_000, 10_000), None);
         assert_eq!(judged(10_000, 14_000), None, "that is allowed");
         let why = judged(10_000, 40_000).unwrap();
         assert!(why.contains("at most 150 % is allowed"), "{why}");
         let few = evidence(counts(200, 0, 10_000), counts(99, 0, 90_000));
-        assert_eq!(worse(&spec(OnFailure::Revert), &few), None, "too few to say");
+        assert_eq!(worse(&spec(OnFailure::Revert), &few, DEVIATIONS, REVISION), None, "too few to say");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName, PolicyName};
 use model::node::{Admission, Labels, NodeDescription, NodeState};
 use model::placement::{Placement, Requirements};
-use model::policy::{Action, PolicySpec};
+use model::policy::{Action, PolicySpec, PolicyVersion};
 use model::report::GraphReport;
 use model::rollout::{Phase, Reverted, RolloutSpec, Share};
 use model::route::HttpRoute;
@@ -211,6 +211,10 @@ pub struct Rollout {
     pub step: usize,
     /// Why it stays at its step, if it does.
     pub paused: Option<String>,
+    /// Set where it is not a revision of the graph that takes over, but a version of a policy: how far that is counts, and
+    /// what is here follows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyVersion>,
 }
 
 impl Rollout {
@@ -267,9 +271,14 @@ impl GraphRecord {
         }
     }
 
-    /// Its rollout, as long as it is not decided which of the two revisions stays.
+    /// The rollout of a revision of its own, as long as it is not decided which of the two stays.
     pub fn open_rollout(&self) -> Option<&Rollout> {
-        self.rollout.as_deref().filter(|rollout| rollout.is_open())
+        self.rollout.as_deref().filter(|rollout| rollout.is_open() && rollout.policy.is_none())
+    }
+
+    /// The version of a policy that takes over by steps on it, as long as it is not decided whether that stays.
+    pub fn open_policy(&self) -> Option<&PolicyVersion> {
+        self.rollout.as_deref().filter(|rollout| rollout.is_open())?.policy.as_ref()
     }
 
     /// Whether it becomes what its candidate is.
@@ -348,15 +357,56 @@ pub struct RevisionRecord {
 /// One policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyRecord {
-    /// Its versions, oldest first, the current one last; never empty.
+    /// Its versions, oldest first; never empty.
     pub versions: Vector<PolicyVersionRecord>,
+    /// How far the last version is, as long as it takes over by steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Box<PolicyRollout>>,
 }
 
 impl PolicyRecord {
-    /// The version in force.
+    /// The version in force: the last one that neither takes over by steps nor was given up. None where the first one does.
     pub fn current(&self) -> Option<&PolicyVersionRecord> {
-        self.versions.last()
+        let taking_over = self.taking_over().map(|version| version.generation);
+        let is_in_force = |version: &&PolicyVersionRecord| {
+            version.given_up.is_none() && Some(version.generation) != taking_over
+        };
+        self.versions.iter().rev().find(is_in_force)
     }
+
+    /// The version that takes over by steps.
+    pub fn taking_over(&self) -> Option<&PolicyVersionRecord> {
+        self.rollout.as_ref().and_then(|_| self.versions.last())
+    }
+
+    /// The version in force once what takes over by steps has done so.
+    pub fn next(&self) -> Option<&PolicyVersionRecord> {
+        self.taking_over().or_else(|| self.current())
+    }
+
+    /// Lets go of the oldest versions beyond those that are kept; never of the one in force.
+    pub(crate) fn trim(&mut self) {
+        let in_force = self.current().map(|version| version.generation);
+        while self.versions.len() > HISTORY_MAX {
+            let is_in_force = self.versions.front().map(|oldest| oldest.generation) == in_force;
+            self.versions.remove(usize::from(is_in_force));
+        }
+    }
+}
+
+/// A version of a policy that takes over by steps: each graph that it concerns has a candidate that is linked with it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyRollout {
+    /// The steps, and what ends it.
+    pub spec: RolloutSpec,
+    /// When it began, milliseconds since 1970.
+    pub started_ms: u64,
+    /// Whether it is asked yet: [`Phase::Starting`] or [`Phase::Answering`].
+    pub phase: Phase,
+    /// The step that it is at, or comes to first.
+    pub step: usize,
+    /// Why it stays at its step, if it does.
+    pub paused: Option<String>,
 }
 
 /// One version of a policy.
@@ -370,6 +420,9 @@ pub struct PolicyVersionRecord {
     pub manifest: String,
     /// What it says.
     pub spec: PolicySpec,
+    /// Why it was given up, if it was to take over by steps and did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
 }
 
 /// One node.

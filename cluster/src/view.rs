@@ -7,13 +7,15 @@ use model::id::{Generation, GraphKey};
 use model::name::{ComponentName, NodeName};
 use model::node::{KNOWS_CANDIDATES, NodeDescription};
 use model::placement::Placement;
+use model::policy::PolicyVersion;
 use model::report::Progress;
-use model::rollout::{RolloutStatus, Share};
+use model::rollout::{CANDIDATES_SHOWN, CandidateStatus, PolicyRolloutStatus, RolloutStatus, Share};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
 use model::status::{ComponentStatus, GraphState, GraphStatus};
 
+use crate::rollout::is_well;
 use crate::schedule;
-use crate::state::{GraphRecord, State};
+use crate::state::{GraphRecord, PolicyRecord, State};
 
 /// All that `node` should run; `None` for a node that has not joined.
 pub fn assignment(state: &State, node: &NodeName) -> Option<Assignment> {
@@ -187,11 +189,57 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
         components,
         rollout: rollout_status(state, key, record),
         reverted: record.reverted.clone(),
+        policy_rollout: policy_rollout_of(state, key, record),
+    })
+}
+
+/// How far a version of a policy is that takes over by steps, and the graphs that are asked with it.
+pub fn policy_rollout(state: &State, record: &PolicyRecord) -> Option<PolicyRolloutStatus> {
+    let (rollout, version) = (record.rollout.as_ref()?, record.taking_over()?);
+    let version = PolicyVersion { name: version.spec.name.clone(), generation: version.generation };
+    let asked = state.graphs.iter().filter(|(_, graph)| graph.open_policy() == Some(&version));
+    let keys: Vec<&GraphKey> = asked.map(|(key, _)| key).collect();
+    let (well, unwell): (Vec<&GraphKey>, Vec<&GraphKey>) =
+        keys.iter().partition(|key| is_well(state, &key.candidate()));
+    let shown = unwell.into_iter().chain(well).take(CANDIDATES_SHOWN);
+    Some(PolicyRolloutStatus {
+        version,
+        stable: record.current().map(|stable| stable.generation),
+        phase: rollout.phase,
+        step: rollout.step,
+        steps: rollout.spec.steps.clone(),
+        paused: rollout.paused.clone(),
+        candidates: shown.filter_map(|key| candidate_status(state, key)).collect(),
+        count: keys.len(),
+    })
+}
+
+fn candidate_status(state: &State, key: &GraphKey) -> Option<CandidateStatus> {
+    let candidate = state.graphs.get(&key.candidate())?;
+    let how = sentence(&graph_state(state, &key.candidate(), candidate));
+    Some(CandidateStatus { graph: key.clone(), how })
+}
+
+/// The same for one graph, until its candidate is let go of.
+fn policy_rollout_of(state: &State, key: &GraphKey, record: &GraphRecord) -> Option<PolicyRolloutStatus> {
+    let rollout = record.rollout.as_ref()?;
+    let version = rollout.policy.clone()?;
+    let of_all = state.policies.get(&version.name);
+    let stable = of_all.and_then(|policy| policy.current()).map(|stable| stable.generation);
+    Some(PolicyRolloutStatus {
+        version,
+        stable,
+        phase: rollout.phase,
+        step: rollout.step,
+        steps: rollout.spec.steps.clone(),
+        paused: rollout.paused.clone(),
+        candidates: candidate_status(state, key).into_iter().collect(),
+        count: 1,
     })
 }
 
 fn rollout_status(state: &State, key: &GraphKey, record: &GraphRecord) -> Option<RolloutStatus> {
-    let rollout = record.rollout.as_ref()?;
+    let rollout = record.rollout.as_ref().filter(|rollout| rollout.policy.is_none())?;
     let candidate = state.graphs.get(&key.candidate())?;
     Some(RolloutStatus {
         revision: candidate.number(),

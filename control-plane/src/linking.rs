@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use cluster::state::{GraphRecord, PolicyRecord, PolicyVersionRecord};
 use cluster::{State, schedule};
 use graph::diagnostic::{Diagnostic, Place};
 use graph::interface::{self, ComponentType};
@@ -12,7 +13,9 @@ use model::digest::Digest;
 use model::graph::{Artifact, GraphSpec};
 use model::id::{Generation, GraphKey};
 use model::linked::LinkedGraph;
+use model::name::PolicyName;
 use model::policy::{Action, PolicySpec};
+use model::rollout::Phase;
 use model::route::HttpRoute;
 
 use crate::artifacts::{ArtifactError, ArtifactStore};
@@ -77,9 +80,13 @@ impl Linker {
         if !unread.is_empty() {
             return Err(unread.into());
         }
-        let linked = self
-            .link(manifest.key(), &spec, &policies_in_force(state))
-            .map_err(|findings| Refused { diagnostics: locate(&manifest, &findings) })?;
+        let refused = |findings: Vec<Finding>| Refused { diagnostics: locate(&manifest, &findings) };
+        let policies = PolicySets::of(state);
+        let linked = self.link(manifest.key(), &spec, &policies.in_force).map_err(refused)?;
+        if state.policies.values().any(|policy| policy.rollout.is_some()) {
+            // It would stand in the way of what takes over.
+            self.link(manifest.key(), &spec, &policies.next).map_err(refused)?;
+        }
         let mut impossible = taken_routes(&manifest, &spec, state);
         impossible.extend(unschedulable(manifest.key(), &linked.graph, state));
         if !impossible.is_empty() {
@@ -203,26 +210,52 @@ fn digests_of(policy: &PolicySpec) -> Vec<Digest> {
     }
 }
 
-/// The policies of a state, in the versions that are in force.
-pub fn policies_in_force(state: &State) -> Vec<PolicyInForce> {
-    let current = state.policies.values().filter_map(|policy| policy.current());
-    current
-        .map(|version| PolicyInForce { generation: version.generation, spec: version.spec.clone() })
-        .collect()
+/// The policies that graphs are linked with.
+#[derive(Debug, Clone)]
+pub struct PolicySets {
+    /// Those in force.
+    in_force: Vec<PolicyInForce>,
+    /// The same once what takes over by steps has done so: what the candidates of a policy are linked with.
+    next: Vec<PolicyInForce>,
 }
 
-/// The policies of a state with one of them replaced, added or (`None`) taken away.
-pub fn policies_with(
-    state: &State,
-    name: &model::name::PolicyName,
-    replaced: Option<&PolicySpec>,
-) -> Vec<PolicyInForce> {
-    let mut policies = policies_in_force(state);
-    policies.retain(|policy| policy.spec.name != *name);
-    policies.extend(
-        replaced.map(|spec| PolicyInForce { generation: Generation(state.revision.0 + 1), spec: spec.clone() }),
-    );
-    policies
+impl PolicySets {
+    /// Those of a state.
+    pub fn of(state: &State) -> Self {
+        Self {
+            in_force: versions(state.policies.values().filter_map(PolicyRecord::current)),
+            next: versions(state.policies.values().filter_map(PolicyRecord::next)),
+        }
+    }
+
+    /// Those of a state with one policy replaced, added or (`None`) taken away, for everybody.
+    pub fn with(state: &State, name: &PolicyName, replaced: Option<&PolicySpec>) -> Self {
+        let generation = Generation(state.revision.0 + 1);
+        let mut sets = Self::of(state);
+        for policies in [&mut sets.in_force, &mut sets.next] {
+            policies.retain(|policy| policy.spec.name != *name);
+            policies.extend(replaced.map(|spec| PolicyInForce { generation, spec: spec.clone() }));
+        }
+        sets
+    }
+
+    /// What a graph, or a candidate, is linked with; none where nobody is sent to that any more.
+    fn of_graph(&self, state: &State, key: &GraphKey) -> Option<&[PolicyInForce]> {
+        let base = key.is_candidate.then(|| state.graphs.get(&key.base())).flatten();
+        match base.and_then(|base| base.rollout.as_ref()).filter(|rollout| rollout.policy.is_some()) {
+            Some(rollout) if rollout.is_open() => Some(&self.next),
+            Some(rollout) if rollout.phase == Phase::Ending => None,
+            _ => Some(&self.in_force),
+        }
+    }
+}
+
+fn versions<'a>(records: impl Iterator<Item = &'a PolicyVersionRecord>) -> Vec<PolicyInForce> {
+    let version = |record: &PolicyVersionRecord| PolicyInForce {
+        generation: record.generation,
+        spec: record.spec.clone(),
+    };
+    records.map(version).collect()
 }
 
 /// The routes that lead to other graphs already: whoever came first keeps them, whatever the namespace.
@@ -272,21 +305,36 @@ pub struct Effect {
 }
 
 impl Linker {
-    /// Links every graph of `state` with `policies`; only those that change, or cannot be linked, are returned.
-    pub fn effects(&self, state: &State, policies: &[PolicyInForce]) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        for (key, record) in &state.graphs {
-            let Some(current) = record.running_revision() else { continue };
-            let linked = match self.link(key, &current.spec, policies) {
-                Ok(linked) if linked.graph == record.linked => continue,
-                Ok(linked) => match schedule::unmet(state, &linked.graph, Some(record)) {
-                    Some(why) => Err(why),
-                    None => Ok(linked.graph),
-                },
-                Err(findings) => Err(findings.into_iter().map(|finding| finding.message).collect()),
-            };
-            effects.push(Effect { key: key.clone(), linked });
-        }
-        effects
+    /// Links every graph of `state` with these; only those that change, or cannot be linked, are returned.
+    pub fn effects(&self, state: &State, policies: &PolicySets) -> Vec<Effect> {
+        let graphs = state.graphs.iter();
+        let effect = |(key, record)| self.effect(state, key, record, policies.of_graph(state, key)?);
+        graphs.filter_map(effect).collect()
+    }
+
+    /// What the graphs would be for whom what takes over by steps does so: those that are something else then than they are.
+    /// Graphs of which a revision takes over by steps are left out.
+    pub fn candidates(&self, state: &State, policies: &PolicySets) -> Vec<Effect> {
+        let is_free = |(key, record): &(&GraphKey, &GraphRecord)| !key.is_candidate && record.rollout.is_none();
+        let graphs = state.graphs.iter().filter(is_free);
+        graphs.filter_map(|(key, record)| self.effect(state, key, record, &policies.next)).collect()
+    }
+
+    fn effect(
+        &self,
+        state: &State,
+        key: &GraphKey,
+        record: &GraphRecord,
+        policies: &[PolicyInForce],
+    ) -> Option<Effect> {
+        let linked = match self.link(key, &record.running_revision()?.spec, policies) {
+            Ok(linked) if linked.graph == record.linked => return None,
+            Ok(linked) => match schedule::unmet(state, &linked.graph, Some(record)) {
+                Some(why) => Err(why),
+                None => Ok(linked.graph),
+            },
+            Err(findings) => Err(findings.into_iter().map(|finding| finding.message).collect()),
+        };
+        Some(Effect { key: key.clone(), linked })
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn deploy(state: &mut State, deploy: &Deploy) -> Result<Outcome, Refu
         return Ok(Outcome::Deployed { key, revision, generation, unchanged: true });
     }
     if rollout::is_by_steps(state, deploy) {
-        if found.is_some_and(GraphRecord::is_promoting) {
+        if found.is_some_and(|record| record.is_promoting() || record.open_policy().is_some()) {
             return Err(Refusal::Stale { what: format!("the rollout of graph {}", deploy.key) });
         }
         return Ok(rollout::begin(state, deploy));
@@ -66,7 +66,7 @@ pub(super) fn is_what_is_asked(record: &GraphRecord, deploy: &Deploy) -> bool {
 }
 
 /// Whether a linked graph can be run in this state: its artifacts are stored, its routes are its own.
-fn admit(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), Refusal> {
+pub(super) fn admit(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), Refusal> {
     stored(state, linked.artifacts())?;
     for route in &linked.ingress {
         if let Some(by) = state.route_owner(route, key) {

@@ -82,7 +82,9 @@ impl State {
             Body::DeleteGraph(delete) => graph::delete(self, delete),
             Body::Relink(relink) => graph::relink(self, relink),
             Body::ChangeRollout(change) => rollout::change(self, change),
+            Body::OpenCandidate(open) => rollout::open_candidate(self, open),
             Body::PutPolicy(put) => policy::put(self, put),
+            Body::ChangePolicyRollout(change) => policy::change_rollout(self, change),
             Body::DeletePolicy(delete) => policy::delete(self, delete),
             Body::PutArtifact(artifact) => {
                 if self.artifacts.contains_key(&artifact.digest) {

@@ -4,17 +4,21 @@
 //! true of graphs is true of it, its policies, its placement and its moves. Promoted, the graph becomes what the candidate is, as
 //! by a deploy; given up, it stays what it is. In both cases nobody is sent to the candidate any more, and once every
 //! ingress knows, it is let go of.
+//!
+//! A version of a policy takes over by steps in the same way: each graph that it concerns has a candidate of the revision that
+//! it runs, linked with that version. How far they are is one thing for all of them, and kept with the policy.
 
 use model::id::{Generation, GraphKey};
-use model::name::ComponentName;
+use model::name::{ComponentName, PolicyName};
+use model::policy::PolicyVersion;
 use model::rollout::{Phase, Reverted, Step};
 
-use super::graph::{committed, is_what_is_asked, push_revision, subject};
+use super::graph::{admit, committed, is_what_is_asked, push_revision, subject};
 use super::moves::touch;
-use crate::command::{ChangeRollout, Deploy, DeployOrigin, RolloutChange};
-use crate::feature::ROLLOUTS;
+use crate::command::{ChangeRollout, Deploy, DeployOrigin, OpenCandidate, RolloutChange};
+use crate::feature::{POLICY_STEPS, ROLLOUTS};
 use crate::outcome::{Outcome, Refusal};
-use crate::state::{GraphRecord, RevisionRecord, Rollout, State};
+use crate::state::{GraphRecord, PolicyRollout, RevisionRecord, Rollout, State};
 
 /// Whether a deploy takes over by steps: it says so, and there is something else to take over from.
 pub(super) fn is_by_steps(state: &State, deploy: &Deploy) -> bool {
@@ -69,6 +73,7 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
         phase: Phase::Starting,
         step: 0,
         paused: None,
+        policy: None,
     }));
     state.graphs.insert(deploy.key.clone(), record);
     state.graphs.insert(deploy.key.candidate(), candidate);
@@ -111,7 +116,16 @@ pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcom
     let answering = Phase::Answering { since_ms: now_ms };
     let mut events: Vec<(&str, String)> = Vec::new();
     let steps = rollout.spec.steps.len();
+    let is_of_policy = rollout.policy.is_some();
     match change {
+        // A candidate that came later than the others goes where they are.
+        RolloutChange::Begin if is_of_policy && rollout.phase == Phase::Starting => {
+            let Some(of_all) = rollout.policy.as_ref().and_then(|version| rollout_of(state, version)) else {
+                return Err(stale());
+            };
+            (rollout.phase, rollout.step, rollout.paused) = (of_all.phase, of_all.step, of_all.paused.clone());
+        }
+        _ if is_of_policy && rollout.is_open() => return Err(stale()),
         RolloutChange::Begin if rollout.phase == Phase::Starting => {
             rollout.phase = answering;
             events.push(("rollout_step", at_step(&rollout, &record, "it answers where it was placed")));
@@ -140,11 +154,7 @@ pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcom
         }
         RolloutChange::Promote { why } if rollout.is_open() => {
             let Some(candidate) = state.graphs.get(&key.candidate()) else { return Err(stale()) };
-            record.linked = candidate.linked.clone();
-            record.generation = Generation(at);
-            for (name, node) in &candidate.data {
-                record.data.entry(name.clone()).or_insert_with(|| node.clone());
-            }
+            become_candidate(&mut record, candidate, Generation(at));
             record.trim(*revision);
             record.ran_before = Some(rollout.running);
             (rollout.running, rollout.phase, rollout.paused) = (*revision, Phase::Promoting, None);
@@ -187,11 +197,117 @@ pub(super) fn change(state: &mut State, wanted: &ChangeRollout) -> Result<Outcom
     }
     if is_over {
         drop_candidate(state, key);
+        if state.level() >= POLICY_STEPS {
+            // A policy that takes over by steps was waiting for that.
+            state.graphs_at = state.revision;
+        }
     }
     for (reason, message) in events {
         state.event(subject(key), reason, message);
     }
     Ok(state.done())
+}
+
+/// Links a graph with a version of a policy that takes over by steps, beside what it is.
+pub(super) fn open_candidate(state: &mut State, open: &OpenCandidate) -> Result<Outcome, Refusal> {
+    if open.policies_at != state.policies_at {
+        return Err(Refusal::Stale { what: "the policies".to_owned() });
+    }
+    let stale = || Refusal::Stale { what: format!("graph {}", open.key) };
+    let is_it = |record: &&GraphRecord| {
+        record.uid == open.uid && record.running() == open.revision && record.rollout.is_none()
+    };
+    let record = state.graphs.get(&open.key).filter(is_it);
+    let (Some(mut record), false) = (record.cloned(), open.key.is_candidate) else { return Err(stale()) };
+    let Some(of_all) = rollout_of(state, &open.policy).cloned() else { return Err(stale()) };
+    let Some(revision) = record.running_revision().cloned() else { return Err(stale()) };
+    if record.linked == open.linked {
+        return Ok(state.done());
+    }
+    admit(state, &open.key, &open.linked)?;
+    let at = state.advance();
+    let now_ms = state.now_ms;
+    let mut candidate = GraphRecord::new(open.candidate.clone(), now_ms, open.linked.clone());
+    candidate.generation = at.into();
+    candidate.revisions = [revision].into_iter().collect();
+    let has = |name: &ComponentName| open.linked.capabilities.contains_key(name);
+    let data = record.data.iter().filter(|(name, _)| has(name));
+    candidate.data = data.map(|(name, node)| (name.clone(), node.clone())).collect();
+    record.rollout = Some(Box::new(Rollout {
+        running: record.number(),
+        spec: of_all.spec,
+        started_ms: now_ms,
+        phase: Phase::Starting,
+        step: of_all.step,
+        paused: of_all.paused,
+        policy: Some(open.policy.clone()),
+    }));
+    state.graphs.insert(open.key.clone(), record);
+    state.graphs.insert(open.key.candidate(), candidate);
+    let PolicyVersion { name, generation } = &open.policy;
+    let message = format!("linked with version {generation} of policy {name}, which takes over by steps");
+    state.event(subject(&open.key), "policy_candidate", message);
+    Ok(state.done())
+}
+
+/// How far a version of a policy is, if it still takes over by steps.
+fn rollout_of<'a>(state: &'a State, version: &PolicyVersion) -> Option<&'a PolicyRollout> {
+    let record = state.policies.get(&version.name)?;
+    let is_it = record.taking_over().is_some_and(|taking_over| taking_over.generation == version.generation);
+    record.rollout.as_deref().filter(|_| is_it)
+}
+
+/// The graphs that are asked with a version of this policy that takes over by steps.
+fn asked_with(state: &State, name: &PolicyName) -> Vec<GraphKey> {
+    let is_asked = |record: &GraphRecord| record.open_policy().is_some_and(|version| version.name == *name);
+    state.graphs.iter().filter(|(_, record)| is_asked(record)).map(|(key, _)| key.clone()).collect()
+}
+
+/// The graphs are as far as their policy is. Those of which the candidate does not answer yet come later, but for when all
+/// begin.
+pub(super) fn follow(state: &mut State, name: &PolicyName, of_all: &PolicyRollout, begins: bool) {
+    for key in asked_with(state, name) {
+        let record = state.graphs.get_mut(&key);
+        let Some(rollout) = record.and_then(|record| record.rollout.as_deref_mut()) else { continue };
+        if begins || rollout.phase != Phase::Starting {
+            rollout.phase = of_all.phase;
+        }
+        (rollout.step, rollout.paused) = (of_all.step, of_all.paused.clone());
+    }
+}
+
+/// Nobody is sent to the candidates of this policy any more.
+pub(super) fn end_candidates(state: &mut State, name: &PolicyName) {
+    for key in asked_with(state, name) {
+        let record = state.graphs.get_mut(&key);
+        if let Some(rollout) = record.and_then(|record| record.rollout.as_deref_mut()) {
+            (rollout.phase, rollout.paused) = (Phase::Ending, None);
+        }
+    }
+}
+
+/// The graphs become what their candidates are.
+pub(super) fn promote_candidates(state: &mut State, name: &PolicyName) {
+    let at = Generation::from(state.revision);
+    for key in asked_with(state, name) {
+        let Some(candidate) = state.graphs.get(&key.candidate()).cloned() else { continue };
+        let Some(record) = state.graphs.get_mut(&key) else { continue };
+        become_candidate(record, &candidate, at);
+        if let Some(rollout) = record.rollout.as_deref_mut() {
+            (rollout.phase, rollout.paused) = (Phase::Promoting, None);
+        }
+        let nodes = record.nodes();
+        touch(state, &nodes);
+    }
+}
+
+/// A graph is what its candidate is.
+fn become_candidate(record: &mut GraphRecord, candidate: &GraphRecord, at: Generation) {
+    record.linked = candidate.linked.clone();
+    record.generation = at;
+    for (name, node) in &candidate.data {
+        record.data.entry(name.clone()).or_insert_with(|| node.clone());
+    }
 }
 
 fn at_step(rollout: &Rollout, record: &GraphRecord, why: &str) -> String {

@@ -9,6 +9,7 @@ mod members;
 mod moves;
 mod nodes;
 mod policies;
+mod policy_rollouts;
 mod random;
 mod recovery;
 mod replicas;

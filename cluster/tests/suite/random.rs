@@ -1,8 +1,9 @@
 //! Sequences of commands, sensible and not: the state stays sound, members agree, and refusals change nothing.
 
 use cluster::command::{
-    Body, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin, Enrol, EnrolMember,
-    LabelNode, Leave, Place, PutPolicy, Relink, RemoveNode, RequestTag, RolloutChange, TaintNode,
+    Body, ChangePolicyRollout, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin,
+    Enrol, EnrolMember, LabelNode, Leave, OpenCandidate, Place, PutPolicy, Relink, RemoveNode, RequestTag,
+    RolloutChange, TaintNode,
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::state::{MemberId, REQUEST_KEPT_MS};
@@ -12,6 +13,7 @@ use model::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::node::{Admission, NodeState};
 use model::placement::{Placement, Wishes};
+use model::policy::{PolicySpec, PolicyVersion};
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::rollout::Phase;
 use proptest::collection::vec;
@@ -122,9 +124,13 @@ impl Asked {
             })),
             6 => Body::PutPolicy(Box::new(PutPolicy {
                 manifest: String::new(),
-                spec: policy(&format!("p{}", self.which), if self.other == 7 { 200 } else { self.other }),
+                spec: PolicySpec {
+                    rollout: (self.which > 1).then(|| rollout(self.other)),
+                    ..policy(&format!("p{}", self.which), if self.other == 7 { 200 } else { self.other })
+                },
                 graphs_at: self.at(state.graphs_at),
                 policies_at: self.at(state.policies_at),
+                by_steps: self.what < 192,
             })),
             7 => Body::DeletePolicy(DeletePolicy {
                 name: format!("p{}", self.which).parse().unwrap(),
@@ -224,7 +230,17 @@ impl Asked {
                     .collect(),
             ),
             // Most of what happens to a cluster.
-            27..34 => Body::Place(cluster::schedule(state, state.now_ms + 10_000 * u64::from(self.other))),
+            27..32 => Body::Place(cluster::schedule(state, state.now_ms + 10_000 * u64::from(self.other))),
+            32 => Body::OpenCandidate(Box::new(OpenCandidate {
+                key,
+                uid,
+                revision: record.map(cluster::state::GraphRecord::running).unwrap_or_default(),
+                policy: self.taking_over(state),
+                policies_at: self.at(state.policies_at),
+                candidate: format!("candidate-{}", state.revision).try_into().unwrap(),
+                linked: self.linked(),
+            })),
+            33 => Body::ChangePolicyRollout(Box::new(self.change_policy(state))),
             34 => Body::LoseNodes {
                 nodes: [self.which, self.other].map(|number| name(&format!("n{number}"))).into(),
                 why: String::new(),
@@ -248,7 +264,6 @@ impl Asked {
     fn change(&self, state: &State, key: GraphKey, uid: Uid) -> ChangeRollout {
         let record = state.graphs.get(&key);
         let rollout = record.and_then(|record| record.rollout.as_ref()).filter(|_| self.is_fresh);
-        let why = || "a reason".to_owned();
         ChangeRollout {
             key,
             uid,
@@ -256,17 +271,45 @@ impl Asked {
             phase: rollout.map_or(Phase::Starting, |rollout| rollout.phase),
             step: rollout.map_or(0, |rollout| rollout.step),
             is_paused: rollout.is_some_and(|rollout| rollout.paused.is_some()),
-            change: match (self.other, rollout.map(|rollout| rollout.phase)) {
-                (0..6, Some(Phase::Ending)) => RolloutChange::Finish,
-                (0..6, Some(Phase::Promoting)) => RolloutChange::End,
-                (0 | 1, _) => RolloutChange::Begin,
-                (2, _) => RolloutChange::Next { why: why() },
-                (3, _) => RolloutChange::Promote { why: why() },
-                (4, _) => RolloutChange::Revert { why: why() },
-                (5, _) => RolloutChange::Pause { why: why() },
-                (6, _) => RolloutChange::Resume,
-                _ => RolloutChange::Finish,
-            },
+            change: self.how(rollout.map(|rollout| rollout.phase)),
+        }
+    }
+
+    fn how(&self, phase: Option<Phase>) -> RolloutChange {
+        let why = || "a reason".to_owned();
+        match (self.other, phase) {
+            (0..6, Some(Phase::Ending)) => RolloutChange::Finish,
+            (0..6, Some(Phase::Promoting)) => RolloutChange::End,
+            (0 | 1, _) => RolloutChange::Begin,
+            (2, _) => RolloutChange::Next { why: why() },
+            (3, _) => RolloutChange::Promote { why: why() },
+            (4, _) => RolloutChange::Revert { why: why() },
+            (5, _) => RolloutChange::Pause { why: why() },
+            (6, _) => RolloutChange::Resume,
+            _ => RolloutChange::Finish,
+        }
+    }
+
+    /// The version of a policy that takes over by steps, or one that does not.
+    fn taking_over(&self, state: &State) -> PolicyVersion {
+        let records = state.policies.iter().filter(|_| self.is_fresh);
+        let found = records.filter_map(|(name, record)| Some((name.clone(), record.taking_over()?.generation)));
+        let (name, generation) =
+            found.last().unwrap_or_else(|| (format!("p{}", self.which).parse().unwrap(), Generation(1)));
+        PolicyVersion { name, generation }
+    }
+
+    /// Of a version of a policy that takes over by steps.
+    fn change_policy(&self, state: &State) -> ChangePolicyRollout {
+        let PolicyVersion { name, generation } = self.taking_over(state);
+        let rollout = state.policies.get(&name).and_then(|record| record.rollout.as_ref());
+        ChangePolicyRollout {
+            generation,
+            phase: rollout.map_or(Phase::Starting, |rollout| rollout.phase),
+            step: rollout.map_or(0, |rollout| rollout.step),
+            is_paused: rollout.is_some_and(|rollout| rollout.paused.is_some()),
+            change: self.how(rollout.map(|rollout| rollout.phase)),
+            name,
         }
     }
 

@@ -130,6 +130,7 @@ impl Cluster {
             spec: policy(name, artifact_number),
             graphs_at: self.state.graphs_at,
             policies_at: self.state.policies_at,
+            by_steps: false,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag, RolloutChange};
+use cluster::command::{Body, DeleteGraph, Deploy, DeployOrigin, RequestTag};
 use cluster::outcome::Refusal;
-use cluster::state::{GraphRecord, NodeRecord, RevisionRecord, Rollout};
+use cluster::state::{GraphRecord, RevisionRecord};
 use cluster::{Outcome, State, view};
 use futures::StreamExt as _;
 use graph::diagnostic::nearest;
@@ -13,7 +13,6 @@ use model::graph::{Artifact, DEADLINE_MAX};
 use model::id::{GraphKey, RevisionNumber, Uid};
 use model::linked::{Link, LinkedGraph};
 use model::name::NamespaceName;
-use model::node::{KNOWS_CANDIDATES, NodeState};
 use model::placement::Placement;
 use model::plan::Plan;
 use model::rollout::Ask;
@@ -25,13 +24,12 @@ use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
 use super::mutation::{TRIES_MAX, known, propose, tag};
+use super::rollouts::{asked, refuse_old_agents};
 use super::{Answers, Context, logs, refusal, until_stopped};
 use crate::leader::rollouts::changing;
 use crate::linking::CheckedGraph;
 use crate::planted::Bug;
 
-/// Nodes that are named in a refusal.
-const NODES_SHOWN: usize = 5;
 /// What an agent may take beyond the deadline of a call to say that it has passed.
 const INVOKE_MARGIN: Duration = Duration::from_secs(5);
 
@@ -176,24 +174,15 @@ fn takes_steps(state: &State, planned: &Planned, at_once: bool) -> Result<bool, 
         );
         return Err(refuse(Code::FailedPrecondition, "promoting", message));
     }
-    let is_too_old =
-        |node: &&NodeRecord| node.state == NodeState::Ready && node.description.level < KNOWS_CANDIDATES;
-    let mut too_old: Vec<String> = state
-        .nodes
-        .values()
-        .filter(is_too_old)
-        .map(|node| format!("{} ({})", node.description.name, node.description.version))
-        .collect();
-    if too_old.is_empty() {
-        return Ok(true);
+    if let Some(policy) = record.open_policy() {
+        let message = format!(
+            "version {} of policy {} takes over by steps on {key}: deploy again once it has, or at once",
+            policy.generation, policy.name
+        );
+        return Err(refuse(Code::FailedPrecondition, "policy_takes_over", message));
     }
-    let count = too_old.len();
-    too_old.truncate(NODES_SHOWN);
-    let message = format!(
-        "`rollout` needs agents that know candidates, and {count} are of earlier versions: {}. Upgrade them, or deploy at once",
-        too_old.join(", ")
-    );
-    Err(refuse(Code::FailedPrecondition, "agents_too_old", message))
+    refuse_old_agents(state)?;
+    Ok(true)
 }
 
 fn deployed(state: &State, outcome: &Outcome, warnings: Vec<String>) -> Result<wire::DeployResponse, Status> {
@@ -262,23 +251,6 @@ fn revision_before(key: &GraphKey, record: &GraphRecord) -> Result<RevisionNumbe
         _ => return Ok(RevisionNumber(current.0 - 1)),
     };
     Err(refuse(Code::FailedPrecondition, "no_earlier_revision", message))
-}
-
-/// What is wanted of a rollout, as a change of how far it is.
-fn asked(key: &GraphKey, rollout: &Rollout, ask: Ask) -> Result<RolloutChange, Status> {
-    let why = || "somebody asked for it".to_owned();
-    Ok(match ask {
-        Ask::Pause => RolloutChange::Pause { why: why() },
-        Ask::Resume if rollout.paused.is_none() => {
-            let message =
-                format!("the rollout of {key} is not paused; a step that waits ends with `ctl rollout next`");
-            return Err(refuse(Code::FailedPrecondition, "not_paused", message));
-        }
-        Ask::Resume => RolloutChange::Resume,
-        Ask::Next if rollout.step + 1 < rollout.spec.steps.len() => RolloutChange::Next { why: why() },
-        Ask::Next | Ask::Promote => RolloutChange::Promote { why: why() },
-        Ask::Revert => RolloutChange::Revert { why: why() },
-    })
 }
 
 fn deleted(key: &GraphKey) -> Status {
@@ -420,16 +392,19 @@ impl wire::graphs_server::Graphs for Graphs {
                     return Err(unexpected(newest, expected));
                 }
                 let Some(rollout) = record.open_rollout() else {
-                    let how = match record.is_promoting() {
-                        true => format!("revision {newest} is promoted already"),
-                        false => format!("it runs {}", record.running()),
+                    let how = match (record.is_promoting(), record.open_policy()) {
+                        (true, _) => format!("revision {newest} is promoted already"),
+                        (false, Some(policy)) => format!("policy {} does so on it", policy.name),
+                        (false, None) => format!("it runs {}", record.running()),
                     };
                     let message = format!("no revision of {key} takes over by steps; {how}");
                     return Err(refuse(Code::FailedPrecondition, "no_rollout", message));
                 };
                 let at = (newest, rollout.step);
                 if ask != Ask::Next || *from.get_or_insert(at) == at {
-                    let body = changing(&key, record, rollout, asked(&key, rollout, ask)?);
+                    let (steps, is_paused) = (rollout.spec.steps.len(), rollout.paused.is_some());
+                    let change = asked(&key.to_string(), rollout.step, steps, is_paused, ask)?;
+                    let body = changing(&key, record, rollout, change);
                     match propose(&self.context, Some(tag.clone()), body).await? {
                         Ok(_) => {}
                         Err(Refusal::Stale { .. }) => continue,

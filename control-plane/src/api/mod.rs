@@ -12,6 +12,7 @@ mod mutation;
 pub mod nodes;
 pub mod policies;
 pub(crate) mod refusal;
+mod rollouts;
 pub mod transport_errors;
 
 use std::pin::Pin;

@@ -44,6 +44,7 @@ pub(super) fn outcome(refusal: &Refusal) -> Status {
         Refusal::RequestExpired { .. } => (Code::FailedPrecondition, "request_expired"),
         Refusal::RequestEarly { .. } => (Code::InvalidArgument, "request_early"),
         Refusal::Exhausted { .. } => (Code::ResourceExhausted, "quota"),
+        Refusal::PolicyRolloutOpen { .. } => (Code::FailedPrecondition, "policy_rollout_open"),
         Refusal::RouteTaken { .. } => (Code::FailedPrecondition, "route_taken"),
         Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),
         Refusal::TokenRefused { .. } => (Code::PermissionDenied, "token_refused"),

@@ -41,6 +41,7 @@ pub fn start(
         let raft = places.clone();
         async move { scheduler::pass(&raft, &state).await }
     }));
+    loops.spawn(rollouts::run(raft.clone(), relinker.clone(), traffic.clone(), stop.clone()));
     let relinker = relinker.clone();
     loops.spawn(while_leading(stop.clone(), raft.clone(), move |_| {
         let relinker = relinker.clone();
@@ -56,7 +57,6 @@ pub fn start(
         async move { members::pass(&raft, &state, own_level).await }
     }));
     loops.spawn(scheduler::let_go(raft.clone(), stop.clone()));
-    loops.spawn(rollouts::run(raft.clone(), traffic.clone(), stop.clone()));
     loops.spawn(liveness.clone().run(stop.clone(), raft.clone()));
     loops.spawn(collect::run(raft.clone(), artifact_grace, stop.clone()));
     loops

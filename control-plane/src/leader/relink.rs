@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cluster::command::{Body, Relink};
-use cluster::state::GraphRecord;
-use cluster::{Command, Outcome};
-use model::id::{GraphKey, StateRevision};
+use cluster::command::{Body, OpenCandidate, Relink};
+use cluster::state::{GraphRecord, PolicyRecord};
+use cluster::{Command, Outcome, State};
+use model::id::{GraphKey, IdError, StateRevision, Uid};
 use model::linked::LinkedGraph;
+use model::policy::PolicyVersion;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
-use crate::linking::{Effect, Linker, policies_in_force};
+use crate::linking::{Effect, Linker, PolicySets};
 use crate::raft::{Handle, ProposeError};
 
 /// How long graphs that could not be linked are left alone: their artifacts may be uploaded again meanwhile, and each
@@ -33,6 +35,8 @@ pub struct Relinker {
 #[derive(Debug)]
 struct Done {
     policies_at: StateRevision,
+    /// Counts as long as a policy takes over by steps: each graph it concerns gets a candidate.
+    graphs_at: StateRevision,
     /// The graphs that could not be linked, as sentences.
     broken: Vec<String>,
     when: Instant,
@@ -50,6 +54,9 @@ pub enum RelinkError {
     /// A revision took over.
     #[error("a revision was promoted meanwhile")]
     Promoted,
+    /// An identity could not be made.
+    #[error("{0}")]
+    Identity(#[from] IdError),
     /// The log.
     #[error("{0}")]
     Propose(#[from] ProposeError),
@@ -90,13 +97,13 @@ impl Relinker {
     async fn try_pass(&self) -> Result<Vec<String>, RelinkError> {
         let mut done = self.done.lock().await;
         let state = self.raft.state();
-        if let Some(done) = done.as_ref().filter(|done| done.policies_at == state.policies_at)
+        if let Some(done) = done.as_ref().filter(|done| done.is_of(&state))
             && (done.broken.is_empty() || done.when.elapsed() < RETRY_BROKEN_AFTER)
         {
             return Ok(done.broken.clone());
         }
         let (linker, seen) = (self.linker.clone(), state.clone());
-        let effects = tokio::task::spawn_blocking(move || linker.effects(&seen, &policies_in_force(&seen)));
+        let effects = tokio::task::spawn_blocking(move || linker.effects(&seen, &PolicySets::of(&seen)));
         let mut broken = Vec::new();
         let mut effects = effects.await.map_err(|_| RelinkError::Lost)?;
         // Candidates first: what is promoted meanwhile has the policies already, or its graph is another one.
@@ -123,7 +130,81 @@ impl Relinker {
             // A graph became what its candidate was, maybe before that was linked again.
             return Err(RelinkError::Promoted);
         }
-        *done = Some(Done { policies_at: state.policies_at, broken: broken.clone(), when: Instant::now() });
+        broken.extend(self.open_candidates(&state).await?);
+        let (policies_at, graphs_at) = (state.policies_at, state.graphs_at);
+        *done = Some(Done { policies_at, graphs_at, broken: broken.clone(), when: Instant::now() });
         Ok(broken)
     }
+
+    /// Links each graph that a policy concerns which takes over by steps as it would have it, beside what it is. Tells of those
+    /// that cannot be, as sentences.
+    async fn open_candidates(&self, before: &State) -> Result<Vec<String>, RelinkError> {
+        let state = self.raft.state();
+        let Some(policy) = taking_over(&state) else { return Ok(Vec::new()) };
+        if state.policies_at != before.policies_at {
+            return Err(RelinkError::Promoted);
+        }
+        let (linker, seen) = (self.linker.clone(), state.clone());
+        let effects = tokio::task::spawn_blocking(move || linker.candidates(&seen, &PolicySets::of(&seen)));
+        let mut broken = Vec::new();
+        for Effect { key, linked } in effects.await.map_err(|_| RelinkError::Lost)? {
+            let Some(record) = state.graphs.get(&key) else { continue };
+            let linked = match linked {
+                Ok(linked) => linked,
+                Err(why) => {
+                    broken.push(format!("{key} cannot be linked with {}: {}", policy.name, why.join("; ")));
+                    continue;
+                }
+            };
+            let candidate = Uid::new(Uuid::new_v4().to_string())?;
+            let now_ms = self.raft.now_ms();
+            let command = opening(&key, record, &policy, state.policies_at, candidate, linked, now_ms);
+            if let Outcome::Refused(_) = self.raft.propose(command).await?.outcome {
+                return Err(RelinkError::Stale(key));
+            }
+        }
+        Ok(broken)
+    }
+
+    /// Whether each graph that a policy concerns which takes over by steps has its candidate, but for those of which a
+    /// revision does so.
+    pub async fn has_opened(&self, state: &State) -> bool {
+        let done = self.done.lock().await;
+        done.as_ref().is_some_and(|done| done.is_of(state) && done.broken.is_empty())
+    }
+}
+
+impl Done {
+    fn is_of(&self, state: &State) -> bool {
+        let is_open = taking_over(state).is_some();
+        self.policies_at == state.policies_at && (!is_open || self.graphs_at == state.graphs_at)
+    }
+}
+
+/// The version of a policy that takes over by steps.
+fn taking_over(state: &State) -> Option<PolicyVersion> {
+    let version = state.policies.values().find_map(PolicyRecord::taking_over)?;
+    Some(PolicyVersion { name: version.spec.name.clone(), generation: version.generation })
+}
+
+/// The command that gives a graph the candidate of a policy.
+pub fn opening(
+    key: &GraphKey,
+    record: &GraphRecord,
+    policy: &PolicyVersion,
+    policies_at: StateRevision,
+    candidate: Uid,
+    linked: LinkedGraph,
+    now_ms: u64,
+) -> Command {
+    let body = Body::OpenCandidate(Box::new(OpenCandidate {
+        key: key.clone(),
+        uid: record.uid.clone(),
+        revision: record.running(),
+        policy: policy.clone(),
+        policies_at,
+        candidate,
+        linked,
+    }));
+    Command { now_ms, request: None, body }
 }

@@ -1,17 +1,20 @@
-//! Lets revisions take over by steps: looks at them, and proposes what `cluster::rollout` decides.
+//! Lets revisions and versions of policies take over by steps: looks at them, and proposes what `cluster::rollout` decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use cluster::command::{Body, ChangeRollout, RolloutChange};
-use cluster::rollout::{Evidence, Traffic, decide, is_well};
-use cluster::state::{GraphRecord, Rollout};
+use cluster::command::{Body, ChangePolicyRollout, ChangeRollout, RolloutChange};
+use cluster::rollout::{Asked, Evidence, Traffic, decide, decide_policy, failed, is_well};
+use cluster::state::{GraphRecord, PolicyRecord, Rollout};
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey, RevisionNumber};
+use model::name::PolicyName;
 use model::rollout::Phase;
 use model::traffic::Counts;
+use model::unit::format_duration;
 use tokio_util::sync::CancellationToken;
 
+use super::relink::Relinker;
 use super::scheduler::ROUTES_SETTLE;
 use crate::raft::Handle;
 use crate::traffic::{CandidateId, TrafficBook};
@@ -45,10 +48,15 @@ impl Seen {
     fn is(&self, record: &GraphRecord, rollout: &Rollout) -> bool {
         (self.revision, self.phase, self.step) == (record.number(), rollout.phase, rollout.step)
     }
+
+    /// Whether it has been seen for long enough, and well.
+    fn is_told(&self) -> bool {
+        self.since.max(self.unwell).elapsed() >= TOLD_AFTER
+    }
 }
 
 /// Looks at all of them, whenever this member leads, until `stop`.
-pub(super) async fn run(raft: Handle, traffic: TrafficBook, stop: CancellationToken) {
+pub(super) async fn run(raft: Handle, relinker: Relinker, traffic: TrafficBook, stop: CancellationToken) {
     let mut seen: BTreeMap<GraphKey, Seen> = BTreeMap::new();
     let mut leads: Option<Instant> = None;
     loop {
@@ -65,7 +73,8 @@ pub(super) async fn run(raft: Handle, traffic: TrafficBook, stop: CancellationTo
             continue;
         }
         let state = raft.state();
-        for body in look(&state, &traffic, &mut seen, raft.now_ms()) {
+        let has_opened = relinker.has_opened(&state).await;
+        for body in look(&state, &traffic, &mut seen, has_opened, raft.now_ms()) {
             let command = Command { now_ms: raft.now_ms(), request: None, body };
             if let Err(error) = raft.propose_as_leader(command).await {
                 tracing::warn!(%error, "a rollout does not go on yet");
@@ -75,10 +84,17 @@ pub(super) async fn run(raft: Handle, traffic: TrafficBook, stop: CancellationTo
 }
 
 /// What is to be done.
-fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, now_ms: u64) -> Vec<Body> {
+fn look(
+    state: &State,
+    book: &TrafficBook,
+    seen: &mut BTreeMap<GraphKey, Seen>,
+    has_opened: bool,
+    now_ms: u64,
+) -> Vec<Body> {
     let rolled =
         state.graphs.iter().filter_map(|(key, record)| Some((key, record, record.rollout.as_deref()?)));
     let (mut bodies, mut now, mut candidates) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+    let (mut asked, mut are_told) = (Vec::new(), true);
     for (key, record, rollout) in rolled {
         let generation = state.graphs.get(&key.candidate()).map(|candidate| candidate.generation);
         let candidate = (key.clone(), generation.unwrap_or(Generation(0)));
@@ -117,23 +133,67 @@ fn look(state: &State, book: &TrafficBook, seen: &mut BTreeMap<GraphKey, Seen>, 
         let mut stable = known.stable_before.clone();
         stable.add(&counted.stable);
         let evidence = Evidence { step, stable };
+        let (unwell_for, is_told) = (known.well.elapsed(), known.is_told());
+        if record.open_policy().is_some() {
+            are_told &= is_told;
+            asked.push(Asked { key: key.clone(), evidence: evidence.clone(), unwell_for });
+        }
         let is_forgotten = rollout.phase == Phase::Ending && known.since.elapsed() >= ROUTES_SETTLE;
         let change = match is_forgotten {
             true => Some(RolloutChange::Finish),
-            false => decide(state, key, record, &evidence, known.well.elapsed(), now_ms),
+            false => decide(state, key, record, &evidence, unwell_for, now_ms),
         };
-        // What ends a step has to have seen some of it.
-        let ends = |change: &RolloutChange| {
-            matches!(change, RolloutChange::Next { .. } | RolloutChange::Promote { .. })
-        };
-        let change =
-            change.filter(|change| !ends(change) || known.since.max(known.unwell).elapsed() >= TOLD_AFTER);
+        let change = change.filter(|change| !ends_step(change) || is_told);
         bodies.extend(change.map(|change| changing(key, record, rollout, change)));
         now.insert(key.clone(), known);
     }
     *seen = now;
     book.keep(&candidates);
+    for (name, record) in &state.policies {
+        let change = of_policy(state, record, &asked, has_opened, now_ms);
+        let change = change.filter(|change| !ends_step(change) || are_told);
+        bodies.extend(change.and_then(|change| changing_policy(name, record, change)));
+    }
     bodies
+}
+
+/// What is to be done about the version of a policy that takes over by steps, if one does.
+fn of_policy(
+    state: &State,
+    record: &PolicyRecord,
+    asked: &[Asked],
+    has_opened: bool,
+    now_ms: u64,
+) -> Option<RolloutChange> {
+    let rollout = record.rollout.as_ref()?;
+    if has_opened || rollout.phase != Phase::Starting {
+        return decide_policy(state, record, asked, now_ms);
+    }
+    let deadline_ms = u64::try_from(rollout.spec.deadline.as_millis()).unwrap_or(u64::MAX);
+    if now_ms.saturating_sub(rollout.started_ms) < deadline_ms {
+        return None;
+    }
+    let within = format_duration(rollout.spec.deadline);
+    let why = format!("not every graph that it concerns could be linked with it within {within}");
+    failed(&rollout.spec, rollout.paused.is_some(), why)
+}
+
+/// Whether a change ends a step, of which some has to have been seen.
+const fn ends_step(change: &RolloutChange) -> bool {
+    matches!(change, RolloutChange::Next { .. } | RolloutChange::Promote { .. })
+}
+
+/// The command that changes how far a policy is, if a version of it takes over by steps.
+pub(crate) fn changing_policy(name: &PolicyName, record: &PolicyRecord, change: RolloutChange) -> Option<Body> {
+    let (rollout, version) = (record.rollout.as_ref()?, record.taking_over()?);
+    Some(Body::ChangePolicyRollout(Box::new(ChangePolicyRollout {
+        name: name.clone(),
+        generation: version.generation,
+        phase: rollout.phase,
+        step: rollout.step,
+        is_paused: rollout.paused.is_some(),
+        change,
+    })))
 }
 
 /// The command that changes a rollout as it is.

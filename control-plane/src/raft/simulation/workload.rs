@@ -220,6 +220,7 @@ fn drawn(chance: &mut Chance, state: &State, number: u8) -> Option<Body> {
             spec: policy(&policy_name, number)?,
             graphs_at: state.graphs_at,
             policies_at: state.policies_at,
+            by_steps: false,
         })),
         6 => Body::DeletePolicy(DeletePolicy {
             name: policy_name.parse().ok()?,

@@ -121,6 +121,7 @@ fn does(rollout: &PolicyRolloutStatus) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::testing::policy_rollout;

@@ -268,6 +268,7 @@ impl Api {
             request_id: request_id.to_owned(),
             artifacts: self.upload(bundle).await?,
             manifest: bundle.manifest().to_owned(),
+            at_once: false,
         };
         Ok(self.policies().apply(request).await?.into_inner())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use model::id::{Generation, GraphKey, RevisionNumber};
-use model::rollout::{HOLD_MAX, Phase, RolloutStatus, STEPS_MAX, Step};
+use model::rollout::{HOLD_MAX, Phase, PolicyRolloutStatus, RolloutStatus, STEPS_MAX, Step};
 use model::status::{GraphState, GraphStatus};
 use tokio::time::Instant;
 
@@ -47,6 +47,10 @@ pub enum Wanted {
     Promoted(RevisionNumber),
     /// That this one, which somebody has reverted, is let go of.
     Reverted(RevisionNumber),
+    /// Whichever there is, with this version of a policy, which took over by steps and is in force.
+    WithPolicy(Generation),
+    /// That the candidate with this version of a policy, which was given up, is let go of.
+    WithoutPolicy(Generation),
 }
 
 /// How a wait ended well.
@@ -101,6 +105,11 @@ fn patience_for(deadline: Option<Duration>, goal: &Goal, status: &GraphStatus) -
         (Wanted::Revision(wanted), Some(rollout)) if rollout.revision == wanted => rollout.steps.as_slice(),
         _ => &[],
     };
+    patience_of(steps)
+}
+
+/// How long is waited for what takes over by these steps.
+pub fn patience_of(steps: &[Step]) -> Duration {
     // Bounded as manifests bound them, so that no answer makes a time that cannot be counted.
     let holds = steps.iter().take(STEPS_MAX).filter_map(|step| step.hold).map(|hold| hold.min(HOLD_MAX));
     SERVING_PATIENCE + holds.sum::<Duration>()
@@ -112,6 +121,8 @@ fn time_is_up(goal: &Goal, last: &str, patience: Duration) -> Failure {
         Wanted::Any => format!("{} does not serve", goal.key),
         Wanted::Revision(wanted) | Wanted::Promoted(wanted) => format!("{}@{wanted} does not serve", goal.key),
         Wanted::Reverted(wanted) => format!("{}@{wanted} is not let go of", goal.key),
+        Wanted::WithPolicy(_) => format!("{} does not serve with it", goal.key),
+        Wanted::WithoutPolicy(_) => format!("the candidate of {} is not let go of", goal.key),
     };
     let message = format!("{lack} after {took}: {last}; the work goes on");
     Failure::StillRunning { message, next: format!("ctl status {} --watch", short(&goal.key.base())) }
@@ -139,12 +150,35 @@ fn judge(goal: &Goal, status: &GraphStatus) -> Verdict {
     let is_seen = status.generation >= goal.generation;
     match goal.wanted {
         Wanted::Revision(wanted) | Wanted::Promoted(wanted) => judge_revision(goal, wanted, status),
-        Wanted::Any | Wanted::Reverted(_) if !is_seen => unseen(),
+        Wanted::Any | Wanted::Reverted(_) | Wanted::WithPolicy(_) if !is_seen => unseen(),
         Wanted::Any => judge_state(goal, status),
         Wanted::Reverted(wanted) => match &status.rollout {
             Some(rollout) if rollout.revision == wanted => Verdict::Waiting(render::rollout::sentence(rollout)),
             _ => Verdict::Reached,
         },
+        Wanted::WithPolicy(version) => judge_policy(goal, version, status),
+        Wanted::WithoutPolicy(version) => match with_policy(status, version) {
+            Some(rollout) => Verdict::Waiting(render::policy_rollout::of_graph(rollout)),
+            None => Verdict::Reached,
+        },
+    }
+}
+
+/// The version of a policy that takes over by steps, as far as the graph is with it.
+fn with_policy(status: &GraphStatus, version: Generation) -> Option<&PolicyRolloutStatus> {
+    status.policy_rollout.as_ref().filter(|rollout| rollout.version.generation == version)
+}
+
+/// Once a version is in force, each graph that has a candidate with it becomes that, and those without are linked anew.
+fn judge_policy(goal: &Goal, version: Generation, status: &GraphStatus) -> Verdict {
+    let Some(rollout) = with_policy(status, version) else { return judge_state(goal, status) };
+    let sentence = render::policy_rollout::of_graph(rollout);
+    match (rollout.phase, judge_state(goal, status)) {
+        (Phase::Ending, verdict) => verdict,
+        (Phase::Promoting, Verdict::Stopped(failure)) => Verdict::Stopped(failure),
+        (Phase::Promoting, Verdict::Waiting(state)) => Verdict::Waiting(format!("{sentence}: {state}")),
+        // Before that, the status is of an earlier time.
+        _ => Verdict::Waiting(sentence),
     }
 }
 
@@ -247,13 +281,14 @@ fn given_up(goal: &Goal, wanted: RevisionNumber, why: &str, status: &GraphStatus
 }
 
 /// Steps as they pass: a spinner where a person watches, a line with the time otherwise.
-struct Steps {
+pub struct Steps {
     spinner: Option<ProgressBar>,
     last: String,
 }
 
 impl Steps {
-    fn new(terminal: &Terminal<'_>) -> Self {
+    /// None has passed yet.
+    pub fn new(terminal: &Terminal<'_>) -> Self {
         let look = terminal.look();
         let spinner = (look.is_watched && !look.quiet).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -265,7 +300,8 @@ impl Steps {
         Self { spinner, last: String::new() }
     }
 
-    fn step(&mut self, terminal: &mut Terminal<'_>, line: &str) -> Result<(), Failure> {
+    /// Says what passes, once.
+    pub fn step(&mut self, terminal: &mut Terminal<'_>, line: &str) -> Result<(), Failure> {
         if self.last == line {
             return Ok(());
         }
@@ -277,7 +313,8 @@ impl Steps {
         Ok(())
     }
 
-    fn finish(&self) {
+    /// Takes the spinner away.
+    pub fn finish(&self) {
         if let Some(spinner) = &self.spinner {
             spinner.finish_and_clear();
         }
@@ -292,7 +329,7 @@ mod tests {
     use model::rollout::Reverted;
 
     use super::*;
-    use crate::testing::{rolling, rollout};
+    use crate::testing::{policy_rollout, rolling, rollout};
 
     fn status(revision: u64, generation: u64, state: GraphState) -> GraphStatus {
         GraphStatus {
@@ -472,6 +509,37 @@ mod tests {
         assert_eq!(word(&revert, &gone), "reached");
         let other = RolloutStatus { revision: RevisionNumber(6), ..rollout(Phase::Starting) };
         assert_eq!(word(&revert, &rolling(other)), "reached");
+    }
+
+    #[test]
+    fn a_policy_that_took_over_by_steps_is_waited_for_until_each_graph_is_what_its_candidate_was() {
+        let version = Generation(12);
+        let asked = |phase, state| GraphStatus {
+            policy_rollout: Some(policy_rollout(phase, "it answers where it was placed")),
+            ..status(7, 15, state)
+        };
+        let answering = Phase::Answering { since_ms: 0 };
+        let compiling = || GraphState::Starting { phase: "compiling".to_owned(), serving: Some(Generation(9)) };
+        let with = goal(15, Wanted::WithPolicy(version));
+        let at_step = "policy pii@12 answers 5% for 5m: step 1 of 2; with it, it answers where it was placed";
+        assert_eq!(word(&with, &asked(answering, GraphState::Serving)), at_step, "it is of before");
+        assert_eq!(
+            word(&with, &asked(Phase::Promoting, compiling())),
+            "policy pii@12 is promoted: compiling (generation 9 answers meanwhile)"
+        );
+        assert_eq!(word(&with, &asked(Phase::Promoting, GraphState::Serving)), "policy pii@12 is promoted");
+        assert_eq!(word(&with, &asked(Phase::Ending, GraphState::Serving)), "reached");
+        assert_eq!(word(&with, &status(7, 15, GraphState::Serving)), "reached", "it had no candidate");
+        assert_eq!(word(&with, &status(7, 14, GraphState::Serving)), "waiting for the change to be seen");
+        let cause = Cause { reason: "start_failed".to_owned(), message: "a trap".to_owned() };
+        let failed = asked(Phase::Promoting, GraphState::Failed { failure: cause, serving: None });
+        assert_eq!(word(&with, &failed), "sales/crm@7 does not serve: a trap; nothing answers");
+
+        let without = goal(0, Wanted::WithoutPolicy(version));
+        let ending = asked(Phase::Ending, GraphState::Serving);
+        assert_eq!(word(&without, &ending), "the candidate with policy pii@12 is let go of");
+        assert_eq!(word(&without, &status(7, 15, compiling())), "reached");
+        assert_eq!(word(&goal(0, Wanted::WithoutPolicy(Generation(11))), &ending), "reached", "of another");
     }
 
     #[test]

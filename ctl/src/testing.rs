@@ -3,6 +3,7 @@
 
 mod graphs;
 mod namespaces;
+mod policies;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,12 +18,11 @@ use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Or
 use model::name::ComponentName;
 use model::placement::Placement;
 use model::policy::PolicyVersion;
-use model::rollout::{Phase, RolloutStatus, Step};
+use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, RolloutStatus, Step};
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tonic::transport::Server;
 use tonic::transport::server::Router;
 use trust::{Authority, Clients, Identity, Key, Keyring, Role, SpiffeId};
 
@@ -32,6 +32,7 @@ use crate::session::Session;
 use crate::terminal::{Look, Terminal};
 pub(crate) use graphs::{Answers, FakeGraphs};
 pub(crate) use namespaces::FakeNamespaces;
+pub(crate) use policies::{FakePolicies, PolicyAnswers};
 
 /// What a run wrote, and how it ended.
 pub(crate) struct Ran {
@@ -74,7 +75,7 @@ pub(crate) fn credentials() -> (Keyring, TempDir) {
 
 /// Serves in a thread of its own, as long as the process lives, and says where.
 #[allow(clippy::unwrap_used, reason = "tests")]
-pub(crate) fn serve(keyring: Keyring, services: impl FnOnce(Server) -> Router + Send + 'static) -> String {
+pub(crate) fn serve(keyring: Keyring, router: Router) -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     listener.set_nonblocking(true).unwrap();
@@ -83,19 +84,14 @@ pub(crate) fn serve(keyring: Keyring, services: impl FnOnce(Server) -> Router + 
         runtime.block_on(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             let incoming = trust::incoming(listener, keyring, Clients::Required);
-            services(Server::builder()).serve_with_incoming(incoming).await.unwrap();
+            router.serve_with_incoming(incoming).await.unwrap();
         });
     });
     address
 }
 
 /// A revision at the second of its three steps, where that says something.
-#[allow(clippy::unwrap_used, reason = "tests")]
 pub(crate) fn rollout(phase: Phase) -> RolloutStatus {
-    let step = |share: &str, hold: Option<u64>| Step {
-        share: share.parse().unwrap(),
-        hold: hold.map(Duration::from_secs),
-    };
     RolloutStatus {
         revision: RevisionNumber(4),
         generation: Generation(12),
@@ -105,6 +101,26 @@ pub(crate) fn rollout(phase: Phase) -> RolloutStatus {
         steps: vec![step("0%", None), step("10%", Some(60)), step("50%", Some(300))],
         paused: None,
         candidate: "it answers where it was placed".to_owned(),
+    }
+}
+
+#[allow(clippy::unwrap_used, reason = "tests")]
+fn step(share: &str, hold: Option<u64>) -> Step {
+    Step { share: share.parse().unwrap(), hold: hold.map(Duration::from_secs) }
+}
+
+/// A version of a policy at the first of its two steps, where that says something, on two graphs, of which one is like this.
+#[allow(clippy::unwrap_used, reason = "tests")]
+pub(crate) fn policy_rollout(phase: Phase, how: &str) -> PolicyRolloutStatus {
+    PolicyRolloutStatus {
+        version: PolicyVersion { name: "pii".parse().unwrap(), generation: Generation(12) },
+        stable: Some(Generation(9)),
+        phase,
+        step: 0,
+        steps: vec![step("5%", Some(300)), step("50%", None)],
+        paused: None,
+        candidates: vec![CandidateStatus { graph: "default/crm".parse().unwrap(), how: how.to_owned() }],
+        count: 2,
     }
 }
 

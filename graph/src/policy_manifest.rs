@@ -15,6 +15,8 @@ use crate::diagnostic::{Diagnostic, Findings};
 use crate::document::{self, Placed, Refused, Rules, Why, shorten};
 use crate::manifest::condition::ConditionValue;
 use crate::manifest::shape::LimitsEntry;
+use crate::manifest::rollout::{self, rollout};
+use crate::manifest::shape::{LimitsEntry, RolloutEntry};
 use crate::manifest::value::place;
 
 /// The components one policy puts on a link.
@@ -35,7 +37,6 @@ const REFUSED: &[Refused] = &[
     not_yet("interpose.*.placement.with", "without `placement.require`, a policy runs beside its caller"),
     Refused { path: "interpose.*.outbound", why: Why::Renamed("egress") },
     Refused { path: "interpose.*.source", why: Why::Renamed("component") },
-    not_yet("rollout", "a policy is in force at once, losing no request"),
     not_yet("when", "select by labels"),
 ];
 
@@ -72,6 +73,11 @@ pub struct PolicyFile {
     /// `enforce`, `audit` (shown in plans, without effect) or `off`.
     #[schemars(extend("enum" = ["enforce", "audit", "off"]))]
     pub mode: Option<Placed<String>>,
+    /// How a new version takes over from the one in force: by steps. Each graph that it concerns is linked with it, beside
+    /// what the graph is, and that answers the share of its requests; a version that does worse on one of them, or does not
+    /// come up there, is given up for all. What is said here of revisions goes for versions. If it is left out, a new version is
+    /// in force at once, losing no request.
+    pub rollout: Option<RolloutEntry>,
 }
 
 /// Which links.
@@ -170,7 +176,7 @@ pub struct PolicySource {
 pub fn parse(bytes: &[u8]) -> Result<PolicyManifest, Vec<Diagnostic>> {
     let rules = Rules {
         schema: &crate::schema::POLICY,
-        refused: REFUSED,
+        refused: &[REFUSED, rollout::REFUSED],
         read_only: &["generation", "status", "uid"],
         components: &[],
     };
@@ -236,9 +242,10 @@ fn check(file: PolicyFile, mut findings: Findings) -> Result<PolicyManifest, Vec
         let diagnostic = Diagnostic::error("policy_open_mandatory", "on-failure", message);
         findings.push(diagnostic.at(file.on_failure.as_ref().and_then(place), "write `closed`"));
     }
+    let rollout = file.rollout.as_ref().map(|entry| rollout(&mut findings, entry));
     match (name, selector, action) {
         (Some(name), Some(selector), Some(action)) if findings.is_empty() => Ok(PolicyManifest {
-            spec: PolicySpec { name, selector, action, order, mandatory, on_failure, mode, rollout: None },
+            spec: PolicySpec { name, selector, action, order, mandatory, on_failure, mode, rollout },
             sources,
         }),
         _ => Err(findings.into_diagnostics()),

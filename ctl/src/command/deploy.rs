@@ -81,11 +81,15 @@ pub async fn run(arguments: DeployArguments, session: &mut Session<'_>) -> Resul
     finish(session, answer, arguments.detach, start).await
 }
 
-/// A plan that no longer fits is made again.
+/// A plan that no longer fits is made again; a policy that takes over by steps is looked at.
 fn next_step(failure: Failure, file: &std::path::Path) -> Failure {
     match &failure {
         Failure::Refused { reason: Some(reason), next: None, .. } if reason == "plan_stale" => {
             failure.next(format!("ctl plan {}", file.display()))
+        }
+        // The list shows which one, and how far it is.
+        Failure::Refused { reason: Some(reason), next: None, .. } if reason == "policy_takes_over" => {
+            failure.next("ctl policy list")
         }
         _ => failure,
     }
@@ -269,6 +273,17 @@ mod tests {
             ran.stderr
         );
         assert_eq!(fake.ctl(&["deploy", &fake.manifest(), "-q"]).stdout, "crm@4\n");
+    }
+
+    #[test]
+    fn where_a_policy_takes_over_the_list_of_policies_is_next() {
+        let message = "policy pii takes over by steps on default/crm";
+        let refusal = proto::status::refuse(tonic::Code::FailedPrecondition, "policy_takes_over", message);
+        let fake = FakeGraphs::start(Answers { refusal: Some(refusal), ..Answers::default() });
+        let ran = fake.ctl(&["deploy", &fake.manifest()]);
+        assert_eq!(ran.exit, Exit::Failed);
+        let error = format!("error[policy_takes_over]: {message}\n  next: ctl policy list\n");
+        assert!(ran.stderr.ends_with(&error), "{}", ran.stderr);
     }
 
     #[test]

@@ -112,9 +112,16 @@ async fn status(arguments: &StatusArguments, session: &mut Session<'_>) -> Resul
                 Some(rollout) => render::rollout::page(status, rollout, now_ms()),
                 None => {
                     let state = render::status::sentence(&status.state);
-                    format!("{name}@{} answers everything: {state}\n", status.revision)
+                    let what = match &status.policy_rollout {
+                        Some(_) => "has no steps of its own",
+                        None => "answers everything",
+                    };
+                    format!("{name}@{} {what}: {state}\n", status.revision)
                 }
             };
+            if let Some(policy) = &status.policy_rollout {
+                text.push_str(&format!("{}\n", render::policy_rollout::of_graph(policy)));
+            }
             if let Some(reverted) = &status.reverted {
                 text.push_str(&format!("{}\n", render::rollout::given_up(reverted)));
             }
@@ -228,8 +235,11 @@ fn said(key: &GraphKey, seen: &Seen, session: &mut Session<'_>) -> Result<(), Fa
 fn note_next(name: &str, status: &GraphStatus, session: &mut Session<'_>) -> Result<(), Failure> {
     let next = match (&status.rollout, &status.reverted) {
         (Some(rollout), _) => render::rollout::next(name, rollout),
-        (None, Some(_)) => format!("ctl events {name}"),
-        (None, None) => format!("ctl history {name}"),
+        (None, reverted) => match (render::rollout::look(status), reverted) {
+            (Some(look), _) => look,
+            (None, Some(_)) => format!("ctl events {name}"),
+            (None, None) => format!("ctl history {name}"),
+        },
     };
     Ok(session.terminal.note(&format!("  next: {next}"))?)
 }
@@ -242,7 +252,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::testing::{Answers, FakeGraphs, rolling, rollout};
+    use crate::testing::{Answers, FakeGraphs, policy_rollout, rolling, rollout};
 
     fn answering() -> GraphStatus {
         rolling(rollout(Phase::Answering { since_ms: 0 }))
@@ -381,6 +391,16 @@ mod tests {
             (Exit::Done, "crm@3 answers everything: serving\nrevision 2 was given up: too slow\n")
         );
         assert_eq!(none.ctl(&["rollout", "status", "crm", "-q"]).stdout, "");
+
+        let policy = policy_rollout(Phase::Answering { since_ms: 0 }, "it answers where it was placed");
+        let asked = GraphStatus { rollout: None, policy_rollout: Some(policy), ..answering() };
+        let ran = fake(&asked, &[]).ctl(&["rollout", "status", "crm"]);
+        assert_eq!(
+            ran.stdout,
+            "crm@3 has no steps of its own: serving\npolicy pii@12 answers 5% for 5m: step 1 of 2; with it, it answers \
+             where it was placed\n"
+        );
+        assert_eq!(ran.stderr, "  next: ctl policy rollout status pii\n");
         assert_eq!(none.ctl(&["rollout", "status", "crm@3"]).exit, Exit::Usage);
     }
 

@@ -61,6 +61,9 @@ fn show(
             for line in render::status::suspects(suspects) {
                 session.terminal.data_line(&line)?;
             }
+            if let Some(look) = render::rollout::look(&status) {
+                session.terminal.note(&format!("  next: {look}"))?;
+            }
         }
     }
     Ok(Exit::Done)

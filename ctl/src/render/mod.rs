@@ -3,6 +3,7 @@
 pub mod linked;
 pub mod message;
 pub mod plan;
+pub mod policy_rollout;
 pub mod rollout;
 pub mod status;
 pub mod table;

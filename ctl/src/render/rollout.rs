@@ -1,18 +1,18 @@
-//! Revisions that take over by steps, as people read them: how far they are, and what comes next.
+//! Revisions that take over by steps, as people read them: how far they are, and what comes next. What is true of all that
+//! takes over by steps is here as well.
 
-use model::rollout::{Phase, Reverted, RolloutStatus};
+use model::rollout::{Phase, Reverted, RolloutStatus, Step};
 use model::status::GraphStatus;
 
-use super::status;
 use super::table::printable;
-use super::time;
+use super::{policy_rollout, status, time};
 use crate::reference::short;
 
 /// How far it is, on one line: `revision 4 answers 10% for 1m: step 1 of 3`.
 pub fn sentence(rollout: &RolloutStatus) -> String {
     match rollout.phase {
         Phase::Ending => format!("the candidate of revision {} is let go of", rollout.revision),
-        _ => format!("revision {} {}", rollout.revision, does(rollout)),
+        _ => format!("revision {} {}", rollout.revision, Progress::from(rollout).does()),
     }
 }
 
@@ -21,104 +21,167 @@ pub fn given_up(reverted: &Reverted) -> String {
     printable(&format!("revision {} was given up: {}", reverted.revision, reverted.why))
 }
 
-/// All there is to say of the steps of a graph's revisions; nothing where none takes over by steps or was given up.
+/// All there is to say of what takes over by steps on a graph, a revision of it or a version of a policy, and of what was
+/// given up; nothing where there is neither.
 pub fn sentences(status: &GraphStatus) -> Vec<String> {
     let rollout = status.rollout.as_ref().map(sentence);
-    rollout.into_iter().chain(status.reverted.as_ref().map(given_up)).collect()
+    let policy = status.policy_rollout.as_ref().map(policy_rollout::of_graph);
+    rollout.into_iter().chain(policy).chain(status.reverted.as_ref().map(given_up)).collect()
 }
 
 /// The same in a few words, beside the state of the graph; nothing once the graph is what the revision is.
 pub fn hint(rollout: &RolloutStatus) -> Option<String> {
-    let revision = rollout.revision;
-    match (rollout.phase, &rollout.paused) {
-        (Phase::Starting, None) => Some(format!("revision {revision} comes up")),
-        (Phase::Starting, Some(_)) => Some(format!("revision {revision} paused")),
-        (Phase::Answering { .. }, None) => Some(format!("revision {revision} at {}", share(rollout))),
-        (Phase::Answering { .. }, Some(_)) => Some(format!("revision {revision} paused at {}", share(rollout))),
-        (Phase::Promoting | Phase::Ending, _) => None,
+    Progress::from(rollout).hint(&format!("revision {}", rollout.revision))
+}
+
+/// The command that shows what takes over by steps on a graph; nothing where nothing does.
+pub fn look(status: &GraphStatus) -> Option<String> {
+    match (&status.rollout, &status.policy_rollout) {
+        (Some(_), _) => Some(format!("ctl rollout status {}", short(&status.key))),
+        (None, Some(policy)) => Some(format!("ctl policy rollout status {}", policy.version.name)),
+        (None, None) => None,
     }
 }
 
 /// A page about it: each of its steps, and how both revisions are.
 pub fn page(status: &GraphStatus, rollout: &RolloutStatus, now_ms: u64) -> String {
-    let name = short(&status.key);
-    let mut lines = vec![format!("{name}@{}  {}", rollout.revision, does(rollout))];
-    let mut line = |what: &str, value: String| lines.push(format!("  {what:9}  {}", printable(&value)));
-    if let Phase::Answering { since_ms } = rollout.phase {
-        line("since", format!("{} ago", time::age(since_ms, now_ms)));
-    }
+    let (name, progress) = (short(&status.key), Progress::from(rollout));
+    let mut lines = vec![format!("{name}@{}  {}", rollout.revision, progress.does())];
+    lines.extend(progress.since(now_ms));
     let state = status::sentence(&status.state);
     if status.revision == rollout.revision {
-        line("graph", state);
+        lines.push(line("graph", &state));
     } else {
         let what = if matches!(rollout.phase, Phase::Answering { .. }) { "the rest" } else { "everything" };
-        line("stable", format!("{name}@{}, which answers {what}: {state}", status.revision));
+        let stable = format!("{name}@{}, which answers {what}: {state}", status.revision);
+        lines.push(line("stable", &stable));
     }
     if rollout.phase != Phase::Ending {
-        line("candidate", rollout.candidate.clone());
+        lines.push(line("candidate", &rollout.candidate));
     }
-    for (nth, step) in rollout.steps.iter().enumerate() {
-        line(mark(rollout, nth), format!("step {}: {step}", nth + 1));
-    }
+    lines.extend(progress.lines());
     format!("{}\n", lines.join("\n"))
 }
 
 /// What to do next, as commands.
 pub fn next(name: &str, rollout: &RolloutStatus) -> String {
-    let ask = match rollout.phase {
-        Phase::Promoting | Phase::Ending => return format!("ctl status {name} --watch"),
-        _ if rollout.paused.is_some() => "resume",
-        Phase::Starting => return format!("ctl status {name} --watch, or ctl rollout revert {name}"),
-        // Promoted, it would leave out the steps behind this one.
-        Phase::Answering { .. } if waits(rollout) && rollout.step + 1 < rollout.steps.len() => {
-            return format!(
-                "ctl rollout promote {name}, ctl rollout next {name} for its next step, or ctl rollout revert {name}"
-            );
+    Progress::from(rollout).next("ctl rollout", name, &format!("ctl status {name} --watch"))
+}
+
+/// One line of a page about something that takes over by steps.
+pub(super) fn line(what: &str, value: &str) -> String {
+    format!("  {what:9}  {}", printable(value))
+}
+
+/// How far something is that takes over by steps, whatever it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Progress<'a> {
+    pub(super) phase: Phase,
+    /// The step it is at, from 0.
+    pub(super) step: usize,
+    pub(super) steps: &'a [Step],
+    /// Set where it stays at its step: by whom or why.
+    pub(super) paused: Option<&'a str>,
+    /// How its candidate is, as a sentence.
+    pub(super) candidate: &'a str,
+}
+
+impl<'a> From<&'a RolloutStatus> for Progress<'a> {
+    fn from(rollout: &'a RolloutStatus) -> Self {
+        Self {
+            phase: rollout.phase,
+            step: rollout.step,
+            steps: &rollout.steps,
+            paused: rollout.paused.as_deref(),
+            candidate: &rollout.candidate,
         }
-        Phase::Answering { .. } if waits(rollout) => "promote",
-        Phase::Answering { .. } => "next",
-    };
-    format!("ctl rollout {ask} {name}, or ctl rollout revert {name}")
-}
-
-fn does(rollout: &RolloutStatus) -> String {
-    let at = format!("step {} of {}", rollout.step + 1, rollout.steps.len());
-    let text = match (rollout.phase, &rollout.paused) {
-        (Phase::Starting, Some(why)) => format!("is paused before it answers: {why}"),
-        (Phase::Answering { .. }, Some(why)) => format!("is paused at {}, {at}: {why}", share(rollout)),
-        (Phase::Starting, None) => {
-            let how = rollout.candidate.strip_prefix("it comes up: ").unwrap_or(&rollout.candidate);
-            format!("comes up: {how}")
-        }
-        (Phase::Answering { .. }, None) => match rollout.steps.get(rollout.step) {
-            Some(step) => format!("answers {step}: {at}"),
-            None => "answers".to_owned(),
-        },
-        (Phase::Promoting, _) => "is promoted".to_owned(),
-        (Phase::Ending, _) => "its candidate is let go of".to_owned(),
-    };
-    printable(&text)
-}
-
-fn share(rollout: &RolloutStatus) -> String {
-    rollout.steps.get(rollout.step).map(|step| step.share.to_string()).unwrap_or_default()
-}
-
-/// Whether it stays at its step until somebody promotes it.
-fn waits(rollout: &RolloutStatus) -> bool {
-    rollout.steps.get(rollout.step).is_some_and(|step| step.hold.is_none())
-}
-
-/// Where the `nth` step is, from 0.
-fn mark(rollout: &RolloutStatus, nth: usize) -> &'static str {
-    match rollout.phase {
-        Phase::Starting => "to come",
-        Phase::Answering { .. } if nth < rollout.step => "done",
-        Phase::Answering { .. } if nth == rollout.step => "now",
-        Phase::Answering { .. } => "to come",
-        Phase::Promoting | Phase::Ending if nth <= rollout.step => "done",
-        Phase::Promoting | Phase::Ending => "left out",
     }
+}
+
+impl Progress<'_> {
+    /// What it does, behind its name.
+    pub(super) fn does(&self) -> String {
+        let at = format!("step {} of {}", self.step + 1, self.steps.len());
+        let text = match (self.phase, self.paused) {
+            (Phase::Starting, Some(why)) => format!("is paused before it answers: {why}"),
+            (Phase::Answering { .. }, Some(why)) => format!("is paused at {}, {at}: {why}", self.share()),
+            (Phase::Starting, None) => format!("comes up: {}", coming(self.candidate)),
+            (Phase::Answering { .. }, None) => match self.steps.get(self.step) {
+                Some(step) => format!("answers {step}: {at}"),
+                None => "answers".to_owned(),
+            },
+            (Phase::Promoting, _) => "is promoted".to_owned(),
+            (Phase::Ending, _) => "its candidate is let go of".to_owned(),
+        };
+        printable(&text)
+    }
+
+    /// The same in a few words with its name; nothing once it is decided.
+    pub(super) fn hint(&self, name: &str) -> Option<String> {
+        match (self.phase, self.paused) {
+            (Phase::Starting, None) => Some(format!("{name} comes up")),
+            (Phase::Starting, Some(_)) => Some(format!("{name} paused")),
+            (Phase::Answering { .. }, None) => Some(format!("{name} at {}", self.share())),
+            (Phase::Answering { .. }, Some(_)) => Some(format!("{name} paused at {}", self.share())),
+            (Phase::Promoting | Phase::Ending, _) => None,
+        }
+    }
+
+    /// Since when it is at its step, as a line of a page.
+    pub(super) fn since(&self, now_ms: u64) -> Option<String> {
+        let Phase::Answering { since_ms } = self.phase else { return None };
+        Some(line("since", &format!("{} ago", time::age(since_ms, now_ms))))
+    }
+
+    /// Its steps, as lines of a page.
+    pub(super) fn lines(&self) -> impl Iterator<Item = String> {
+        let steps = self.steps.iter().enumerate();
+        steps.map(|(nth, step)| line(self.mark(nth), &format!("step {}: {step}", nth + 1)))
+    }
+
+    /// What to do next, as commands that begin with `rollout`; or to look.
+    pub(super) fn next(&self, rollout: &str, name: &str, look: &str) -> String {
+        let ask = match self.phase {
+            Phase::Promoting | Phase::Ending => return look.to_owned(),
+            _ if self.paused.is_some() => "resume",
+            Phase::Starting => return format!("{look}, or {rollout} revert {name}"),
+            // Promoted, it would leave out the steps behind this one.
+            Phase::Answering { .. } if self.waits() && self.step + 1 < self.steps.len() => {
+                return format!(
+                    "{rollout} promote {name}, {rollout} next {name} for its next step, or {rollout} revert {name}"
+                );
+            }
+            Phase::Answering { .. } if self.waits() => "promote",
+            Phase::Answering { .. } => "next",
+        };
+        format!("{rollout} {ask} {name}, or {rollout} revert {name}")
+    }
+
+    fn share(&self) -> String {
+        self.steps.get(self.step).map(|step| step.share.to_string()).unwrap_or_default()
+    }
+
+    /// Whether it stays at its step until somebody promotes it.
+    fn waits(&self) -> bool {
+        self.steps.get(self.step).is_some_and(|step| step.hold.is_none())
+    }
+
+    /// Where the `nth` step is, from 0.
+    fn mark(&self, nth: usize) -> &'static str {
+        match self.phase {
+            Phase::Starting => "to come",
+            Phase::Answering { .. } if nth < self.step => "done",
+            Phase::Answering { .. } if nth == self.step => "now",
+            Phase::Answering { .. } => "to come",
+            Phase::Promoting | Phase::Ending if nth <= self.step => "done",
+            Phase::Promoting | Phase::Ending => "left out",
+        }
+    }
+}
+
+/// How a candidate comes up, without saying that it does.
+pub(super) fn coming(candidate: &str) -> &str {
+    candidate.strip_prefix("it comes up: ").unwrap_or(candidate)
 }
 
 #[cfg(test)]

@@ -10,9 +10,9 @@ use model::status::{GraphState, GraphStatus};
 use proto::weft::graph::v1::SuspectNode;
 
 use super::plan::few;
-use super::rollout;
 use super::table::{Table, printable};
 use super::time;
+use super::{policy_rollout, rollout};
 use crate::reference::short;
 
 /// A state in a few words on one line: `serving`, `compiling (generation 12 answers meanwhile)`.
@@ -93,15 +93,18 @@ pub fn graphs(statuses: &[GraphStatus], is_wide: bool, now_ms: u64) -> Table {
 
 /// The state as a word, and what takes over meanwhile.
 fn standing(status: &GraphStatus) -> String {
-    let word = match status.failing.len() {
-        0 => status.state.word().to_owned(),
-        1 => format!("{}, failing on 1 node", status.state.word()),
-        count => format!("{}, failing on {count} nodes", status.state.word()),
+    let rollout = status.rollout.as_ref().and_then(rollout::hint);
+    let policy = status.policy_rollout.as_ref().and_then(policy_rollout::hint_of_graph);
+    let failing = match status.failing.len() {
+        0 => None,
+        1 => Some("failing on 1 node".to_owned()),
+        count => Some(format!("failing on {count} nodes")),
     };
-    match status.rollout.as_ref().and_then(rollout::hint) {
-        Some(hint) => format!("{word}, {hint}"),
-        None => word,
+    let mut text = status.state.word().to_owned();
+    for hint in failing.into_iter().chain(rollout).chain(policy) {
+        text.push_str(&format!(", {hint}"));
     }
+    text
 }
 
 fn why(status: &GraphStatus) -> String {
@@ -174,7 +177,7 @@ mod tests {
     use model::rollout::{Phase, Reverted};
 
     use super::*;
-    use crate::testing::{rolling, rollout};
+    use crate::testing::{policy_rollout, rolling};
 
     fn status(state: GraphState) -> GraphStatus {
         let component = |name: &str, origin| ComponentStatus {
@@ -205,6 +208,7 @@ mod tests {
             reverted: None,
             scales: Vec::new(),
             failing: BTreeMap::new(),
+            policy_rollout: None,
         }
     }
 
@@ -235,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_takes_over_by_steps_is_told_beside_what_answers() {
-        let mut rolling = rolling(rollout(Phase::Answering { since_ms: 0 }));
+        let mut rolling = rolling(crate::testing::rollout(Phase::Answering { since_ms: 0 }));
         let table = graphs(std::slice::from_ref(&rolling), true, 61_000).render(None);
         insta::assert_snapshot!(table, @"
         NAMESPACE  GRAPH  REVISION  STATE                       INGRESS                     AGE  NODE  GENERATION  WHY
@@ -282,6 +286,24 @@ mod tests {
         app--pii   policy pii@9  9c1e00112233
         http://crm.localhost:8000/api
         ");
+    }
+
+    #[test]
+    fn a_policy_that_takes_over_by_steps_is_told_beside_what_answers() {
+        let policy = policy_rollout(Phase::Answering { since_ms: 0 }, "it answers where it was placed");
+        let mut asked = GraphStatus { policy_rollout: Some(policy), ..status(GraphState::Serving) };
+        assert_eq!(standing(&asked), "serving, policy pii@12 at 5%");
+        insta::assert_snapshot!(graph(&asked, None, 181_000), @"
+        sales/crm@7  serving on n1  generation 12  deployed 3m ago
+        policy pii@12 answers 5% for 5m: step 1 of 2; with it, it answers where it was placed
+        COMPONENT  FROM          ARTIFACT
+        app        graph         9c1e00112233
+        app--pii   policy pii@9  9c1e00112233
+        http://crm.localhost:8000/api
+        ");
+        assert_eq!(rollout::look(&asked).unwrap(), "ctl policy rollout status pii");
+        asked.policy_rollout = None;
+        assert_eq!(rollout::look(&asked), None);
     }
 
     #[test]

@@ -9,6 +9,8 @@ use proto::weft::artifact::v1::artifacts_server::{Artifacts, ArtifactsServer};
 use proto::weft::graph::v1 as wire;
 use proto::weft::graph::v1::graphs_server::{Graphs, GraphsServer};
 use tempfile::TempDir;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Ran, credentials, ctl, serve};
@@ -33,10 +35,9 @@ pub(crate) struct Asked {
     pub(crate) rollouts: Vec<wire::RolloutRequest>,
 }
 
-/// A control plane in a thread of its own, as long as the process lives.
+/// A control plane of graphs alone.
 pub(crate) struct FakeGraphs {
-    address: String,
-    folder: TempDir,
+    server: FakeServer,
     asked: Arc<Mutex<Asked>>,
 }
 
@@ -44,22 +45,14 @@ pub(crate) struct FakeGraphs {
 impl FakeGraphs {
     /// Listens at once.
     pub(crate) fn start(answers: Answers) -> Self {
-        let (keyring, folder) = credentials();
         let asked = Arc::<Mutex<Asked>>::default();
         let service = Service { answers, asked: asked.clone() };
-        let address = serve(keyring, |mut server| {
-            let graphs = GraphsServer::new(service.clone());
-            server.add_service(graphs).add_service(ArtifactsServer::new(service))
-        });
-        Self { address, folder, asked }
+        Self { server: FakeServer::start(routes(service)), asked }
     }
 
     /// Runs `ctl` against it.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> Ran {
-        let credentials = self.folder.path().join("operator.pem");
-        let mut all = vec!["--addr", &self.address, "--credentials", credentials.to_str().unwrap()];
-        all.extend(arguments);
-        ctl(&all)
+        self.server.ctl(arguments)
     }
 
     /// What it was asked until now.
@@ -69,17 +62,49 @@ impl FakeGraphs {
 
     /// A manifest beside the file that it names.
     pub(crate) fn manifest(&self) -> String {
-        let path = self.folder.path().join("graph.yaml");
-        std::fs::write(self.folder.path().join("app.wasm"), "app").unwrap();
-        std::fs::write(&path, "version: 1\ngraph: crm\ncomponents:\n  app: {source: app.wasm}\n").unwrap();
+        self.server.file("app.wasm", "app");
+        self.server.file("graph.yaml", "version: 1\ngraph: crm\ncomponents:\n  app: {source: app.wasm}\n")
+    }
+}
+
+/// A server in a thread of its own, as long as the process lives, and a folder with the `operator.pem` that it lets in.
+pub(super) struct FakeServer {
+    address: String,
+    folder: TempDir,
+}
+
+#[allow(clippy::unwrap_used, reason = "tests")]
+impl FakeServer {
+    pub(super) fn start(router: Router) -> Self {
+        let (keyring, folder) = credentials();
+        Self { address: serve(keyring, router), folder }
+    }
+
+    /// Runs `ctl` against it.
+    pub(super) fn ctl(&self, arguments: &[&str]) -> Ran {
+        let credentials = self.folder.path().join("operator.pem");
+        let mut all = vec!["--addr", &self.address, "--credentials", credentials.to_str().unwrap()];
+        all.extend(arguments);
+        ctl(&all)
+    }
+
+    /// Writes a file into its folder, and says where it is.
+    pub(super) fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     }
 }
 
 #[derive(Debug, Clone)]
-struct Service {
-    answers: Answers,
-    asked: Arc<Mutex<Asked>>,
+pub(super) struct Service {
+    pub(super) answers: Answers,
+    pub(super) asked: Arc<Mutex<Asked>>,
+}
+
+/// What a control plane of graphs alone answers to.
+pub(super) fn routes(service: Service) -> Router {
+    Server::builder().add_service(GraphsServer::new(service.clone())).add_service(ArtifactsServer::new(service))
 }
 
 impl Service {
@@ -90,7 +115,7 @@ impl Service {
     }
 }
 
-fn unasked<T>() -> Result<T, Status> {
+pub(super) fn unasked<T>() -> Result<T, Status> {
     Err(Status::unimplemented("not asked for here"))
 }
 

@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use proto::weft::namespace::v1 as wire;
 use proto::weft::namespace::v1::namespaces_server::{Namespaces, NamespacesServer};
-use tempfile::TempDir;
+use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
-use super::{Ran, credentials, ctl, serve};
+use super::Ran;
+use super::graphs::FakeServer;
 
 /// A control plane in a thread of its own, as long as the process lives.
 pub(crate) struct FakeNamespaces {
-    address: String,
-    folder: TempDir,
+    server: FakeServer,
     asked: Arc<Mutex<Vec<wire::SetQuotaRequest>>>,
 }
 
@@ -20,19 +20,15 @@ pub(crate) struct FakeNamespaces {
 impl FakeNamespaces {
     /// Listens at once, and has these namespaces; each has these graphs.
     pub(crate) fn start(namespaces: Vec<wire::Namespace>, graphs: Vec<wire::GraphUsage>) -> Self {
-        let (keyring, folder) = credentials();
         let asked = Arc::<Mutex<Vec<wire::SetQuotaRequest>>>::default();
         let service = Service { namespaces, graphs, asked: asked.clone() };
-        let address = serve(keyring, |mut server| server.add_service(NamespacesServer::new(service)));
-        Self { address, folder, asked }
+        let router = Server::builder().add_service(NamespacesServer::new(service));
+        Self { server: FakeServer::start(router), asked }
     }
 
     /// Runs `ctl` against it.
     pub(crate) fn ctl(&self, arguments: &[&str]) -> Ran {
-        let credentials = self.folder.path().join("operator.pem");
-        let mut all = vec!["--addr", &self.address, "--credentials", credentials.to_str().unwrap()];
-        all.extend(arguments);
-        ctl(&all)
+        self.server.ctl(arguments)
     }
 
     /// Which quotas it was asked for until now.

@@ -227,7 +227,8 @@ impl<'a> Walk<'a> {
 
     fn unknown(&mut self, entry: &Entry, schema: &Value) {
         let (at, field, shown) = (Some(entry.at.clone()), join(&self.path), entry.shown());
-        let refused = self.rules.refused.iter().find(|refused| path_matches(refused.path, &self.path));
+        let mut refused = self.rules.refused.iter().copied().flatten();
+        let refused = refused.find(|refused| path_matches(refused.path, &self.path));
         let diagnostic = if let Some(refused) = refused {
             match refused.why {
                 Why::NotYet(help) => {

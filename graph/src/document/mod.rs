@@ -26,8 +26,8 @@ const ECHO_MAX_CHARS: usize = 48;
 pub struct Rules<'a> {
     /// The schema of the type it is read into.
     pub schema: &'a Schema,
-    /// Fields that are known and refused by name.
-    pub refused: &'a [Refused],
+    /// Fields that are known and refused by name, section by section.
+    pub refused: &'a [&'a [Refused]],
     /// Fields that only the cluster sets.
     pub read_only: &'a [&'a str],
     /// The maps at the root whose keys name components.

@@ -39,15 +39,8 @@ const LINKS: &str =
 const BY_REQUEST: &str = "a node makes an instance for each request; `scale.replicas` says on how many nodes";
 const IDLE: &str = "a node makes an instance for each request, and holds none of what nobody asks for";
 const SCHEDULER: &str = "call the component from a scheduler over HTTP";
-const STEPS: &str = "write `steps`; a first one with `share: 0%` has a revision up before anybody gets to it";
 
 pub(super) const REFUSED: &[Refused] = &[
-    not_yet("rollout.strategy", STEPS),
-    not_yet("rollout.canary", STEPS),
-    not_yet("rollout.blue-green", STEPS),
-    renamed("rollout.auto-revert", "on-failure"),
-    renamed("rollout.steps.*.weight", "share"),
-    renamed("rollout.steps.*.pause", "hold"),
     not_yet("expose", "links between graphs come later"),
     not_yet("ingress.*.grpc", "use `http`"),
     not_yet("ingress.*.cron", SCHEDULER),

@@ -4,7 +4,7 @@
 
 mod check;
 pub(crate) mod condition;
-mod rollout;
+pub(crate) mod rollout;
 mod scale;
 pub(crate) mod shape;
 pub(crate) mod value;
@@ -60,7 +60,7 @@ pub enum SourceKind {
 pub fn parse(bytes: &[u8]) -> Result<Manifest, Vec<Diagnostic>> {
     let rules = Rules {
         schema: &crate::schema::GRAPH,
-        refused: check::REFUSED,
+        refused: &[check::REFUSED, rollout::REFUSED],
         read_only: check::READ_ONLY,
         components: &["components", "capabilities"],
     };

@@ -1,5 +1,5 @@
-//! The section `rollout`: how a new revision takes over from the one before. What it says stands in bounds and in order;
-//! what becomes of a revision by it is decided elsewhere.
+//! The section `rollout`: how a new revision of a graph, or a new version of a policy, takes over from the one before. What
+//! it says stands in bounds and in order; what becomes of a revision by it is decided elsewhere.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use model::unit::{format_duration, parse_duration};
 use super::shape::{RolloutEntry, StepEntry};
 use super::value::place;
 use crate::diagnostic::{Diagnostic, Findings};
-use crate::document::Placed;
+use crate::document::{Placed, Refused, Why};
 
 /// What a step says in place of a time.
 const UNTIL_PROMOTED: &str = "until-promoted";
@@ -22,8 +22,20 @@ const HOLD: RangeInclusive<Duration> = Duration::from_millis(1)..=HOLD_MAX;
 /// How long a revision may take until it answers. No component is fetched and compiled much faster.
 const DEADLINE: RangeInclusive<Duration> = Duration::from_secs(1)..=HOLD_MAX;
 
+const STEPS: &str = "write `steps`; a first one with `share: 0%` has all of it up before anybody gets to it";
+
+/// What others call what is here, or do otherwise.
+pub(crate) const REFUSED: &[Refused] = &[
+    Refused { path: "rollout.strategy", why: Why::NotYet(STEPS) },
+    Refused { path: "rollout.canary", why: Why::NotYet(STEPS) },
+    Refused { path: "rollout.blue-green", why: Why::NotYet(STEPS) },
+    Refused { path: "rollout.auto-revert", why: Why::Renamed("on-failure") },
+    Refused { path: "rollout.steps.*.weight", why: Why::Renamed("share") },
+    Refused { path: "rollout.steps.*.pause", why: Why::Renamed("hold") },
+];
+
 /// Reads the section. What is wrong is reported, and something else is in its place.
-pub(super) fn rollout(findings: &mut Findings, entry: &RolloutEntry) -> RolloutSpec {
+pub(crate) fn rollout(findings: &mut Findings, entry: &RolloutEntry) -> RolloutSpec {
     let steps = steps(findings, &entry.steps);
     let max_errors = entry.max_errors.as_ref();
     let max_errors = max_errors.and_then(|text| share(findings, "rollout.max-errors", text));
@@ -79,7 +91,7 @@ fn hold(findings: &mut Findings, field: &str, text: &Placed<String>) -> Option<D
     if text.value == UNTIL_PROMOTED {
         return None;
     }
-    let other = format!("or write `{UNTIL_PROMOTED}`: the step takes until somebody promotes the revision");
+    let other = format!("or write `{UNTIL_PROMOTED}`: the step takes until somebody promotes what takes over");
     duration(findings, field, text, &HOLD, Some(other))
 }
 

@@ -15,6 +15,7 @@ use proto::convert::required;
 use serde_json::json;
 
 use super::chain::{Standing, chain};
+use super::versions::Versions;
 use super::{list, show};
 use crate::cli::Format;
 use crate::client::CallError;
@@ -40,6 +41,8 @@ pub struct CheckArguments {
 struct Policy {
     name: String,
     generation: u64,
+    /// Whether a version of it is in force.
+    is_in_force: bool,
     order: String,
     spec: Option<PolicySpec>,
 }
@@ -113,7 +116,9 @@ fn no_import(linked: &LinkedGraph, component: &ComponentName, interface: &Interf
 async fn policies(session: &Session<'_>) -> Result<Vec<Policy>, Failure> {
     let mut policies = Vec::new();
     for summary in list::all(&session.client).await?.policies {
-        let answer = match show::get(&session.client, &summary.name, summary.generation).await {
+        let in_force = Versions::of_summary(&summary)?.in_force;
+        let generation = in_force.map_or(summary.generation, |version| version.0);
+        let answer = match show::get(&session.client, &summary.name, generation).await {
             // It was replaced or deleted between the two calls.
             Err(error) if error.is_not_found() => continue,
             answered => answered?,
@@ -121,7 +126,8 @@ async fn policies(session: &Session<'_>) -> Result<Vec<Policy>, Failure> {
         policies.push(Policy {
             order: format!("{} {}", summary.phase, summary.priority),
             name: summary.name,
-            generation: summary.generation,
+            generation,
+            is_in_force: in_force.is_some(),
             spec: policy_spec(&answer.manifest),
         });
     }
@@ -161,6 +167,7 @@ fn others(
         policies.iter().filter(|policy| !standing.iter().any(|one| one.policy.name.as_str() == policy.name))
     {
         let why = match (&policy.spec, graph) {
+            _ if !policy.is_in_force => "no version of it is in force".to_owned(),
             (Some(spec), Some(graph)) => match mismatch(key, graph, spec, link) {
                 Some(why) => why,
                 None if spec.mode == model::policy::Mode::Audit => "mode audit: it only reports".to_owned(),
@@ -273,7 +280,8 @@ mod tests {
         );
         let spec = policy_spec(&text);
         assert!(spec.is_some(), "{text}");
-        Policy { name: name.to_owned(), generation: 8, order: "inspect 100".to_owned(), spec }
+        let order = "inspect 100".to_owned();
+        Policy { name: name.to_owned(), generation: 8, is_in_force: true, order, spec }
     }
 
     fn link() -> Link {
@@ -302,6 +310,7 @@ mod tests {
             policy("excepted", "match: {interface: 'fermyon:spin/*', except: [default/crm/app]}"),
             policy("off", "mode: off\nmatch: {interface: 'fermyon:spin/*'}"),
             policy("audit", "mode: audit\nmatch: {interface: 'fermyon:spin/*'}"),
+            Policy { is_in_force: false, ..policy("first", "match: {interface: 'fermyon:spin/*'}") },
         ];
         let found = others(&policies, &[], &"default/crm".parse().unwrap(), Some(&graph()), &link());
         let lines: Vec<String> = found.into_iter().map(|(policy, why)| format!("{policy}: {why}")).collect();
@@ -314,6 +323,7 @@ mod tests {
         excepted@8: it makes an exception of this importer
         off@8: its mode is off
         audit@8: mode audit: it only reports
+        first@8: no version of it is in force
         ");
     }
 

@@ -2,6 +2,7 @@
 
 use proto::weft::policy::v1 as wire;
 
+use super::versions::Versions;
 use crate::cli::Format;
 use crate::client::{CallError, Client, Services};
 use crate::clock::now_ms;
@@ -27,20 +28,20 @@ pub(super) async fn run(session: &mut Session<'_>) -> Result<Exit, Failure> {
             }
         }
         Format::Table | Format::Wide => {
-            let table = table(&answer.policies, now_ms());
+            let table = table(&answer.policies, now_ms())?;
             session.write_table(&table, "there are no policies")?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn table(policies: &[wire::PolicySummary], now_ms: u64) -> Table {
+fn table(policies: &[wire::PolicySummary], now_ms: u64) -> Result<Table, CallError> {
     let header = ["NAME", "GENERATION", "MODE", "INTERFACE", "ORDER", "MANDATORY", "LINKS", "AGE"];
     let mut table = Table::new(header);
     for policy in policies {
         table.row([
             policy.name.clone(),
-            policy.generation.to_string(),
+            Versions::of_summary(policy)?.cell(),
             policy.mode.clone(),
             policy.interface.clone(),
             format!("{} {}", policy.phase, policy.priority),
@@ -49,12 +50,16 @@ fn table(policies: &[wire::PolicySummary], now_ms: u64) -> Table {
             time::age(policy.applied_at_ms, now_ms),
         ]);
     }
-    table
+    Ok(table)
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use model::rollout::{Phase, PolicyRolloutStatus};
+
     use super::*;
+    use crate::testing::policy_rollout;
 
     #[test]
     fn policies_are_listed() {
@@ -68,10 +73,20 @@ mod tests {
             priority: 100,
             mandatory: true,
             links: 1,
+            ..wire::PolicySummary::default()
         };
-        insta::assert_snapshot!(table(&[policy], 61_000).render(None), @"
+        insta::assert_snapshot!(table(std::slice::from_ref(&policy), 61_000).unwrap().render(None), @"
         NAME          GENERATION  MODE     INTERFACE              ORDER        MANDATORY  LINKS  AGE
         pii-firewall  12          enforce  fermyon:spin/sqlite@2  inspect 100  yes        1      1m
         ");
+
+        let cell = |policy: &wire::PolicySummary| Versions::of_summary(policy).unwrap().cell();
+        let rollout = policy_rollout(Phase::Answering { since_ms: 0 }, "it answers where it was placed");
+        let by_steps = wire::PolicySummary { rollout: Some(rollout.clone().into()), ..policy.clone() };
+        assert_eq!(cell(&by_steps), "9, version 12 at 5%");
+        let first = PolicyRolloutStatus { stable: None, ..rollout };
+        let first = wire::PolicySummary { rollout: Some(first.into()), not_in_force: true, ..policy.clone() };
+        assert_eq!(cell(&first), "none, version 12 at 5%");
+        assert_eq!(cell(&wire::PolicySummary { not_in_force: true, ..policy }), "none");
     }
 }

@@ -4,12 +4,16 @@ mod apply;
 pub(super) mod chain;
 mod check;
 mod delete;
+mod follow;
 mod list;
 mod plan;
 mod reference;
 mod rollback;
+mod rollout;
 mod settle;
 mod show;
+mod steps;
+mod versions;
 
 use clap::{Args, Subcommand};
 
@@ -30,7 +34,7 @@ pub struct PolicyArguments {
 pub enum PolicyCommand {
     /// Shows which links a policy would stand on, and which graphs it would block.
     Plan(plan::PlanArguments),
-    /// Puts a policy in force, and waits until the graphs it concerns serve with it.
+    /// Puts a policy in force, at once or by its steps, and waits until the graphs it concerns serve with it.
     Apply(apply::ApplyArguments),
     /// Lists policies.
     List,
@@ -40,6 +44,8 @@ pub enum PolicyCommand {
     Check(check::CheckArguments),
     /// Puts an earlier version of a policy in force again.
     Rollback(rollback::RollbackArguments),
+    /// Versions that take over by steps: shows how far one is, pauses, promotes or reverts it.
+    Rollout(rollout::RolloutArguments),
     /// Deletes a policy; the links it stood on are made without it.
     Delete(delete::DeleteArguments),
 }
@@ -53,6 +59,7 @@ pub async fn run(arguments: PolicyArguments, session: &mut Session<'_>) -> Resul
         PolicyCommand::Show(arguments) => show::run(arguments, session).await,
         PolicyCommand::Check(arguments) => check::run(arguments, session).await,
         PolicyCommand::Rollback(arguments) => rollback::run(arguments, session).await,
+        PolicyCommand::Rollout(arguments) => rollout::run(arguments, session).await,
         PolicyCommand::Delete(arguments) => delete::run(arguments, session).await,
     }
 }

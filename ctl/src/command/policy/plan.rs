@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use model::id::GraphKey;
+use model::rollout::Step;
 use proto::weft::policy::v1 as wire;
 
 use crate::cli::Format;
@@ -12,6 +13,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::manifest::{self, Document, SourceFiles};
 use crate::reference::short;
+use crate::render::policy_rollout::{self, graphs};
 use crate::session::Session;
 
 /// Arguments of `policy plan`.
@@ -55,6 +57,7 @@ impl Prepared {
             request_id: String::new(),
             manifest: self.document.text(),
             artifacts: manifest::artifacts(&self.files),
+            at_once: false,
         }
     }
 
@@ -85,7 +88,7 @@ pub(super) async fn run(arguments: PlanArguments, session: &mut Session<'_>) -> 
                 session.terminal.data_line(&effect.graph)?;
             }
         }
-        Format::Table | Format::Wide => session.terminal.data(&text(&plan))?,
+        Format::Table | Format::Wide => session.terminal.data(&text(&plan)?)?,
     }
     if !plan.refused.is_empty() {
         session
@@ -97,7 +100,8 @@ pub(super) async fn run(arguments: PlanArguments, session: &mut Session<'_>) -> 
     Ok(if arguments.exit_code && !plan.effects.is_empty() { Exit::Changes } else { Exit::Done })
 }
 
-fn text(plan: &wire::PlanResponse) -> String {
+fn text(plan: &wire::PlanResponse) -> Result<String, CallError> {
+    let steps = plan.steps.iter().map(|step| Step::try_from(*step)).collect::<Result<Vec<_>, _>>()?;
     let mut out = match (plan.effects.len(), plan.refused.len()) {
         (0, 0) => format!("policy {} would change no graph\n", plan.name),
         (changed, 0) => format!("policy {} would change {}\n", plan.name, graphs(changed)),
@@ -105,18 +109,17 @@ fn text(plan: &wire::PlanResponse) -> String {
             format!("policy {} would change {} and block {}\n", plan.name, graphs(changed), graphs(blocked))
         }
     };
+    // Where it could not be applied so at this moment, a warning says why.
+    if plan.refused.is_empty() && plan.warnings.is_empty() {
+        out.push_str(&format!("it would take over {}\n", policy_rollout::steps(&steps)));
+    }
     for effect in &plan.effects {
         out.push_str(&lines_of(effect, ""));
     }
     for effect in &plan.refused {
         out.push_str(&lines_of(effect, " blocked"));
     }
-    out
-}
-
-/// `1 graph`, `2 graphs`
-pub(super) fn graphs(count: usize) -> String {
-    if count == 1 { "1 graph".to_owned() } else { format!("{count} graphs") }
+    Ok(out)
 }
 
 /// A graph, and a line for each thing that would happen to it.
@@ -130,8 +133,12 @@ pub(super) fn lines_of(effect: &wire::GraphEffect, mark: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::testing::{FakePolicies, PolicyAnswers};
 
     fn effect(graph: &str, lines: &[&str]) -> wire::GraphEffect {
         wire::GraphEffect {
@@ -146,9 +153,9 @@ mod tests {
             name: "pii".to_owned(),
             effects: vec![effect("default/crm", &["~ link app a:b/c@1.0.0: app -> db => app -> [pii] -> db"])],
             refused: vec![effect("hr/pay", &["policy pii cannot stand on an import of pay: no"])],
-            warnings: Vec::new(),
+            ..wire::PlanResponse::default()
         };
-        insta::assert_snapshot!(text(&plan), @"
+        insta::assert_snapshot!(text(&plan).unwrap(), @"
         policy pii would change 1 graph and block 1 graph
           crm
             ~ link app a:b/c@1.0.0: app -> db => app -> [pii] -> db
@@ -156,6 +163,26 @@ mod tests {
             policy pii cannot stand on an import of pay: no
         ");
         let none = wire::PlanResponse { name: "pii".to_owned(), ..wire::PlanResponse::default() };
-        assert_eq!(text(&none), "policy pii would change no graph\n");
+        assert_eq!(text(&none).unwrap(), "policy pii would change no graph\nit would take over at once\n");
+    }
+
+    #[test]
+    fn a_plan_says_by_which_steps_it_would_take_over() {
+        let step = |share: &str, hold| Step { share: share.parse().unwrap(), hold };
+        let steps = [step("5%", Some(Duration::from_mins(5))), step("50%", None)];
+        let planned = wire::PlanResponse {
+            name: "pii".to_owned(),
+            effects: vec![effect("default/crm", &["~ link app a:b/c@1.0.0: app -> db => app -> [pii] -> db"])],
+            steps: steps.map(Into::into).into(),
+            ..wire::PlanResponse::default()
+        };
+        let fake = FakePolicies::start(PolicyAnswers { planned, ..PolicyAnswers::default() });
+        let ran = fake.ctl(&["policy", "plan", &fake.manifest()]);
+        insta::assert_snapshot!(ran.stdout, @"
+        policy pii would change 1 graph
+        it would take over by steps: 5% for 5m, then 50% until it is promoted
+          crm
+            ~ link app a:b/c@1.0.0: app -> db => app -> [pii] -> db
+        ");
     }
 }

@@ -7,7 +7,7 @@ use model::id::{Generation, GraphKey};
 use proto::convert::{parse, required};
 use proto::weft::policy::v1 as wire;
 
-use super::plan::graphs;
+use super::steps;
 use crate::cli::Format;
 use crate::client::CallError;
 use crate::exit::Exit;
@@ -16,13 +16,14 @@ use crate::follow::{self, End, Goal, Wanted};
 use crate::lookup;
 use crate::reference::short;
 use crate::render;
+use crate::render::policy_rollout::graphs;
 use crate::session::Session;
 
 /// A change that was committed.
 pub(super) struct Change {
     /// What the control plane said.
     pub(super) answer: wire::ApplyResponse,
-    /// `applied`, `rolled back`, `deleted`.
+    /// `applied`, `rolled back`, `deleted`, `promoted`.
     pub(super) verb: &'static str,
     /// Do not wait.
     pub(super) detach: bool,
@@ -32,7 +33,7 @@ pub(super) struct Change {
 
 impl Change {
     /// `pii-firewall@12`; a deleted policy has no version.
-    fn subject(&self) -> String {
+    pub(super) fn subject(&self) -> String {
         match self.answer.generation {
             0 => self.answer.name.clone(),
             generation => format!("{}@{generation}", self.answer.name),
@@ -44,6 +45,9 @@ impl Change {
 pub(super) async fn finish(session: &mut Session<'_>, change: Change) -> Result<Exit, Failure> {
     for warning in &change.answer.warnings {
         session.terminal.warning(warning)?;
+    }
+    if change.answer.by_steps {
+        return steps::finish(session, change).await;
     }
     let goals = goals(session, &change).await?;
     let subject = change.subject();
@@ -83,10 +87,8 @@ async fn goals(session: &Session<'_>, change: &Change) -> Result<Vec<Goal>, Fail
         return Ok(relinked);
     }
     let policy = super::show::get(&session.client, &change.answer.name, 0).await?;
-    let keys = policy.links.iter().filter_map(|link| link.split(' ').next()?.parse().ok());
-    let keys: BTreeSet<GraphKey> = keys.collect();
     let mut goals = Vec::new();
-    for key in keys {
+    for key in stood_on(&policy) {
         let graph = match lookup::graph(&session.client, &key, 0).await {
             Err(error) if error.is_not_found() => continue,
             answered => answered?,
@@ -97,8 +99,13 @@ async fn goals(session: &Session<'_>, change: &Change) -> Result<Vec<Goal>, Fail
     Ok(goals)
 }
 
+/// The graphs with links that a policy stands on.
+pub(super) fn stood_on(policy: &wire::GetResponse) -> BTreeSet<GraphKey> {
+    policy.links.iter().filter_map(|link| link.split(' ').next()?.parse().ok()).collect()
+}
+
 /// Waits for all of them: one that fails does not end the wait for the others.
-async fn wait(session: &mut Session<'_>, goals: &[Goal], change: &Change) -> Result<(), Failure> {
+pub(super) async fn wait(session: &mut Session<'_>, goals: &[Goal], change: &Change) -> Result<(), Failure> {
     let mut failed = Vec::new();
     for (nth, goal) in goals.iter().enumerate() {
         match follow::until_reached(session, goal).await {

@@ -5,12 +5,13 @@ use proto::convert::required;
 use proto::weft::policy::v1 as wire;
 
 use super::reference::PolicyReference;
+use super::versions::Versions;
 use crate::cli::Format;
 use crate::client::{CallError, Client, Services};
 use crate::clock::now_ms;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::render::time;
+use crate::render::{policy_rollout, time};
 use crate::session::Session;
 
 /// Arguments of `policy show`.
@@ -58,13 +59,19 @@ fn page(answer: &wire::GetResponse, now_ms: u64) -> Result<String, Failure> {
         policy.interface,
         time::age(policy.applied_at_ms, now_ms)
     );
-    let is_in_force = |generation: u64| answer.generations.first() == Some(&generation);
-    let versions: Vec<String> = answer
-        .generations
-        .iter()
-        .map(|generation| format!("{generation}{}", if is_in_force(*generation) { " (in force)" } else { "" }))
-        .collect();
-    out.push_str(&format!("versions: {}\n", versions.join(", ")));
+    let versions = Versions::of_answer(answer)?;
+    let marked = |version: &u64| format!("{version}{}", versions.mark(*version, &answer.given_up));
+    let marked: Vec<String> = answer.generations.iter().map(marked).collect();
+    out.push_str(&format!("versions: {}\n", marked.join(", ")));
+    if versions.in_force.is_none() {
+        out.push_str(&format!("{}\n", policy_rollout::in_force(&policy.name, None)));
+    }
+    for version in &answer.given_up {
+        out.push_str(&format!("{}\n", policy_rollout::given_up(version)));
+    }
+    if let Some(rollout) = &versions.rollout {
+        out.push_str(&policy_rollout::page(rollout, now_ms));
+    }
     // Links are of what is in force, whichever version is shown.
     match answer.links.len() {
         0 => out.push_str("links: none\n"),
@@ -83,7 +90,10 @@ fn page(answer: &wire::GetResponse, now_ms: u64) -> Result<String, Failure> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use model::rollout::Phase;
+
     use super::*;
+    use crate::testing::policy_rollout;
 
     #[test]
     fn a_policy_has_a_page() {
@@ -98,10 +108,12 @@ mod tests {
                 priority: 100,
                 mandatory: true,
                 links: 1,
+                ..wire::PolicySummary::default()
             }),
             manifest: "version: 1\npolicy: pii-firewall".to_owned(),
             generations: vec![12, 8],
             links: vec!["default/crm app -> [pii-firewall] -> db (fermyon:spin/sqlite@2.0.0)".to_owned()],
+            given_up: Vec::new(),
         };
         insta::assert_snapshot!(page(&answer, 61_000).unwrap(), @"
         pii-firewall@8  enforce, inspect 100, mandatory, on fermyon:spin/sqlite@2, applied 1m ago
@@ -112,5 +124,50 @@ mod tests {
         version: 1
         policy: pii-firewall
         ");
+    }
+
+    #[test]
+    fn a_page_tells_what_takes_over_and_what_was_given_up() {
+        let rollout = policy_rollout(Phase::Answering { since_ms: 1_000 }, "it answers where it was placed");
+        let policy = wire::PolicySummary {
+            name: "pii".to_owned(),
+            generation: 9,
+            applied_at_ms: 1_000,
+            mode: "enforce".to_owned(),
+            interface: "a:b/c".to_owned(),
+            phase: "inspect".to_owned(),
+            rollout: Some(rollout.into()),
+            ..wire::PolicySummary::default()
+        };
+        let mut answer = wire::GetResponse {
+            policy: Some(policy.clone()),
+            manifest: "policy: pii".to_owned(),
+            generations: vec![12, 11, 9, 8],
+            links: Vec::new(),
+            given_up: vec![wire::GivenUp { generation: 11, why: "it was\nslow".to_owned() }],
+        };
+        insta::assert_snapshot!(page(&answer, 61_000).unwrap(), @"
+        pii@9  enforce, inspect 0, on a:b/c, applied 1m ago
+        versions: 12 (takes over by steps), 11 (given up), 9 (in force), 8
+        version 11 was given up: it was slow
+        pii@12  answers 5% for 5m: step 1 of 2, on 2 graphs
+          since      1m ago
+          stable     pii@9, in force for the rest
+          candidate  crm: it answers where it was placed
+          candidate  and 1 more
+          now        step 1: 5% for 5m
+          to come    step 2: 50% until it is promoted
+        links: none
+
+        policy: pii
+        ");
+        answer.policy = Some(wire::PolicySummary { rollout: None, ..policy.clone() });
+        answer.generations = vec![11, 9];
+        let told = page(&answer, 61_000).unwrap();
+        assert!(told.contains("\nversions: 11 (given up), 9 (in force)\nversion 11 was given up"), "{told}");
+        answer.policy = Some(wire::PolicySummary { rollout: None, not_in_force: true, ..policy });
+        answer.generations = vec![11];
+        let told = page(&answer, 61_000).unwrap();
+        assert!(told.contains("\nversions: 11 (given up)\nno version of pii is in force\n"), "{told}");
     }
 }

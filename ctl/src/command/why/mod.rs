@@ -238,9 +238,11 @@ fn next(known: &Known) -> Option<String> {
         GraphState::Unknown { .. } => {
             known.status.placement.as_ref().map(|placed| format!("ctl node inspect {}", placed.home))
         }
-        GraphState::Serving if known.status.rollout.is_some() => Some(format!("ctl rollout status {name}")),
-        GraphState::Serving if !known.status.failing.is_empty() => Some(format!("ctl logs {name}")),
-        GraphState::Serving => known.status.reverted.as_ref().map(|_| format!("ctl events {name}")),
+        GraphState::Serving if known.status.rollout.is_none() && !known.status.failing.is_empty() => {
+            Some(format!("ctl logs {name}"))
+        }
+        GraphState::Serving => render::rollout::look(&known.status)
+            .or_else(|| known.status.reverted.as_ref().map(|_| format!("ctl events {name}"))),
     }
 }
 
@@ -254,7 +256,7 @@ mod tests {
     use model::rollout::Reverted;
 
     use super::*;
-    use crate::testing::rollout;
+    use crate::testing::{policy_rollout, rollout};
 
     fn known(state: GraphState) -> Known {
         let is_placed = !matches!(state, GraphState::Pending { .. });
@@ -280,6 +282,7 @@ mod tests {
                 rollout: None,
                 reverted: None,
                 failing: BTreeMap::new(),
+                policy_rollout: None,
             },
             linked: LinkedGraph::default(),
             component: None,
@@ -345,6 +348,14 @@ mod tests {
         ");
         assert_eq!(next(&known).unwrap(), "ctl rollout status crm");
         known.status.rollout = None;
+        let policy = policy_rollout(Phase::Answering { since_ms: 0 }, "it answers where it was placed");
+        known.status.policy_rollout = Some(policy);
+        insta::assert_snapshot!(shown(&known), @"
+        policy pii@12 answers 5% for 5m: step 1 of 2; with it, it answers where it was placed
+        node n1 is ready for 3m: a graph stays where it was first placed
+        ");
+        assert_eq!(next(&known).unwrap(), "ctl policy rollout status pii");
+        known.status.policy_rollout = None;
         known.status.reverted = Some(Reverted { revision: RevisionNumber(4), why: "too slow".to_owned() });
         insta::assert_snapshot!(shown(&known), @"
         revision 4 was given up: too slow

@@ -103,8 +103,8 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "generation_conflict",
-        means: "The graph is at another revision than the one you expected: someone else changed it meanwhile.",
-        remedy: "Look at the change (`ctl history GRAPH`, `ctl diff`), then deploy again.",
+        means: "The graph is at another revision than the one you expected, or another version of the policy takes over: someone else changed it meanwhile.",
+        remedy: "Look at the change (`ctl history GRAPH`, `ctl diff`, `ctl policy show NAME`), then deploy or ask again.",
     },
     Page {
         reason: "idempotency_mismatch",
@@ -150,6 +150,11 @@ pub(super) const PAGES: &[Page] = &[
         reason: "no_other_voter",
         means: "No member that could lead instead has a vote.",
         remedy: "`ctl member list` shows who has one; `ctl member promote ID` gives one.",
+    },
+    Page {
+        reason: "no_policy_rollout",
+        means: "No version of the policy takes over by steps: none was applied so, or it is in force or given up already.",
+        remedy: "`ctl policy rollout status NAME` says what is in force and what was given up, and why.",
     },
     Page {
         reason: "no_quorum",
@@ -200,8 +205,8 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "not_paused",
-        means: "A revision that takes over by steps was to go on, and is not paused.",
-        remedy: "Nothing: it goes on by itself. From a step that holds `until-promoted`, `ctl rollout next GRAPH` takes it on.",
+        means: "A revision, or a version of a policy, that takes over by steps was to go on, and is not paused.",
+        remedy: "Nothing: it goes on by itself. From a step that holds `until-promoted`, `ctl rollout next GRAPH` or `ctl policy rollout next NAME` takes it on.",
     },
     Page {
         reason: "not_permitted",
@@ -232,6 +237,16 @@ pub(super) const PAGES: &[Page] = &[
         reason: "plan_stale",
         means: "The plan was made of another manifest or another state than there is now. Nothing was changed.",
         remedy: "Plan again, look, and deploy with the new plan.",
+    },
+    Page {
+        reason: "policy_rollout_open",
+        means: "A version of another policy takes over by steps, and one policy does so at a time: of two, nobody could say which one it is that fails.",
+        remedy: "Wait until it has, or end it (`ctl policy list` shows which one; `ctl policy rollout promote NAME` or `revert NAME`); or apply with `--at-once`.",
+    },
+    Page {
+        reason: "policy_takes_over",
+        means: "The revision was to take over by steps, and a version of a policy takes over by steps on the same graph. A graph has one candidate at a time.",
+        remedy: "Deploy again when the policy has taken over (`ctl policy list` shows how far it is), or deploy with `--at-once`.",
     },
     Page {
         reason: "promoting",

@@ -10,13 +10,13 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "replaced",
-        means: "While a deploy was waited for, someone deployed another revision of the same graph.",
-        remedy: "Look at it: `ctl history GRAPH`, `ctl status GRAPH`.",
+        means: "While a deploy was waited for, someone deployed another revision of the same graph; or another version of the same policy was applied.",
+        remedy: "Look at it: `ctl history GRAPH`, `ctl status GRAPH`, `ctl policy show NAME`.",
     },
     Page {
         reason: "rollout_reverted",
-        means: "The revision that was deployed took over by steps and was given up. The one before answers everything, under a new number.",
-        remedy: "The message says why, and `ctl events GRAPH` how far it came. Correct it and deploy again.",
+        means: "The revision that was deployed, or the version of a policy that was applied, took over by steps and was given up. The one before answers everything: of a graph under a new number, of a policy on all graphs.",
+        remedy: "The message says why, and `ctl events GRAPH` or `ctl policy rollout status NAME` how far it came. Correct it and deploy or apply it again.",
     },
     Page {
         reason: "source_missing",

@@ -10,7 +10,7 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "applied",
-        means: "A version of a policy was committed; the graphs it concerns are linked again.",
+        means: "A version of a policy was committed; the graphs it concerns are linked again, or by its steps linked with it beside what they are.",
         remedy: "Nothing. `ctl policy show NAME` lists the links it stands on.",
     },
     Page {
@@ -105,9 +105,14 @@ pub(super) const PAGES: &[Page] = &[
         remedy: "Nothing: the node's agent fetches, compiles and starts it.",
     },
     Page {
+        reason: "policy_candidate",
+        means: "A graph is linked with a version of a policy that takes over by steps, beside what it is. That is asked the share of its requests that the policy is at.",
+        remedy: "Nothing. `ctl policy rollout status NAME` shows how it is with it.",
+    },
+    Page {
         reason: "promoted",
-        means: "Of a member of the control plane: it got a vote. Of a graph: a revision that took over by steps answers everything from now on.",
-        remedy: "Nothing. An odd number of votes survives most; `ctl status GRAPH` says whether the revision serves everywhere yet.",
+        means: "Of a member of the control plane: it got a vote. Of a graph: a revision that took over by steps answers everything from now on. Of a policy: a version that took over by steps is in force on all graphs.",
+        remedy: "Nothing. An odd number of votes survives most; `ctl status GRAPH` says whether the revision, or the graph with the policy, serves everywhere yet.",
     },
     Page {
         reason: "quota_set",
@@ -151,8 +156,8 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "reverted",
-        means: "A revision that took over by steps was given up: it did not come up, did worse than the one before, or somebody said so. The one before answers everything again, under a new number.",
-        remedy: "The event says why; `ctl rollout status GRAPH` says it too, until the next deploy. Correct the revision and deploy again.",
+        means: "A revision, or a version of a policy, that took over by steps was given up: it did not come up, did worse than the one before, or somebody said so. The one before answers everything again: of a graph under a new number, of a policy on all graphs, whichever of them it did worse on.",
+        remedy: "The event says why; `ctl rollout status GRAPH` says it too, until the next deploy, or `ctl policy rollout status NAME`. Correct it and deploy or apply it again.",
     },
     Page {
         reason: "revoked",
@@ -161,23 +166,23 @@ pub(super) const PAGES: &[Page] = &[
     },
     Page {
         reason: "rollout_paused",
-        means: "A revision that takes over by steps stays at its step: somebody said so, or it did worse and its manifest says `on-failure: pause`.",
-        remedy: "Look at it, then `ctl rollout resume GRAPH`, `ctl rollout promote GRAPH` or `ctl rollout revert GRAPH`.",
+        means: "A revision, or a version of a policy, that takes over by steps stays at its step: somebody said so, or it did worse and its manifest says `on-failure: pause`.",
+        remedy: "Look at it, then `ctl rollout resume GRAPH`, `promote GRAPH` or `revert GRAPH`; of a policy `ctl policy rollout resume NAME`, `promote NAME` or `revert NAME`.",
     },
     Page {
         reason: "rollout_resumed",
-        means: "A revision that was paused takes over by steps again. The time of its step begins anew.",
-        remedy: "Nothing. `ctl rollout status GRAPH` shows how far it is.",
+        means: "A revision, or a version of a policy, that was paused takes over by steps again. The time of its step begins anew.",
+        remedy: "Nothing. `ctl rollout status GRAPH` or `ctl policy rollout status NAME` shows how far it is.",
     },
     Page {
         reason: "rollout_started",
-        means: "A revision begins to take over by the steps of its manifest. It comes up beside the one before, and answers nothing yet.",
-        remedy: "Nothing. `ctl status GRAPH --watch` follows it; `ctl rollout revert GRAPH` gives it up.",
+        means: "A revision, or a version of a policy, begins to take over by the steps of its manifest. It comes up beside the one before, of a policy on each graph that it concerns, and answers nothing yet.",
+        remedy: "Nothing. `ctl status GRAPH --watch` or `ctl policy rollout status NAME` shows how far it is; `ctl rollout revert GRAPH` or `ctl policy rollout revert NAME` gives it up.",
     },
     Page {
         reason: "rollout_step",
-        means: "A revision that takes over by steps answers the share of its next step.",
-        remedy: "Nothing. At a step that holds `until-promoted` it waits for `ctl rollout next GRAPH`, or `promote` for everything at once.",
+        means: "A revision, or a version of a policy, that takes over by steps answers the share of its next step.",
+        remedy: "Nothing. At a step that holds `until-promoted` it waits for `ctl rollout next GRAPH` or `ctl policy rollout next NAME`, or `promote` for everything at once.",
     },
     Page {
         reason: "scaled_down",

@@ -1,8 +1,8 @@
 //! Which part of a graph goes on which node: reads the state, returns placements, changes nothing.
 //!
 //! A graph goes whole to one node, its home, but for the members that require what the home is not, and for those that run
-//! on several nodes: these have others besides, in as many zones as there are. Where no node takes all of the rest, that is
-//! parted too.
+//! on several nodes: these have others besides, in as many zones as there are. Where taints alone keep all of the rest off
+//! every node, that is parted too.
 //! *Cells* are the members that must be together: both ends of a link that cannot be carried, and a policy's component
 //! without requirements with its caller. Filter: the node is ready, has the labels and no taint that is not tolerated, offers
 //! the capabilities and could hold one instance. Score of a home: the cells with requirements that it meets, then the wishes
@@ -488,14 +488,14 @@ fn place(
     let is_bound = |cell: &Cell<'_>| !cell.require.is_empty() || data_of(record, cell).is_some();
     let (mut bound, loose): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
     let free = Cell::all_of(&loose, now);
-    // What was parted because no node took all of it is so until its home does.
+    // What was parted because of taints is so until its home takes all of it.
     let is_parted = |now: &&Placement| free.members.iter().any(|member| now.away.contains_key(*member));
     let takes_all =
         |now: &Placement| state.nodes.get(&now.home).is_some_and(|node| refusal(linked, &free, node).is_none());
     if now.filter(is_parted).is_none_or(takes_all) {
         let together = place_cells(lost, linked, record, load, &bound, &loose);
         let Err(why) = together else { return together };
-        if loose.len() < 2 {
+        if loose.len() < 2 || !state.nodes.values().any(|node| wishes::keep_off_alone(linked, &free, node)) {
             return Err(why);
         }
         bound.extend(loose);

@@ -4,9 +4,10 @@
 
 use model::linked::{LinkedGraph, Origin};
 use model::name::ComponentName;
+use model::node::Labels;
 use model::placement::Requirements;
 
-use super::Cell;
+use super::{Cell, refusal};
 use crate::state::NodeRecord;
 
 /// In how many respects a node is what the cell prefers, less those in which it is what it avoids.
@@ -30,6 +31,14 @@ pub(super) fn repelled(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord)
         let first = cell.members.iter().find(|member| is_asked(member) && !tolerates(member))?;
         Some(format!("is tainted {taint}={value}, which {first} does not tolerate"))
     })
+}
+
+/// Whether a node would take the cell if it were not for its taints.
+pub(super) fn keep_off_alone(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> bool {
+    repelled(linked, cell, node).is_some() && {
+        let untainted = NodeRecord { taints: Labels::new(), ..node.clone() };
+        refusal(linked, cell, &untainted).is_none()
+    }
 }
 
 fn is_of_owner(linked: &LinkedGraph, member: &ComponentName) -> bool {

@@ -203,7 +203,7 @@ proptest! {
                     cluster.done(Body::LabelNode(LabelNode { node: name(&node_name(number)), set, unset: [].into() }));
                 }
                 Step::Zone(number, zone) => {
-                    let set = [("zone".to_owned(), zone.to_string().into())].into();
+                    let set = [("zone".to_owned(), zone.to_string())].into();
                     cluster.done(Body::LabelNode(LabelNode { node: name(&node_name(number)), set, unset: [].into() }));
                 }
                 Step::Taint(number, is_tainted) => {
@@ -248,7 +248,7 @@ proptest! {
         let mut cluster = Cluster::new();
         cluster.done(Body::RaiseFeatureLevel { level: cluster::FEATURE_LEVEL });
         for (number, zone) in zones.iter().enumerate() {
-            let labels = [("zone".to_owned(), zone.to_string().into())].into();
+            let labels = [("zone".to_owned(), zone.to_string())].into();
             let described = node(&node_name(number));
             cluster.done(Body::RegisterNode(model::node::NodeDescription { labels, ..described }));
         }

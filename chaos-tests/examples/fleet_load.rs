@@ -278,7 +278,7 @@ async fn session(
                     told.route_bytes.fetch_add(routes.len(), Ordering::AcqRel);
                     continue;
                 }
-                Some(Down::Routes(_) | Down::Welcome(_)) | None => continue,
+                Some(Down::Routes(_) | Down::Welcome(_) | Down::Confirmed(_)) | None => continue,
             },
         }
         if sender.send(up(Up::Report(report.clone()))).await.is_err() {

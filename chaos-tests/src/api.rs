@@ -264,7 +264,6 @@ impl Api {
     /// Applies a policy, without waiting until it is in force.
     pub async fn apply_as(&self, bundle: &Bundle, request_id: &str) -> Result<policy::ApplyResponse, Status> {
         let request = policy::ApplyRequest {
-            at_once: false,
             request_id: request_id.to_owned(),
             artifacts: self.upload(bundle).await?,
             manifest: bundle.manifest().to_owned(),

@@ -15,7 +15,6 @@ use crate::diagnostic::{Diagnostic, Findings};
 use crate::document::{self, Placed, Refused, Rules, Why, shorten};
 use crate::manifest::condition::ConditionValue;
 use crate::manifest::rollout::{self, rollout};
-use crate::manifest::shape::LimitsEntry;
 use crate::manifest::shape::{LimitsEntry, RolloutEntry};
 use crate::manifest::value::place;
 

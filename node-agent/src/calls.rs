@@ -17,9 +17,12 @@ use proto::weft::node::v1 as wire;
 /// for them. More than a node has room for graphs that are asked all the time.
 const TOLD_MAX: usize = 10_000;
 
+/// What is measured of each component that is scaled.
+type Meters = BTreeMap<(GraphKey, ComponentName), Arc<Meter>>;
+
 /// What is counted; a cheap handle.
 #[derive(Debug, Clone, Default)]
-pub struct CallBook(Arc<Mutex<BTreeMap<(GraphKey, ComponentName), Arc<Meter>>>>);
+pub struct CallBook(Arc<Mutex<Meters>>);
 
 /// The calls of one component of one graph, whatever its generation.
 #[derive(Debug)]

@@ -341,9 +341,10 @@ impl Asked {
     /// The version of a policy that takes over by steps, or one that does not.
     fn taking_over(&self, state: &State) -> PolicyVersion {
         let records = state.policies.iter().filter(|_| self.is_fresh);
-        let found = records.filter_map(|(name, record)| Some((name.clone(), record.taking_over()?.generation)));
+        let mut found =
+            records.filter_map(|(name, record)| Some((name.clone(), record.taking_over()?.generation)));
         let (name, generation) =
-            found.last().unwrap_or_else(|| (format!("p{}", self.which).parse().unwrap(), Generation(1)));
+            found.next_back().unwrap_or_else(|| (format!("p{}", self.which).parse().unwrap(), Generation(1)));
         PolicyVersion { name, generation }
     }
 

@@ -13,7 +13,7 @@ use model::node::Admission;
 use model::rollout::{Phase, Reverted};
 
 use crate::moves::{GRAPH, cluster};
-use crate::support::{Cluster, key, linked, linked_at, linked_with_database, name, node, rollout, spec};
+use crate::support::{Cluster, key, linked, linked_at, linked_with_database, node, rollout, spec};
 
 impl Cluster {
     /// Deploys a revision that takes over by three steps: 0 % for a minute, 10 % without an end, 20 % for a minute.

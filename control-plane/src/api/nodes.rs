@@ -18,7 +18,7 @@ use model::node::{
     Admission, KNOWS_ENCODED_ROUTES, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState,
     TAINTS_MAX, is_label,
 };
-use model::placement::{ATTRIBUTES, NODE_LABEL, Placement};
+use model::placement::{ATTRIBUTES, NODE_LABEL};
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::scale::Calls;
 use proto::convert::{DecodeError, parse, read, required};

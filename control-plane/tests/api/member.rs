@@ -252,6 +252,7 @@ impl Client {
 
     pub(crate) async fn apply(&mut self, manifest: &str) -> Result<policy::ApplyResponse, Status> {
         let request = policy::ApplyRequest {
+            at_once: false,
             request_id: fresh_id(),
             manifest: manifest.to_owned(),
             artifacts: parts::policy_artifacts(),

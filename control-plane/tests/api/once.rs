@@ -55,7 +55,7 @@ impl Mutation {
             Self::Apply => {
                 let manifest = parts::policy("watch", "./proxy.wasm", 10 + wording);
                 let artifacts = parts::policy_artifacts();
-                let request = policy::ApplyRequest { request_id, manifest, artifacts };
+                let request = policy::ApplyRequest { request_id, manifest, artifacts, at_once: false };
                 text(&client.policies.apply(request).await?.into_inner())
             }
             Self::RollbackPolicy => {

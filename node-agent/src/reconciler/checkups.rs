@@ -41,7 +41,7 @@ impl<G> Graph<G> {
     /// Why what serves fails here, if it does.
     pub(super) fn failing(&self) -> Option<String> {
         self.serving.as_ref()?;
-        let mut failing = self.checkups.iter().filter_map(|(_, checkup)| checkup.failing());
+        let mut failing = self.checkups.values().filter_map(Checkup::failing);
         failing.next().map(str::to_owned)
     }
 }

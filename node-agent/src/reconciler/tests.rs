@@ -340,21 +340,21 @@ async fn what_serves_is_checked_again_and_again_and_serves_on_while_it_fails() {
     scene.assign(1, &[("a", 1)]);
     scene.fate(Fate::Serves);
     scene.serves(&["default/a@1"]).await;
-    health.send_replace(Err("it answered 500".to_owned()));
+    drop(health.send_replace(Err("it answered 500".to_owned())));
     scene.serves(&["default/a@1 fails"]).await;
     let fails = |graph: &GraphReport| {
         let why = graph.failing.as_deref();
         graph.progress == Progress::Serving && why == Some("it answered 500, 3 times in a row")
     };
     scene.reported("a", fails).await;
-    health.send_replace(Ok(()));
+    drop(health.send_replace(Ok(())));
     scene.serves(&["default/a@1"]).await;
     scene.reported("a", |graph| graph.failing.is_none()).await;
 
     // Another generation is judged by its own checks.
-    health.send_replace(Err("it answered 503".to_owned()));
+    drop(health.send_replace(Err("it answered 503".to_owned())));
     scene.serves(&["default/a@1 fails"]).await;
-    health.send_replace(Ok(()));
+    drop(health.send_replace(Ok(())));
     scene.assign(2, &[("a", 2)]);
     scene.fate(Fate::Serves);
     scene.serves(&["default/a@2"]).await;

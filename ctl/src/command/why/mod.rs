@@ -282,6 +282,7 @@ mod tests {
                 rollout: None,
                 reverted: None,
                 failing: BTreeMap::new(),
+                scales: Vec::new(),
                 policy_rollout: None,
             },
             linked: LinkedGraph::default(),

@@ -9,7 +9,7 @@ use model::condition::Condition;
 use model::graph::{GraphSpec, Settings};
 use model::linked::{LinkedComponent, LinkedGraph};
 use model::name::ComponentName;
-use model::placement::{Requirements, Wishes};
+use model::placement::{ATTRIBUTES, Requirements, Wishes};
 use model::policy::{Action, PolicySpec};
 
 use crate::command::Body;
@@ -114,7 +114,7 @@ fn has_conditions(linked: &LinkedGraph) -> bool {
 fn policy_has_conditions(policy: &PolicySpec) -> bool {
     match &policy.action {
         Action::Interpose(components) => {
-            components.iter().flat_map(|component| component.require.values()).any(Condition::is_expression)
+            components.iter().flat_map(|component| &component.require).any(is_newer)
         }
         Action::Deny(_) => false,
     }
@@ -124,8 +124,15 @@ fn is_of_conditions(
     require: &BTreeMap<ComponentName, Requirements>,
     wishes: &BTreeMap<ComponentName, Wishes>,
 ) -> bool {
-    let required = require.values().flat_map(BTreeMap::values);
-    required.chain(wishes.values().flat_map(Wishes::conditions)).any(Condition::is_expression)
+    let required = require.values().flatten();
+    let wished = wishes.values().flat_map(|wishes| wishes.prefer.iter().chain(&wishes.avoid));
+    required.chain(wished).any(is_newer)
+}
+
+/// Whether members of earlier levels would read a condition wrongly: also a plain value of an attribute, which no node has as
+/// a label, so that they would place elsewhere than others.
+fn is_newer((name, condition): (&String, &Condition)) -> bool {
+    condition.is_expression() || name.starts_with(ATTRIBUTES)
 }
 
 /// Whether a revision says of its checks or of isolation what earlier versions would leave out.

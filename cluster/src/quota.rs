@@ -61,15 +61,16 @@ pub fn used(state: &State, namespace: &NamespaceName) -> Usage {
 /// quota may have been lowered.
 pub fn check(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), Refusal> {
     let Some(record) = state.namespaces.get(&key.namespace) else { return Ok(()) };
-    let (mut others, mut now) = (Usage::default(), Usage::default());
-    for (other, usage) in by_graph(state, &key.namespace) {
-        if *other == key.base() {
-            now = usage;
-        } else {
-            others = others.and(usage);
-        }
-    }
+    let base = key.base();
+    let now = state.graphs.get(&base).map(|record| of_record(state, &base, record)).unwrap_or_default();
     let wanted = of_linked(linked, state.nodes.len());
+    // Mostly it uses no more than before: all of a namespace is counted only for what does.
+    let grows = |measure| record.quota.bound(measure).is_some() && wanted.of(measure) > now.of(measure);
+    if !Measure::ALL.into_iter().any(grows) {
+        return Ok(());
+    }
+    let others = by_graph(state, &key.namespace).filter(|(other, _)| **other != base);
+    let others = others.fold(Usage::default(), |all, (_, usage)| all.and(usage));
     for measure in Measure::ALL {
         let Some(bound) = record.quota.bound(measure) else { continue };
         let (asks, has, others) = (wanted.of(measure), now.of(measure), others.of(measure));

@@ -190,7 +190,13 @@ pub fn decide_policy(
     let rollout = record.rollout.as_deref()?;
     let spec = &rollout.spec;
     let fails = |why: String| failed(spec, rollout.paused.is_some(), why);
-    let unwell: Vec<&Asked> = asked.iter().filter(|one| !is_well(state, &one.key.candidate())).collect();
+    // What is broken without it says nothing of it.
+    let is_broken_alone = |key: &GraphKey| {
+        let fails = |graph: &GraphRecord| graph.observed.keys().any(|node| graph.failing_on(node).is_some());
+        !is_well(state, key) || state.graphs.get(key).is_some_and(fails)
+    };
+    let is_unwell = |one: &&Asked| !is_well(state, &one.key.candidate()) && !is_broken_alone(&one.key);
+    let unwell: Vec<&Asked> = asked.iter().filter(is_unwell).collect();
     for one in &unwell {
         let key = one.key.candidate();
         let Some(candidate) = state.graphs.get(&key) else { continue };

@@ -8,13 +8,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use model::id::GraphKey;
 use model::linked::LinkedGraph;
-use model::name::ComponentName;
+use model::name::{ComponentName, NodeName};
 use model::rollout::Phase;
 use model::scale::{Calls, Scaling};
 
-use crate::rollout::is_well;
 use crate::state::{GraphRecord, Scaled, State};
 
 /// By how much more calls than are aimed at, in percent, there must be before there are more nodes.
@@ -51,11 +49,19 @@ pub(crate) fn carried(before: &LinkedGraph, scaled: &Scaled, after: &LinkedGraph
     after.scaling.iter().filter_map(number).collect()
 }
 
-/// Whether a graph can be scaled up: it answers where it was placed and is not moved, and does not become another revision.
-/// What is measured until then is of where it was.
-pub fn is_settled(state: &State, key: &GraphKey, record: &GraphRecord) -> bool {
+/// Whether a graph can be scaled up: each component that is scaled answers somewhere as it was last placed, it is not moved,
+/// and does not become another revision. What is measured until then is of where it was. That it answers wherever it was
+/// placed is not asked for: one node that cannot serve would keep the others from getting help. Before there are fewer, it is
+/// ([`crate::rollout::is_well`]).
+pub fn is_settled(state: &State, record: &GraphRecord) -> bool {
     let becomes = record.rollout.as_ref().is_some_and(|rollout| rollout.phase == Phase::Promoting);
-    record.leaving.is_none() && !becomes && is_well(state, key)
+    let Some(placement) = &record.placement else { return false };
+    let serves = |name: &NodeName| {
+        let seen = record.observed.get(name);
+        state.is_ready(name) && seen.is_some_and(|seen| seen.serving == Some(record.generation))
+    };
+    let answers = |member: &ComponentName| placement.nodes_of(member).any(serves);
+    record.leaving.is_none() && !becomes && record.linked.scaling.keys().all(answers)
 }
 
 /// How many nodes were needed lately, and since when: what has to be known before there are fewer. Time counts from anywhere.

@@ -48,6 +48,9 @@ pub const CUT_OFF_LEAST: usize = 3;
 pub const MOVES_RESUME_MS: u64 = 30_000;
 /// Nodes that are named, each with its reason, where a component is on fewer nodes than it should be.
 const REFUSALS_SHOWN: usize = 5;
+/// Why what runs on each node stays on one that is down.
+const NOT_REPLACED: &str =
+    "what it has runs on each node and is not replaced: it answers there again once the node is back";
 
 /// The zones of which more than half of the nodes are down, and how many of how many; nodes without a zone are one.
 pub fn cut_off(state: &State) -> BTreeMap<&str, (usize, usize)> {
@@ -132,9 +135,12 @@ pub fn around(state: &State, now_ms: u64, suspects: &BTreeSet<NodeName>) -> Vec<
             true => place_candidate(lost, key, record, base, &load),
             false => place(lost, &record.linked, Some(record), &load),
         };
-        let is_whole =
-            |placement: &Placement| missing(state, &record.linked, Some(record), placement).is_none();
-        let apart = cautious.as_ref().and_then(|lost| place_at(lost).ok()).filter(is_whole);
+        let apart = cautious.as_ref().and_then(|lost| {
+            let placement = place_at(lost).ok()?;
+            // What runs on each node is not missing on one that is suspect.
+            let is_whole = missing(lost.state, &record.linked, Some(record), &placement).is_none();
+            is_whole.then_some(placement)
+        });
         let Some(placement) = apart.or_else(|| place_at(&lost).ok()) else { continue };
         if record.placement.as_ref() == Some(&placement) {
             continue;
@@ -241,12 +247,15 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
         return Some(format!("{capability} has its data on {at} and does not move"));
     }
     let linked = &record.linked;
+    let is_drained = matches!(node.admission, Admission::Draining { .. });
+    // To place a graph takes long, and what is known of its place is enough: what runs on each node leaves none that is down.
+    let now = record.placement.as_ref().filter(|_| !is_drained);
+    if now.is_some_and(|now| has_each_node_part_alone(linked, now, name)) {
+        return Some(NOT_REPLACED.to_owned());
+    }
     match place(&lost, linked, Some(record), &Load::of(state)) {
         Err(why) => Some(why.join("; ")),
-        Ok(placement) if has_each_node_part_alone(linked, &placement, name) => Some(
-            "what it has runs on each node and is not replaced: it answers there again once the node is back"
-                .to_owned(),
-        ),
+        Ok(placement) if has_each_node_part_alone(linked, &placement, name) => Some(NOT_REPLACED.to_owned()),
         Ok(placement) if placement.is_on(name) => {
             let others = missing_of(state, linked, Some(record), &placement, |node| node == name);
             Some(others.unwrap_or_else(|| "no other node takes it".to_owned()))
@@ -318,6 +327,13 @@ fn settled<'a>(
     let placement = record.placement.as_ref()?;
     if !linked.each_node.is_empty() {
         // Each node is asked.
+        return None;
+    }
+    let is_served_alone = |name: &NodeName| {
+        let is_there = |member: &ComponentName| placement.runs_on(member, name);
+        lost.state.nodes.get(name).is_some_and(|node| serves_alone(linked, is_there, node))
+    };
+    if linked.stops_in_isolation(|_| true) && placement.nodes().into_iter().any(is_served_alone) {
         return None;
     }
     if !placement.is_parted() {
@@ -521,7 +537,12 @@ fn place_cells(
     if let Some(now) = now.filter(|_| bound.iter().any(|cell| is_at_lost(lost, record, cell))) {
         return Ok(now.clone());
     }
-    let home = match now.filter(|now| !lost.has(&now.home)) {
+    let is_there = |member: &ComponentName| free.members.contains(member);
+    let stays = |now: &&Placement| {
+        let node = state.nodes.get(&now.home);
+        !lost.has(&now.home) && !node.is_some_and(|node| serves_alone(linked, is_there, node))
+    };
+    let home = match now.filter(stays) {
         Some(placement) => placement.home.clone(),
         None => match now.and_then(|now| heir(lost, linked, &free, now, load)) {
             Some(node) => node.clone(),
@@ -797,9 +818,7 @@ fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> Option<S
     if node.description.level < KNOWS_REPLICAS && needs_level(linked, cell) {
         return Some("its agent is of an earlier version, which knows no replicas and no checks".to_owned());
     }
-    if node.description.level < KNOWS_ISOLATION
-        && linked.stops_in_isolation(|member| cell.members.contains(member))
-    {
+    if serves_alone(linked, |member| cell.members.contains(member), node) {
         return Some("its agent is of an earlier version, which goes on serving when it is cut off".to_owned());
     }
     if let Some(missing) = offers(linked, cell, node) {
@@ -818,9 +837,20 @@ fn needs_level(linked: &LinkedGraph, cell: &Cell<'_>) -> bool {
     cell.is_on_several() || cell.members.iter().any(is_checked)
 }
 
-/// Whether what is there of the cell can stay on `node`: it has the labels, and offers the capabilities.
+/// Whether what is there of the cell can stay on `node`: it has the labels, offers the capabilities, and its agent stops what
+/// must stop.
 fn meets(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) -> bool {
-    requirements::are_met(&cell.require, node) && offers(linked, cell, node).is_none()
+    requirements::are_met(&cell.require, node)
+        && offers(linked, cell, node).is_none()
+        && !serves_alone(linked, |member| cell.members.contains(member), node)
+}
+
+/// Whether the agent of `node` would go on serving what must stop there once it is cut off. Of one that is not heard of it is
+/// not asked: it may serve already, and as long as nothing is moved off it nothing is placed elsewhere.
+fn serves_alone(linked: &LinkedGraph, is_there: impl Fn(&ComponentName) -> bool, node: &NodeRecord) -> bool {
+    node.state == NodeState::Ready
+        && node.description.level < KNOWS_ISOLATION
+        && linked.stops_in_isolation(is_there)
 }
 
 /// The first capability of the cell that `node` does not offer.

@@ -252,7 +252,7 @@ pub fn policy_rollout(state: &State, record: &PolicyRecord) -> Option<PolicyRoll
 
 fn candidate_status(state: &State, key: &GraphKey) -> Option<CandidateStatus> {
     let candidate = state.graphs.get(&key.candidate())?;
-    let how = sentence(&graph_state(state, &key.candidate(), candidate));
+    let how = standing(state, &graph_state(state, &key.candidate(), candidate), candidate);
     Some(CandidateStatus { graph: key.clone(), how })
 }
 

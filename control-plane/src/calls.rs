@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster::State;
 use cluster::state::GraphRecord;
@@ -14,9 +14,17 @@ use model::name::{ComponentName, NodeName};
 use model::scale::Calls;
 use model::status::GraphStatus;
 
+/// Heartbeats within which a node must have told: what is older says nothing of what is under way now. One that is late or
+/// lost is no reason yet.
+const TOLD_WITHIN: u32 = 3;
+
 /// What the agents have told; a cheap handle.
-#[derive(Debug, Clone, Default)]
-pub struct CallsBook(Arc<Mutex<Book>>);
+#[derive(Debug, Clone)]
+pub struct CallsBook {
+    book: Arc<Mutex<Book>>,
+    /// For how long counts what was told.
+    fresh_for: Duration,
+}
 
 type Book = BTreeMap<(GraphKey, ComponentName), BTreeMap<NodeName, Told>>;
 
@@ -34,11 +42,19 @@ struct Told {
 pub struct Reading {
     /// As far as it is known.
     pub calls: Calls,
-    /// Whether every one of them has said it.
+    /// Whether every one of them has said it, is heard of and passes its checks: what is asked of one that fails is little,
+    /// and may come to the others at any moment.
     pub is_whole: bool,
+    /// On how many nodes of the graph itself it fails, while others are asked.
+    pub failing: u32,
 }
 
 impl CallsBook {
+    /// One that knows nothing yet; agents tell as often as that.
+    pub fn new(heartbeat_interval: Duration) -> Self {
+        Self { book: Arc::default(), fresh_for: heartbeat_interval * TOLD_WITHIN }
+    }
+
     /// Notes what an agent had under way since it last said so; of what is not scaled in `state`, or not there, nothing.
     pub fn note(&self, state: &State, node: &NodeName, key: GraphKey, component: ComponentName, calls: Calls) {
         let is_scaled = |record: &GraphRecord| {
@@ -48,7 +64,7 @@ impl CallsBook {
         if !state.graphs.get(&key).is_some_and(is_scaled) {
             return;
         }
-        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
         let told = book.entry((key, component)).or_default();
         let since = told.get(node).map(|told| told.at);
         told.insert(node.clone(), Told { calls, at: Instant::now(), since });
@@ -63,10 +79,13 @@ impl CallsBook {
         component: &ComponentName,
         since: Option<Instant>,
     ) -> Reading {
-        let is_of_use = |told: &&Told| told.since.is_some_and(|begun| since.is_none_or(|since| begun >= since));
-        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut reading = Reading { calls: Calls::default(), is_whole: true };
-        for key in [key.clone(), key.candidate()] {
+        let is_of_use = |told: &&Told| {
+            told.at.elapsed() <= self.fresh_for
+                && told.since.is_some_and(|begun| since.is_none_or(|since| begun >= since))
+        };
+        let book = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reading = Reading { calls: Calls::default(), is_whole: true, failing: 0 };
+        for (key, is_candidate) in [(key.clone(), false), (key.candidate(), true)] {
             let Some(record) =
                 state.graphs.get(&key).filter(|record| record.linked.scaling.contains_key(component))
             else {
@@ -76,12 +95,26 @@ impl CallsBook {
             let mut nodes =
                 record.placement.iter().flat_map(|placement| placement.nodes_of(component)).peekable();
             reading.is_whole &= nodes.peek().is_some();
+            let (mut failing, mut passes) = (0, false);
             for node in nodes {
+                if !state.is_ready(node) {
+                    reading.is_whole = false;
+                    continue;
+                }
+                match record.failing_on(node) {
+                    Some(_) => failing += 1,
+                    None => passes = true,
+                }
                 let told = told.and_then(|told| told.get(node));
                 match told.filter(is_of_use) {
                     Some(told) => reading.calls = reading.calls.and(told.calls),
                     None => reading.is_whole = false,
                 }
+            }
+            reading.is_whole &= failing == 0;
+            // Where all fail, all are asked.
+            if passes && !is_candidate {
+                reading.failing = failing;
             }
         }
         reading
@@ -97,7 +130,7 @@ impl CallsBook {
 
     /// Forgets what is not scaled, and what nodes said that have no part of it any more.
     pub fn keep(&self, state: &State) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(key, component), told| {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).retain(|(key, component), told| {
             let record = state.graphs.get(key).filter(|record| record.linked.scaling.contains_key(component));
             let placement = record.and_then(|record| record.placement.as_ref());
             told.retain(|node, _| placement.is_some_and(|placement| placement.runs_on(component, node)));
@@ -107,16 +140,20 @@ impl CallsBook {
 
     /// Forgets all of it: another member leads.
     pub fn clear(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.book.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use model::id::Uid;
+    use cluster::Command;
+    use cluster::command::Body;
+    use model::id::{Generation, Uid};
     use model::linked::LinkedGraph;
+    use model::node::{AGENT_LEVEL, Capacity, NodeDescription, NodeState};
     use model::placement::Placement;
+    use model::report::{GraphReport, Progress};
     use model::scale::{DOWN_AFTER_DEFAULT, Scaling};
 
     use super::*;
@@ -132,12 +169,70 @@ mod tests {
         GraphRecord { placement: Some(placement), ..GraphRecord::new(Uid::new("u").unwrap(), 0, linked) }
     }
 
+    fn node(name: &str) -> NodeDescription {
+        NodeDescription {
+            name: name.parse().unwrap(),
+            uid: Uid::new(name).unwrap(),
+            api_address: format!("{name}:1"),
+            ingress_address: format!("{name}:2"),
+            version: String::new(),
+            labels: BTreeMap::new(),
+            capabilities: Vec::new(),
+            capacity: Capacity { memory_bytes: 8 << 30, cpus: 1, instances: 1_000 },
+            level: AGENT_LEVEL,
+        }
+    }
+
+    /// A state with nodes that are heard of.
+    fn with_nodes() -> State {
+        let mut state = State::default();
+        for name in ["n1", "n2", "n3", "n4"] {
+            state.apply(&Command { now_ms: 1, request: None, body: Body::RegisterNode(node(name)) });
+        }
+        state
+    }
+
+    #[test]
+    fn what_is_old_or_of_nodes_that_are_lost_or_fail_is_not_whole() {
+        let (key, app): (GraphKey, ComponentName) = ("shop/web".parse().unwrap(), "app".parse().unwrap());
+        let [n1, n2] = ["n1", "n2"].map(|name| name.parse::<NodeName>().unwrap());
+        let mut state = with_nodes();
+        state.graphs.insert(key.clone(), graph(["n1", "n2"]));
+        let book = CallsBook::new(Duration::from_secs(100));
+        for node in [&n1, &n1, &n2, &n2] {
+            book.note(&state, node, key.clone(), app.clone(), Calls::from_thousandths(1_000));
+        }
+        let read = |book: &CallsBook, state: &State| {
+            let reading = book.read(state, &key, &app, None);
+            (reading.calls.thousandths(), reading.is_whole, reading.failing)
+        };
+        assert_eq!(read(&book, &state), (2_000, true, 0));
+        let old = CallsBook { fresh_for: Duration::ZERO, ..book.clone() };
+        assert_eq!(read(&old, &state), (0, false, 0));
+        let mut fails = |node: &NodeName| {
+            let seen = GraphReport {
+                key: key.clone(),
+                uid: Uid::new("u").unwrap(),
+                serving: Some(Generation(1)),
+                desired: Generation(1),
+                progress: Progress::Serving,
+                failing: Some("it answered 500".to_owned()),
+            };
+            state.graphs.get_mut(&key).unwrap().observed.insert(node.clone(), seen);
+            state.clone()
+        };
+        assert_eq!(read(&book, &fails(&n1)), (2_000, false, 1));
+        assert_eq!(read(&book, &fails(&n2)), (2_000, false, 0), "where all fail, all are asked");
+        state.nodes.get_mut(&n2).unwrap().state = NodeState::Down;
+        assert_eq!(read(&book, &state), (1_000, false, 0));
+    }
+
     #[test]
     fn what_is_known_is_whole_once_every_node_has_said_what_begins_late_enough() {
         let (key, app): (GraphKey, ComponentName) = ("shop/web".parse().unwrap(), "app".parse().unwrap());
-        let mut state = State::default();
+        let mut state = with_nodes();
         state.graphs.insert(key.clone(), graph(["n1", "n2"]));
-        let book = CallsBook::default();
+        let book = CallsBook::new(Duration::from_secs(100));
         let note = |state: &State, node: &str, key: &GraphKey, thousandths| {
             let calls = Calls::from_thousandths(thousandths);
             book.note(state, &node.parse().unwrap(), key.clone(), app.clone(), calls);

@@ -83,12 +83,13 @@ impl Linker {
         let refused = |findings: Vec<Finding>| Refused { diagnostics: locate(&manifest, &findings) };
         let policies = PolicySets::of(state);
         let linked = self.link(manifest.key(), &spec, &policies.in_force).map_err(refused)?;
-        if state.policies.values().any(|policy| policy.rollout.is_some()) {
-            // It would stand in the way of what takes over.
-            self.link(manifest.key(), &spec, &policies.next).map_err(refused)?;
-        }
         let mut impossible = taken_routes(&manifest, &spec, state);
         impossible.extend(unschedulable(manifest.key(), &linked.graph, state));
+        if state.policies.values().any(|policy| policy.rollout.is_some()) {
+            // It would stand in the way of what takes over, or not have it.
+            let next = self.link(manifest.key(), &spec, &policies.next).map_err(refused)?;
+            impossible.extend(unschedulable(manifest.key(), &next.graph, state));
+        }
         if !impossible.is_empty() {
             return Err(Refused { diagnostics: locate(&manifest, &impossible) });
         }

@@ -161,7 +161,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let liveness = Liveness::new(config.node_timeout());
     let replicas = Replicas::new(raft.clone(), artifacts.clone(), peers.clone());
     let stop = CancellationToken::new();
-    let (traffic, calls) = (TrafficBook::default(), CallsBook::default());
+    let (traffic, calls) = (TrafficBook::default(), CallsBook::new(liveness.heartbeat_interval()));
     let mut loops = leader::start(
         &stop,
         &raft,

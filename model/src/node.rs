@@ -119,12 +119,20 @@ pub const LABELS_MAX: usize = 64;
 /// The most taints of a node.
 pub const TAINTS_MAX: usize = 64;
 
+/// Whether a text can be the name of a label or a taint, whoever may give it: printable ASCII without spaces, and not empty.
+pub fn is_plain(name: &str) -> bool {
+    !name.is_empty() && is_short(name)
+}
+
+fn is_short(text: &str) -> bool {
+    text.len() <= LABEL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Whether a node can be given a label, or a taint: of printable ASCII without spaces, its name neither empty nor one that every
 /// node has by itself: `node`, and those that begin with `weft.`.
 pub fn is_label(name: &str, value: &str) -> bool {
-    let plain = |text: &str| text.len() <= LABEL_MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic());
     let is_own = name == NODE_LABEL || name.starts_with(ATTRIBUTES);
-    !name.is_empty() && !is_own && plain(name) && plain(value)
+    !is_own && is_plain(name) && is_short(value)
 }
 
 /// What a node has to give.

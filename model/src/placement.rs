@@ -64,11 +64,6 @@ impl Wishes {
         !self.prefer.is_empty() || !self.avoid.is_empty()
     }
 
-    /// The conditions on nodes that go before or after others.
-    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
-        self.prefer.values().chain(self.avoid.values())
-    }
-
     /// Whether a taint does not keep it away.
     pub fn tolerates(&self, taint: &str, value: &str) -> bool {
         self.tolerate.get(taint).is_some_and(|tolerated| tolerated == value)
@@ -137,7 +132,7 @@ impl Placement {
 
     /// Whether a member runs on a node.
     pub fn runs_on(&self, member: &ComponentName, node: &NodeName) -> bool {
-        self.nodes_of(member).any(|other| other == node)
+        self.first_node_of(member) == node || self.more.get(member).is_some_and(|nodes| nodes.contains(node))
     }
 
     /// The nodes that have a part.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use model::assignment::AssignedGraph;
 use model::graph::CheckTerms;
-use model::id::Uid;
+use model::id::{GraphKey, Uid};
 use model::name::ComponentName;
 use model::node::{AGENT_LEVEL, Capacity, Labels, NodeDescription};
 use model::report::{Failure, Progress};
@@ -26,7 +26,7 @@ use crate::control_plane::ControlPlane;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::durable;
 use crate::enrolment::{Enrolment, EnrolmentError};
-use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits, Reach};
+use crate::host::{self, Artifacts, EgressLimits, Host, HostConfig, PoolLimits, Reach, Unchecked};
 use crate::http_road::HttpRoad;
 use crate::ingress::{Answers, Ingress, IngressLimits, RouteTableHandle};
 use crate::lease::Lease;
@@ -284,13 +284,14 @@ impl Runner for Wasm {
         graph.0.is_complete().await.map_err(PrepareError::MayHeal)
     }
 
-    async fn passes_checks(&self, graph: &RunningWasm) -> Result<(), PrepareError> {
+    async fn passes_checks(&self, graph: &RunningWasm) -> Result<Option<GraphKey>, PrepareError> {
         // A graph that is only placed anew is as it was.
-        if !self.reach.serves_the_same(&graph.0) {
+        let same = self.reach.serves_the_same(&graph.0);
+        if same.is_none() {
             graph.0.passes_checks().await.map_err(PrepareError::MayHeal)?;
         }
         graph.0.pass();
-        Ok(())
+        Ok(same)
     }
 
     fn serve(&self, graphs: Vec<RunningWasm>) {
@@ -338,7 +339,12 @@ impl Running for RunningWasm {
         if !self.0.may_serve() {
             return None;
         }
-        let outcome = self.0.check(component).await;
+        let outcome = match self.0.check(component).await {
+            Ok(()) => Ok(()),
+            // A node without room says nothing of the component either.
+            Err(Unchecked::NoRoom) => return None,
+            Err(Unchecked::Failed(why)) => Err(why),
+        };
         // What was cut off meanwhile says nothing of the component.
         self.0.may_serve().then_some(outcome)
     }

@@ -18,11 +18,11 @@ use proto::weft::node::v1 as wire;
 const TOLD_MAX: usize = 10_000;
 
 /// What is measured of each component that is scaled.
-type Meters = BTreeMap<(GraphKey, ComponentName), Arc<Meter>>;
+type Book = BTreeMap<(GraphKey, ComponentName), Arc<Meter>>;
 
 /// What is counted; a cheap handle.
 #[derive(Debug, Clone, Default)]
-pub struct CallBook(Arc<Mutex<Meters>>);
+pub struct CallBook(Arc<Mutex<Book>>);
 
 /// The calls of one component of one graph, whatever its generation.
 #[derive(Debug)]

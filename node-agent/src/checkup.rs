@@ -28,6 +28,16 @@ impl Checkup {
         Some(Self { every, failures_max: terms.failures, due, failures: 0, failing: None })
     }
 
+    /// Goes on from what was checked until now, of the same component on the same terms: as often failed, and due when that
+    /// was; at once where a check of it is under way or the last one failed.
+    pub(crate) fn go_on(&mut self, before: &Self, now: Instant) {
+        if (self.every, self.failures_max) != (before.every, before.failures_max) {
+            return;
+        }
+        (self.failures, self.failing) = (before.failures, before.failing.clone());
+        self.due = Some(before.due.filter(|_| before.failures == 0).unwrap_or(now));
+    }
+
     /// When the next check is due; nothing while one is under way.
     pub(crate) const fn due(&self) -> Option<Instant> {
         self.due
@@ -114,6 +124,26 @@ mod tests {
         assert!(checkup.ended(Some(Ok(())), now));
         assert_eq!(checkup.failing(), None);
         assert!(!checkup.ended(wrong("g"), now), "it is counted anew");
+    }
+
+    #[tokio::test]
+    async fn what_is_placed_anew_goes_on_from_what_was_checked() {
+        let now = Instant::now();
+        let mut before = checkup(2, 0.5, now);
+        let mut after = checkup(2, 1.0, now);
+        after.go_on(&before, now);
+        assert_eq!(after.due(), Some(now + EVERY / 2));
+        assert!(!before.ended(wrong("a"), now) && before.ended(wrong("b"), now));
+        after.go_on(&before, now);
+        assert_eq!((after.failing(), after.due()), (Some("b, 2 times in a row"), Some(now)));
+        before.begin();
+        let mut other = checkup(3, 1.0, now);
+        other.go_on(&before, now);
+        assert_eq!(
+            (other.failing(), other.due()),
+            (None, Some(now + EVERY)),
+            "on other terms it is another one"
+        );
     }
 
     #[tokio::test]

@@ -1,8 +1,12 @@
 //! For how long this node may serve what must not serve once the node is cut off (`on-isolation: stop`).
 //!
 //! A control plane that answers a heartbeat gives a lease from when that was sent. It counts the node as lost, and places
-//! what it had elsewhere, only later than that: two nodes never serve it at one time, whatever the network does, as long as
-//! their clocks run about as fast. A node that has just started has no lease, whatever its ledger says.
+//! what it had elsewhere, only later than that: two nodes never serve it at one time because one of them is isolated,
+//! whatever the network does, as long as their clocks run about as fast. What is drained or moved between nodes that are
+//! heard of is another matter: the one before goes on until the next one answers, as for every graph.
+//!
+//! Time is that of the monotonic clock, which stands still while a machine sleeps or is suspended: one that wakes believes
+//! for the rest of its lease that it holds it. A node that has just started has no lease, whatever its ledger says.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +54,12 @@ impl Lease {
         self.0.subscribe()
     }
 
+    /// Resolves once it is held.
+    pub(crate) async fn held(&self) {
+        // The other end is this one.
+        let _ = self.returns().wait_for(|until| until.is_some_and(|until| until > Instant::now())).await;
+    }
+
     /// When it ends, if it is held.
     pub(crate) fn end(&self) -> Option<Instant> {
         self.0.borrow().filter(|until| *until > Instant::now())
@@ -87,7 +97,8 @@ impl Heartbeats {
         number
     }
 
-    /// Until when an answer to one gives the lease, if the node runs what the control plane has assigned to it.
+    /// Until when an answer to one gives the lease. It says that what stops in isolation of the generation `assigned` is still
+    /// assigned to the node; a later one that the node has accepted meanwhile came from the same control plane before it.
     pub(crate) fn confirmed(
         &self,
         number: u64,
@@ -98,7 +109,7 @@ impl Heartbeats {
         let at = sent.unanswered.iter().position(|(other, _)| *other == number)?;
         // Those before it have no answer, or one that says less.
         let (_, when) = sent.unanswered.drain(..=at).next_back()?;
-        (assigned == accepted).then(|| when + lease)
+        (assigned <= accepted).then(|| when + lease)
     }
 
     fn sent(&self) -> MutexGuard<'_, Sent> {
@@ -154,6 +165,10 @@ mod tests {
         let numbers: Vec<u64> = (0..3).map(|_| heartbeats.next(now)).collect();
         assert_eq!(heartbeats.confirmed(numbers[1], LEASE, (Generation(8), Generation(7))), None);
         assert_eq!(heartbeats.confirmed(numbers[0], LEASE, SAME), None, "a later one was answered");
+        let number = heartbeats.next(now);
+        let later = heartbeats.confirmed(number, LEASE, (Generation(6), Generation(7)));
+        assert!(later.is_some(), "another one was accepted meanwhile");
+        let numbers = [number, number, heartbeats.next(now)];
         assert_eq!(heartbeats.confirmed(99, LEASE, SAME), None);
         assert!(heartbeats.confirmed(numbers[2], LEASE, SAME).is_some());
         assert_eq!(heartbeats.confirmed(numbers[2], LEASE, SAME), None);

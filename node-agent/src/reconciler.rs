@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::checkups::{Checked, Checkups};
+use self::checkups::{Asked, Checkups, Outcome};
 use crate::artifacts::{ArtifactStore, GRACE, Trust};
 use crate::backoff::Backoff;
 use crate::lease::Lease;
@@ -56,12 +56,17 @@ pub struct Reconciler<R: Runner> {
     report: watch::Sender<Arc<Report>>,
     table: watch::Sender<Arc<Table<R::Running>>>,
     graphs: BTreeMap<GraphKey, Graph<R::Running>>,
-    preparations: JoinSet<Result<R::Running, PrepareError>>,
+    preparations: JoinSet<Prepared<R::Running>>,
     prepared: HashMap<Id, (GraphKey, Version)>,
     draining: JoinSet<()>,
-    checking: JoinSet<Checked>,
+    checking: JoinSet<Outcome>,
+    /// What is checked by each of them.
+    checked: HashMap<Id, Asked>,
     progressed: Arc<Notify>,
 }
+
+/// What comes of a preparation: what can serve, and under which name the same serves already, if it does.
+type Prepared<G> = Result<(G, Option<GraphKey>), PrepareError>;
 
 /// One graph as the loop keeps it.
 struct Graph<G> {
@@ -106,6 +111,7 @@ impl<R: Runner> Reconciler<R> {
             prepared: HashMap::new(),
             draining: JoinSet::new(),
             checking: JoinSet::new(),
+            checked: HashMap::new(),
             progressed: Arc::default(),
         }
     }
@@ -134,7 +140,7 @@ impl<R: Runner> Reconciler<R> {
                 _ = returns.changed() => {}
                 () = at(due) => {}
                 Some(_) = self.draining.join_next() => {}
-                Some(ended) = self.checking.join_next() => self.checked(ended),
+                Some(ended) = self.checking.join_next_with_id() => self.checked(ended),
                 _ = collect.tick() => self.collect().await,
                 () = stop.cancelled() => break,
             }
@@ -272,7 +278,7 @@ impl<R: Runner> Reconciler<R> {
     }
 
     /// Takes the result of a preparation, unless it was superseded.
-    fn ended(&mut self, ended: Result<(Id, Result<R::Running, PrepareError>), JoinError>) {
+    fn ended(&mut self, ended: Result<(Id, Prepared<R::Running>), JoinError>) {
         let (id, result) = match ended {
             Ok(ended) => ended,
             Err(error) if error.is_cancelled() => {
@@ -296,10 +302,14 @@ impl<R: Runner> Reconciler<R> {
             return;
         }
         match result {
-            Ok(running) => {
+            Ok((running, same)) => {
                 graph.attempt = None;
-                graph.checkups = checkups::of(&running);
-                let old = graph.serving.replace((version.clone(), running));
+                let before = same.and_then(|same| self.graphs.get(&same)).map(|graph| &graph.checkups);
+                let checkups = checkups::of(&running, before);
+                let Some(graph) = self.graphs.get_mut(&key) else { return };
+                graph.checkups = checkups;
+                let old = graph.serving.replace((version.clone(), running.clone()));
+                running.judge(graph.failing().is_some());
                 self.logs.agent(&key, Level::Info, format!("generation {} serves", version.generation));
                 tracing::info!(graph = %key, generation = %version.generation, "serves");
                 self.serve();
@@ -387,7 +397,7 @@ struct Preparation<R> {
 }
 
 impl<R: Runner> Preparation<R> {
-    async fn run(self) -> Result<R::Running, PrepareError> {
+    async fn run(self) -> Prepared<R::Running> {
         let artifacts: BTreeSet<Artifact> = self.graph.artifacts_on(&self.node).collect();
         self.artifacts.ensure(&artifacts, self.trust).await.map_err(|error| {
             PrepareError::MayHeal(Failure { reason: error.reason().to_owned(), message: error.to_string() })
@@ -399,12 +409,12 @@ impl<R: Runner> Preparation<R> {
         progress(Progress::Compiling);
         let prepared = self.runner.prepare(&self.graph, &progress).await?;
         // One that does not answer as its owner wants is worse than none.
-        self.runner.passes_checks(&prepared).await?;
+        let same = self.runner.passes_checks(&prepared).await?;
         // Without one before it, a graph that serves in part is better than one that does not serve.
         if self.takes_over {
             self.runner.can_take_over(&prepared).await?;
         }
-        Ok(prepared)
+        Ok((prepared, same))
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use model::assignment::AssignedGraph;
 use model::graph::CheckTerms;
+use model::id::GraphKey;
 use model::name::ComponentName;
 use model::report::{Failure, Progress};
 
@@ -28,9 +29,12 @@ pub trait Runner: Send + Sync + 'static {
     /// calls on other nodes can be called there, and passes its checks too. An error says what is missing, and may heal.
     fn can_take_over(&self, graph: &Self::Running) -> impl Future<Output = Result<(), PrepareError>> + Send;
 
-    /// Whether the components of a prepared graph pass the checks that their owner asks for, or have passed them as what
-    /// serves now. An error says which does not, and may heal.
-    fn passes_checks(&self, graph: &Self::Running) -> impl Future<Output = Result<(), PrepareError>> + Send;
+    /// Whether the components of a prepared graph pass the checks that their owner asks for. Those that have passed them as
+    /// what serves now, under the name that is returned, are not asked again. An error says which does not, and may heal.
+    fn passes_checks(
+        &self,
+        graph: &Self::Running,
+    ) -> impl Future<Output = Result<Option<GraphKey>, PrepareError>> + Send;
 
     /// From now on these graphs, and no others, get new requests.
     fn serve(&self, graphs: Vec<Self::Running>);

@@ -104,8 +104,8 @@ pub(super) fn remove(state: &mut State, remove: &RemoveNode) -> Result<Outcome, 
         .map(|(key, _)| key.clone())
         .collect();
     let (left, on_it): (Vec<GraphKey>, Vec<GraphKey>) = on_it.into_iter().partition(|key| {
-        !state.is_ready(node)
-            && state.graphs.get(key).is_some_and(|record| placed_without(record, node).is_some())
+        let goes_on = |record: &GraphRecord| !with_data(record) && placed_without(record, node).is_some();
+        !state.is_ready(node) && state.graphs.get(key).is_some_and(goes_on)
     });
     let stays =
         |key: &&GraphKey| !loses_data || state.graphs.get(*key).is_some_and(|record| !with_data(record));

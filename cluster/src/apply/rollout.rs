@@ -233,6 +233,7 @@ pub(super) fn open_candidate(state: &mut State, open: &OpenCandidate) -> Result<
     let mut candidate = GraphRecord::new(open.candidate.clone(), now_ms, open.linked.clone());
     candidate.generation = at.into();
     candidate.revisions = [revision].into_iter().collect();
+    candidate.scaled = scaling::carried(&record.linked, &record.scaled, &open.linked);
     let has = |name: &ComponentName| open.linked.capabilities.contains_key(name);
     let data = record.data.iter().filter(|(name, _)| has(name));
     candidate.data = data.map(|(name, node)| (name.clone(), node.clone())).collect();

@@ -30,13 +30,16 @@ pub(super) fn others(
     kept.chain(new).map(|(name, _)| name.clone()).take(EACH_NODE_MAX - 1).collect()
 }
 
-/// Where more nodes take a cell than one can be on.
+/// Where more nodes take a cell than it is on; of one that is on as many as it can be, nothing is missing.
 pub(super) fn missing(
     state: &State,
     linked: &LinkedGraph,
     cell: &Cell<'_>,
     has: &BTreeSet<&NodeName>,
 ) -> Option<String> {
+    if has.len() >= EACH_NODE_MAX {
+        return None;
+    }
     let takes =
         |(name, node): &(&NodeName, &NodeRecord)| !has.contains(*name) && refusal(linked, cell, node).is_none();
     let (count, more) = (has.len(), state.nodes.iter().filter(takes).count());

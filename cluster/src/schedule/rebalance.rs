@@ -21,8 +21,10 @@ type Movable<'a> = BTreeMap<&'a NodeName, Vec<(&'a GraphKey, &'a GraphRecord)>>;
 /// The moves after which no two nodes that get work differ by more than one graph, or as many of them as are made at one
 /// time. What a graph has on one node goes to another that takes it, at most once, and to no zone with as many of its nodes as
 /// the one that it leaves. Graphs that wish things of their nodes, run on each, have data, do not serve as they should or
-/// change their revision by steps stay where they are, and none goes to a node that is tainted.
-pub fn rebalance(state: &State) -> Vec<Place> {
+/// change their revision by steps stay where they are, and none goes to a node that is tainted, or that is not heard of at
+/// this moment (`suspects`). A node of which no graph can go to one with fewer gives none after that either, though one may have
+/// fewer by a later move: to ask all of its graphs again after each move would take too long.
+pub fn rebalance(state: &State, suspects: &BTreeSet<NodeName>) -> Vec<Place> {
     if state.level() < MOVES {
         return Vec::new();
     }
@@ -37,7 +39,8 @@ pub fn rebalance(state: &State) -> Vec<Place> {
     let mut moved: BTreeSet<&GraphKey> = BTreeSet::new();
     let mut places = Vec::new();
     while places.len() < REBALANCE_MAX {
-        let Some((key, record, from, to)) = next(state, &load, &mut movable, &moved) else { break };
+        let found = next(state, suspects, &load, &mut movable, &moved);
+        let Some((key, record, from, to)) = found else { break };
         let Some(placement) = &record.placement else { break };
         moved.insert(key);
         load.take(from);
@@ -66,6 +69,7 @@ fn may_move(record: &GraphRecord) -> bool {
 /// The move of what a graph has on the node with most graphs, of which one can be moved, to the one with fewest that takes it.
 fn next<'a>(
     state: &'a State,
+    suspects: &BTreeSet<NodeName>,
     load: &Load<'a>,
     movable: &mut Movable<'a>,
     moved: &BTreeSet<&GraphKey>,
@@ -73,7 +77,7 @@ fn next<'a>(
     for (most, from) in load.in_order.iter().rev() {
         let Some(graphs) = movable.get_mut(*from) else { continue };
         graphs.retain(|(key, _)| !moved.contains(key));
-        for (fewest, to) in &load.in_order {
+        for (fewest, to) in load.in_order.iter().filter(|(_, to)| !suspects.contains(*to)) {
             if fewest + 1 >= *most {
                 break;
             }
@@ -83,6 +87,7 @@ fn next<'a>(
             let (key, record) = graphs.remove(at);
             return Some((key, record, from, to));
         }
+        movable.remove(*from);
     }
     None
 }

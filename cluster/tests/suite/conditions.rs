@@ -134,6 +134,8 @@ fn members_of_earlier_versions_are_given_no_conditions() {
         |cluster: &Cluster, linked| Body::Deploy(Box::new(cluster.deploy("sales/crm", linked))).level();
     assert_eq!(deploy(&cluster, requiring("zone", Condition::Is("a".to_owned()))), FIRST_LEVEL);
     assert_eq!(deploy(&cluster, requiring("zone", one_of(&["a"]))), CONDITIONS);
+    // They take an attribute for a label that no node has.
+    assert_eq!(deploy(&cluster, requiring("weft.cpus", Condition::Is("2".to_owned()))), CONDITIONS);
     let mut of_spec = cluster.deploy("sales/crm", linked(1));
     of_spec.spec.require = requiring("zone", one_of(&["a"])).require;
     assert_eq!(Body::Deploy(Box::new(of_spec)).level(), CONDITIONS);

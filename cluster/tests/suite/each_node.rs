@@ -2,6 +2,7 @@
 
 use cluster::command::{Body, RemoveNode, TaintNode};
 use cluster::feature::EACH_NODE;
+use cluster::outcome::{Outcome, Refusal};
 use cluster::schedule::{forecast, missing, schedule, stays};
 use cluster::state::GraphRecord;
 use cluster::view;
@@ -113,6 +114,22 @@ fn a_lost_node_that_is_removed_is_forgotten() {
 }
 
 #[test]
+fn a_lost_node_with_data_is_removed_only_by_who_gives_them_up() {
+    let mut cluster = serving();
+    lose(&mut cluster, "n3");
+    let data = &mut cluster.state.graphs.get_mut(&key(GRAPH)).unwrap().data;
+    data.insert("db".parse().unwrap(), name("n3"));
+    let remove =
+        |loses_data| Body::RemoveNode(RemoveNode { node: name("n3"), until_ms: 9_999_999, loses_data });
+    let mut tried = cluster.state.clone();
+    let remove = |loses_data| cluster::Command { now_ms: 2_000, request: None, body: remove(loses_data) };
+    let outcome = tried.apply(&remove(false));
+    assert!(matches!(outcome, Outcome::Refused(Refusal::NodeInUse { has_data: true, .. })), "{outcome:?}");
+    assert!(matches!(tried.apply(&remove(true)), Outcome::Done { .. }));
+    assert!(tried.graphs[&key(GRAPH)].data.is_empty());
+}
+
+#[test]
 fn labels_and_taints_say_which_nodes_get_it() {
     let mut cluster = cluster();
     cluster.done(Body::RaiseFeatureLevel { level: cluster::FEATURE_LEVEL });
@@ -136,7 +153,7 @@ fn labels_and_taints_say_which_nodes_get_it() {
 }
 
 #[test]
-fn beyond_a_bound_nodes_are_left_out_and_that_is_said() {
+fn beyond_a_bound_nodes_are_left_out_and_nothing_is_missing() {
     let mut cluster = Cluster::new();
     // Each command is checked as a whole, which takes longer with each node.
     for number in 0..EACH_NODE_MAX {
@@ -151,9 +168,14 @@ fn beyond_a_bound_nodes_are_left_out_and_that_is_said() {
     assert_eq!(cluster.schedule(), 1);
     let placement = record(&cluster).placement.clone().unwrap();
     assert_eq!(placement.nodes().len(), EACH_NODE_MAX);
+    let linked = &record(&cluster).linked;
+    assert_eq!(missing(&cluster.state, linked, None, &placement), None);
+    assert_eq!(cluster::quota::of_linked(linked, cluster.state.nodes.len()).replicas, EACH_NODE_MAX as u64);
+    let mut less = placement;
+    less.more.values_mut().for_each(|nodes| drop(nodes.pop_last()));
     assert_eq!(
-        missing(&cluster.state, &record(&cluster).linked, None, &placement).unwrap(),
-        "app on 1000 of 1002 nodes that take it, of which at most 1000 get it"
+        missing(&cluster.state, linked, None, &less).unwrap(),
+        "app on 999 of 1002 nodes that take it, of which at most 1000 get it"
     );
     assert!(is_settled(&cluster));
 }
@@ -178,4 +200,9 @@ fn a_forecast_tells_what_a_deploy_would_place_and_changes_nothing() {
         places.iter().map(|place| format!("{} on {}", place.key, place.placement)).collect();
     assert_eq!(shown, ["sales/new on n1", "sales/waiting on n2"]);
     assert_eq!(cluster.state, before);
+    // One that is refused places nothing, not even what waits.
+    let mut refused = cluster.deploy("sales/new", linked_at(3, "new.example.com"));
+    refused.linked.ingress = linked_at(3, "crm.example.com").ingress;
+    let places = forecast(&cluster.state, Body::Deploy(Box::new(refused)), cluster.now_ms);
+    assert_eq!(places, []);
 }

@@ -303,13 +303,24 @@ fn nodes_that_came_back_get_their_share_on_request() {
     let on =
         |cluster: &Cluster, node: &str| cluster.state.graphs.values().filter(|g| g.is_on(&name(node))).count();
     assert_eq!(on(&cluster, "n1"), 10);
-    assert_eq!(cluster::schedule::rebalance(&cluster.state), [], "nothing is moved that does not serve");
+    assert_eq!(
+        cluster::schedule::rebalance(&cluster.state, &[].into()),
+        [],
+        "nothing is moved that does not serve"
+    );
     cluster.serves("n1");
     for number in 2..=4 {
         cluster.admit(&format!("n{number}"), Admission::Open);
     }
-    let places = cluster::schedule::rebalance(&cluster.state);
-    assert_eq!(places, cluster::schedule::rebalance(&cluster.state), "twice the same");
+    let is_on = |place: &cluster::command::Place, node: &str| place.placement.is_on(&name(node));
+    let apart = cluster::schedule::rebalance(&cluster.state, &[name("n2")].into());
+    assert!(
+        !apart.is_empty() && !apart.iter().any(|place| is_on(place, "n2")),
+        "none to a node that is silent"
+    );
+    let places = cluster::schedule::rebalance(&cluster.state, &[].into());
+    assert!(places.iter().any(|place| is_on(place, "n2")));
+    assert_eq!(places, cluster::schedule::rebalance(&cluster.state, &[].into()), "twice the same");
     cluster.done(Body::Place(places));
     let counts: Vec<usize> = (1..=5).map(|number| on(&cluster, &format!("n{number}"))).collect();
     assert_eq!(counts.iter().sum::<usize>(), 10);
@@ -319,6 +330,10 @@ fn nodes_that_came_back_get_their_share_on_request() {
         cluster.serves(&format!("n{number}"));
     }
     cluster.serves("n1");
-    assert_eq!(cluster::schedule::rebalance(&cluster.state), [], "a balanced cluster needs nothing");
+    assert_eq!(
+        cluster::schedule::rebalance(&cluster.state, &[].into()),
+        [],
+        "a balanced cluster needs nothing"
+    );
     assert_eq!(schedule(&cluster.state, cluster.state.now_ms), []);
 }

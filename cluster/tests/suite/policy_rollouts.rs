@@ -340,5 +340,8 @@ fn a_graph_that_does_not_come_to_it_has_the_deadline() {
     let Some(RolloutChange::Revert { why }) = decide_policy(&cluster.state, cluster.pii(), &late(10), 0) else {
         panic!("it is late")
     };
-    assert!(why.starts_with("with sales/crm, it does not answer after 10m: it is on no node"), "{why}");
+    assert!(
+        why.starts_with("with sales/crm, it does not answer as it should after 10m: it is on no node"),
+        "{why}"
+    );
 }

@@ -142,12 +142,16 @@ fn they_are_moved_on_request_one_by_one_and_keep_their_zones() {
     }
     assert_eq!(cluster.schedule(), 6);
     cluster.serves("n1");
-    assert_eq!(schedule::rebalance(&cluster.state), [], "nothing is moved that does not serve everywhere");
+    assert_eq!(
+        schedule::rebalance(&cluster.state, &[].into()),
+        [],
+        "nothing is moved that does not serve everywhere"
+    );
     cluster.serves("n3");
     for node in ["n2", "n4", "n5"] {
         cluster.admit(node, Admission::Open);
     }
-    let places = schedule::rebalance(&cluster.state);
+    let places = schedule::rebalance(&cluster.state, &[].into());
     assert_eq!(places.len(), 6);
     cluster.done(Body::Place(places));
     let on = |node: &str| cluster.state.graphs.values().filter(|record| record.is_on(&name(node))).count();
@@ -493,4 +497,39 @@ fn what_stops_in_isolation_goes_where_the_agent_knows_that() {
         why.contains("n1 no: its agent is of an earlier version, which goes on serving when it is cut off"),
         "{why}"
     );
+}
+
+#[test]
+fn what_stops_in_isolation_leaves_agents_that_do_not_know_that() {
+    let stopping = |mut linked: LinkedGraph| {
+        linked.components.values_mut().next().unwrap().settings.on_isolation = OnIsolation::Stop;
+        linked
+    };
+    let old = |node: NodeDescription| NodeDescription { level: KNOWS_ISOLATION - 1, ..node };
+    for count in [1, 2] {
+        let mut cluster = cluster();
+        cluster.deployed(GRAPH, on(count));
+        cluster.schedule();
+        let before: Vec<_> =
+            cluster.state.graphs[&key(GRAPH)].nodes().into_iter().map(|name| name.to_string()).collect();
+        for name in &before {
+            cluster.done(Body::RegisterNode(old(node(name))));
+        }
+        assert_eq!(plan(&cluster), 0, "it may serve on whatever comes");
+        cluster.deployed(GRAPH, stopping(on(count)));
+        assert_eq!(cluster.schedule(), 1);
+        let placement = cluster.state.graphs[&key(GRAPH)].placement.clone().unwrap();
+        assert!(before.iter().all(|old| !placement.is_on(&name(old))), "{before:?} {placement:?}");
+        assert_eq!(plan(&cluster), 0);
+    }
+    // Where no other one takes it, it stays.
+    let mut cluster = cluster();
+    cluster.deployed(GRAPH, on(1));
+    cluster.schedule();
+    let before = cluster.node_of(GRAPH);
+    for number in 1..=5 {
+        cluster.done(Body::RegisterNode(old(node(&format!("n{number}")))));
+    }
+    cluster.deployed(GRAPH, stopping(on(1)));
+    assert_eq!((plan(&cluster), cluster.node_of(GRAPH)), (0, before));
 }

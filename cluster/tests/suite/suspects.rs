@@ -80,3 +80,19 @@ fn data_stay_on_a_suspect_node() {
     cluster.deployed(GRAPH, linked_with_database(2, None));
     assert_eq!(placed(&mut cluster, &["n1"]).as_deref(), Some("n1"));
 }
+
+#[test]
+fn what_runs_on_each_node_lets_the_rest_be_where_agents_are_heard_of() {
+    let mut cluster = cluster();
+    let mut both = linked(1);
+    let app = both.components.values().next().unwrap().clone();
+    both.components.insert("side".parse().unwrap(), app);
+    both.each_node = ["side".parse().unwrap()].into();
+    cluster.deployed(GRAPH, both);
+    assert_eq!(placed(&mut cluster, &["n1"]).as_deref(), Some("n2, n3, n4, n5"));
+    let placement = cluster.state.graphs[&key(GRAPH)].placement.clone().unwrap();
+    assert_eq!(placement.shown(&"app".parse().unwrap()), "n2");
+    assert_eq!(placed(&mut cluster, &[]).as_deref(), Some("n1, n2, n3, n4, n5"), "once it is heard of");
+    let placement = cluster.state.graphs[&key(GRAPH)].placement.clone().unwrap();
+    assert_eq!(placement.shown(&"app".parse().unwrap()), "n2");
+}

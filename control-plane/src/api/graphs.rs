@@ -162,7 +162,9 @@ fn takeover(state: &State, planned: &Planned) -> Takeover {
         (Ok(true), Some(steps)) => Takeover::Steps(steps.clone()),
         (Ok(_), _) if planned.base.is_none() => Takeover::AtOnce { why: "it is the first revision".to_owned() },
         (Ok(_), None) => Takeover::AtOnce { why: "its manifest has no `rollout`".to_owned() },
-        (Ok(_), Some(_)) => Takeover::AtOnce { why: "nothing of the revision before answers".to_owned() },
+        (Ok(_), Some(_)) => {
+            Takeover::AtOnce { why: "nothing of the revision before answers, or it is the same".to_owned() }
+        }
     }
 }
 
@@ -243,11 +245,17 @@ fn takes_steps(state: &State, planned: &Planned, at_once: bool) -> Result<bool, 
     let Some(record) = state.graphs.get(key).filter(|record| is_wanted && answers(record)) else {
         return Ok(false);
     };
+    let runs = record.running_revision().filter(|_| record.open_rollout().is_none());
+    let is_same = |revision: &RevisionRecord| {
+        revision.spec == planned.checked.spec && record.linked == planned.checked.linked.graph
+    };
+    if runs.is_some_and(is_same) {
+        // There is nothing to take over.
+        return Ok(false);
+    }
     if record.is_promoting() {
-        let message = format!(
-            "revision {} of {key} is promoted at this moment: deploy again once it serves, or at once",
-            record.number()
-        );
+        let message =
+            format!("{} at this moment: deploy again once it serves, or at once", promoted(key, record));
         return Err(refuse(Code::FailedPrecondition, "promoting", message));
     }
     if let Some(policy) = record.open_policy() {
@@ -261,6 +269,14 @@ fn takes_steps(state: &State, planned: &Planned, at_once: bool) -> Result<bool, 
     Ok(true)
 }
 
+/// What is promoted of a graph: a revision, or a version of a policy.
+fn promoted(key: &GraphKey, record: &GraphRecord) -> String {
+    match record.rollout.as_ref().and_then(|rollout| rollout.policy.as_ref()) {
+        Some(policy) => format!("version {} of policy {} is promoted on {key}", policy.generation, policy.name),
+        None => format!("revision {} of {key} is promoted", record.number()),
+    }
+}
+
 fn deployed(state: &State, outcome: &Outcome, warnings: Vec<String>) -> Result<wire::DeployResponse, Status> {
     match outcome {
         Outcome::Deployed { key, revision, generation, unchanged } => Ok(wire::DeployResponse {
@@ -269,13 +285,17 @@ fn deployed(state: &State, outcome: &Outcome, warnings: Vec<String>) -> Result<w
             generation: generation.0,
             unchanged: *unchanged,
             warnings,
-            by_steps: state
-                .graphs
-                .get(&key.candidate())
-                .is_some_and(|candidate| candidate.number() == *revision),
+            by_steps: is_candidate(state, key, *revision),
         }),
         other => Err(Status::internal(format!("a deploy had the outcome {other:?}"))),
     }
+}
+
+/// Whether a revision takes over by steps: not a version of a policy, whose candidate is of the revision that runs.
+fn is_candidate(state: &State, key: &GraphKey, revision: RevisionNumber) -> bool {
+    let rollout = state.graphs.get(key).and_then(|record| record.rollout.as_ref());
+    rollout.is_some_and(|rollout| rollout.policy.is_none())
+        && state.graphs.get(&key.candidate()).is_some_and(|candidate| candidate.number() == revision)
 }
 
 fn read_artifacts(artifacts: BTreeMap<String, wire::Artifact>) -> Result<BTreeMap<String, Artifact>, Status> {
@@ -472,7 +492,7 @@ impl wire::graphs_server::Graphs for Graphs {
                 }
                 let Some(rollout) = record.open_rollout() else {
                     let how = match (record.is_promoting(), record.open_policy()) {
-                        (true, _) => format!("revision {newest} is promoted already"),
+                        (true, _) => format!("{} already", promoted(&key, record)),
                         (false, Some(policy)) => format!("policy {} does so on it", policy.name),
                         (false, None) => format!("it runs {}", record.running()),
                     };

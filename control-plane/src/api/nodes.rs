@@ -3,7 +3,8 @@
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,11 +13,12 @@ use cluster::outcome::Refusal;
 use cluster::rollout::Traffic;
 use cluster::state::{MemberId, NodeRecord};
 use cluster::{State, view};
-use model::id::{Generation, GraphKey};
-use model::name::NodeName;
+use model::assignment::Assignment;
+use model::id::{Generation, GraphKey, Uid};
+use model::name::{ComponentName, NodeName};
 use model::node::{
     Admission, KNOWS_ENCODED_ROUTES, LABEL_MAX_BYTES, LABELS_MAX, Labels, NodeDescription, NodeState,
-    TAINTS_MAX, is_label,
+    TAINTS_MAX, is_label, is_plain,
 };
 use model::placement::{ATTRIBUTES, NODE_LABEL};
 use model::report::{Failure, GraphReport, Progress, Report};
@@ -33,6 +35,7 @@ use trust::{Role, gate};
 use super::mutation::{TRIES_MAX, known, once, propose, tag};
 use super::{Answers, Context, enrolment, not_leader, refusal, stopping, transport_errors};
 use crate::clock;
+use crate::raft::{Handle, ReadError};
 use crate::routing::EncodedRoutes;
 
 pub(super) use show::{signs_of, suspects_of};
@@ -49,6 +52,9 @@ const NEWS_MAX: usize = 100;
 const FAILURE_MAX_BYTES: usize = 2 << 10;
 /// Messages that wait for a slow agent: an assignment is the full picture, so that few are ever needed.
 const MESSAGES_AHEAD: usize = 4;
+/// Generations that an agent was sent and of which it may say that it accepted them: it takes each as it comes, so that one
+/// that is behind by more is not well connected.
+const SENT_MAX: usize = 64;
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -145,7 +151,16 @@ impl wire::nodes_server::Nodes for Nodes {
         // The channel is new and empty.
         let _ = sender.try_send(Ok(welcome));
         let context = self.context.clone();
-        let session = Session { context, name, level, sent: None, outgoing: sender, ended };
+        let session = Session {
+            context,
+            name,
+            level,
+            sent: None,
+            stopping: BTreeMap::new(),
+            unconfirmed: None,
+            outgoing: sender,
+            ended,
+        };
         tokio::spawn(session.run(incoming, self.context.raft.changes()));
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -266,7 +281,11 @@ impl wire::nodes_server::Nodes for Nodes {
             if known(&state, &tag)?.is_some() {
                 return Ok(Response::new(wire::RebalanceResponse { moves: Vec::new(), was_made: true }));
             }
-            let places = cluster::schedule::rebalance(&state);
+            let signs = signs_of(&self.context, &state, &BTreeSet::new()).await;
+            let suspects = signs.into_iter().filter(|(_, signs)| signs.is_suspect).map(|(name, _)| name);
+            let (planned, suspects) = (state.clone(), suspects.collect::<BTreeSet<NodeName>>());
+            let plan = move || cluster::schedule::rebalance(&planned, &suspects);
+            let places = self.context.checks.run(plan).await?;
             let moves = places.iter().map(|place| show::moved(&state, place)).collect();
             if !request.is_trial && !places.is_empty() {
                 match propose(&self.context, Some(tag.clone()), Body::Place(places)).await? {
@@ -283,14 +302,19 @@ impl wire::nodes_server::Nodes for Nodes {
 
 /// Refuses labels or taints, given or taken away, that no node can have.
 fn check_labels(what: &str, most: usize, set: &Labels, unset: &BTreeSet<String>) -> Result<(), Status> {
-    let names = unset.iter().map(|name| (name.as_str(), ""));
-    let mut all = set.iter().map(|(name, value)| (name.as_str(), value.as_str())).chain(names);
-    if let Some((name, value)) = all.find(|(name, value)| !is_label(name, value)) {
+    if let Some((name, value)) = set.iter().find(|(name, value)| !is_label(name, value)) {
         let why = format!(
             "`{name}={value}`: a {what} has up to {LABEL_MAX_BYTES} printable ASCII characters in its name and its value, \
              without spaces, the label `{NODE_LABEL}` is the name of the node, and those that begin with `{ATTRIBUTES}` it has by itself"
         );
         return Err(DecodeError::malformed("set", why).into());
+    }
+    // Names that nobody can give any more can be taken away: a node may have them from an earlier version.
+    if let Some(name) = unset.iter().find(|name| !is_plain(name)) {
+        let why = format!(
+            "`{name}`: the name of a {what} has 1 to {LABEL_MAX_BYTES} printable ASCII characters, without spaces"
+        );
+        return Err(DecodeError::malformed("unset", why).into());
     }
     if set.len() + unset.len() > most {
         let why = format!("a node has at most {most} {what}s");
@@ -309,6 +333,20 @@ fn checked_drain(drain_ms: u64) -> Result<u64, Status> {
     Err(DecodeError::malformed("drain_ms", why).into())
 }
 
+/// What of a node's assignment stops in isolation: the members that ask for it.
+type Stopping = BTreeSet<(GraphKey, Uid, ComponentName)>;
+
+/// A report that the agent wants to know the arrival of.
+struct Heartbeat {
+    number: u64,
+    accepted: Generation,
+    /// That in which the agent was heard of.
+    term: u64,
+}
+
+/// A heartbeat, and the state that is read for its answer.
+type Reading = Pin<Box<dyn Future<Output = (Heartbeat, Result<Arc<State>, ReadError>)> + Send>>;
+
 /// One agent's stream.
 struct Session {
     context: Context,
@@ -317,6 +355,10 @@ struct Session {
     level: u32,
     /// The generation that was sent last.
     sent: Option<Generation>,
+    /// What stops in isolation of each generation that was sent, from the one on that the agent has accepted.
+    stopping: BTreeMap<Generation, Arc<Stopping>>,
+    /// The latest heartbeat that waits for its answer.
+    unconfirmed: Option<Heartbeat>,
     outgoing: mpsc::Sender<ToAgent>,
     /// Set once a newer session of the node has begun.
     ended: CancellationToken,
@@ -342,9 +384,14 @@ impl Session {
         let raft = self.context.raft.clone();
         let follows = raft.follows();
         tokio::pin!(follows);
+        // Beside the loop: what the agent says meanwhile keeps it from being lost, however long a quorum takes.
+        let mut reading: Option<Reading> = None;
         loop {
             let state = states.borrow_and_update().clone();
             self.send_assignment(&state).await?;
+            if reading.is_none() {
+                reading = self.unconfirmed.take().map(|heartbeat| read_for(raft.clone(), heartbeat));
+            }
             tokio::select! {
                 () = stop.cancelled() => return Err(stopping()),
                 () = self.ended.cancelled() => return Err(superseded(&self.name)),
@@ -361,6 +408,11 @@ impl Session {
                     Some(message) => self.take(message).await?,
                     None => return Ok(()),
                 },
+                // Cancel safe: what is read is kept, and polled again by the next turn.
+                (heartbeat, state) = whole(&mut reading) => {
+                    reading = None;
+                    self.confirm(&heartbeat, state).await?;
+                }
             }
         }
     }
@@ -370,11 +422,13 @@ impl Session {
         let Some(assigned) = state.nodes.get(&self.name).map(|record| record.assigned_at) else {
             return Ok(());
         };
-        if self.sent == Some(assigned) {
+        // A state that was read may be older than the one that was sent.
+        if self.sent.is_some_and(|sent| sent >= assigned) {
             return Ok(());
         }
         let Some(assignment) = view::assignment(state, &self.name) else { return Ok(()) };
         self.sent = Some(assigned);
+        self.note_stopping(&assignment);
         self.send(wire::to_agent::Message::Assignment(assignment.into()), "no assignment was taken").await
     }
 
@@ -410,18 +464,32 @@ impl Session {
             let message = format!("node {} reported for node {}", self.name, report.node);
             return Err(refuse(Code::PermissionDenied, "node_identity", message));
         }
+        // Before it is heard of: it must be this term's leader who counts from there.
+        let term = self.context.raft.term();
         let (is_kept, accepted) = (self.context.liveness.touch(&self.name), report.accepted);
         self.return_if_given_up().await?;
         self.record(shortened(report)).await?;
-        if heartbeat != 0 && is_kept { self.confirm(heartbeat, accepted).await } else { Ok(()) }
+        if heartbeat != 0 && is_kept {
+            self.unconfirmed = Some(Heartbeat { number: heartbeat, accepted, term });
+        }
+        Ok(())
     }
 
-    /// Answers a report: the node is to run what it is assigned now, and is not lost for a while.
+    /// Answers a report: what stops in isolation of what the node runs is assigned to it now, and the node is not lost for a
+    /// while. `read` began after it was heard of.
     ///
-    /// It was heard of before this is read, and a quorum says so only to whoever still leads. So whoever leads later gives
-    /// the node its whole time from a later moment, and nothing is placed elsewhere within the lease.
-    async fn confirm(&mut self, heartbeat: u64, accepted: Generation) -> Result<(), Status> {
-        let state = match self.context.raft.read().await {
+    /// A quorum may have said what was read to another leader, to which a read is forwarded. So this member must lead still
+    /// after it, in the term in which the node was heard of: whoever leads later gives the node its whole time from a later
+    /// moment, and nothing is placed elsewhere within the lease.
+    ///
+    /// What the node was assigned since the generation that it has accepted does not matter: everything that is placed on it
+    /// changes its assignment, and a node must not be cut off by that.
+    async fn confirm(
+        &mut self,
+        heartbeat: &Heartbeat,
+        read: Result<Arc<State>, ReadError>,
+    ) -> Result<(), Status> {
+        let state = match read {
             Ok(state) if state.is_ready(&self.name) => state,
             Ok(_) => return Ok(()),
             Err(error) => {
@@ -429,17 +497,35 @@ impl Session {
                 return Ok(());
             }
         };
+        let raft = &self.context.raft;
+        if !raft.is_leader() || raft.term() != heartbeat.term {
+            return Ok(());
+        }
+        // It is told what it must not run before it may run the rest.
         self.send_assignment(&state).await?;
-        // What runs there may be of an assignment before.
-        if self.sent != Some(accepted) {
+        self.stopping = self.stopping.split_off(&heartbeat.accepted);
+        let Some(stopping) = self.stopping.get(&heartbeat.accepted) else { return Ok(()) };
+        if !stopping.iter().all(|member| is_assigned(&state, &self.name, member)) {
             return Ok(());
         }
         let confirmed = wire::Confirmed {
-            heartbeat,
-            generation: accepted.0,
+            heartbeat: heartbeat.number,
+            generation: heartbeat.accepted.0,
             lease_ms: u64::try_from(self.context.liveness.lease().as_millis()).unwrap_or(u64::MAX),
         };
         self.send(wire::to_agent::Message::Confirmed(confirmed), "no confirmation was taken").await
+    }
+
+    /// Remembers what stops in isolation of a generation that is sent.
+    fn note_stopping(&mut self, assignment: &Assignment) {
+        let stopping = stopping_of(assignment);
+        // Mostly it is as before, and a node has many graphs.
+        let last = self.stopping.last_key_value().map(|(_, last)| last).filter(|last| ***last == stopping);
+        let stopping = last.cloned().unwrap_or_else(|| Arc::new(stopping));
+        if self.stopping.len() >= SENT_MAX {
+            self.stopping.pop_first();
+        }
+        self.stopping.insert(assignment.generation, stopping);
     }
 
     /// Notes how requests went at the node's ingress, and how many calls are under way there.
@@ -493,6 +579,42 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// Reads the state for the answer to a heartbeat.
+fn read_for(raft: Handle, heartbeat: Heartbeat) -> Reading {
+    Box::pin(async move {
+        let state = raft.read().await;
+        (heartbeat, state)
+    })
+}
+
+/// Resolves once it is read, if there is anything to read.
+async fn whole(reading: &mut Option<Reading>) -> (Heartbeat, Result<Arc<State>, ReadError>) {
+    match reading {
+        Some(reading) => reading.await,
+        None => pending().await,
+    }
+}
+
+/// The members that stop on the node of an assignment once it is cut off.
+fn stopping_of(assignment: &Assignment) -> Stopping {
+    let mut stopping = Stopping::new();
+    for graph in &assignment.graphs {
+        let stops = graph.linked.components.iter().filter(|(name, found)| {
+            !found.settings.on_isolation.serves() && graph.placement.runs_on(name, &assignment.node)
+        });
+        stopping.extend(stops.map(|(name, _)| (graph.key.clone(), graph.uid.clone(), name.clone())));
+    }
+    stopping
+}
+
+/// Whether a node is to run a member: it is placed there, or goes on there until it answers where it goes.
+fn is_assigned(state: &State, node: &NodeName, (key, uid, member): &(GraphKey, Uid, ComponentName)) -> bool {
+    let Some(graph) = state.graphs.get(key).filter(|graph| graph.uid == *uid) else { return false };
+    let leaving = graph.leaving.as_ref().map(|leaving| &leaving.placement);
+    let placement = if graph.is_on(node) { graph.placement.as_ref() } else { leaving };
+    placement.is_some_and(|placement| placement.runs_on(member, node))
 }
 
 fn superseded(node: &NodeName) -> Status {

@@ -69,6 +69,7 @@ impl Policies {
     /// a graph that it concerns, and no other policy that does so. Refused where an agent does not know what a candidate is.
     fn steps(
         state: &State,
+        manifest: &str,
         spec: &PolicySpec,
         effects: &[Effect],
         at_once: bool,
@@ -76,6 +77,11 @@ impl Policies {
         let Some(rollout) = spec.rollout.clone().filter(|_| !at_once && !effects.is_empty()) else {
             return Ok(None);
         };
+        let newest = state.policies.get(&spec.name).and_then(PolicyRecord::next);
+        if newest.is_some_and(|newest| newest.spec == *spec && newest.manifest == manifest) {
+            // Nothing is to be done.
+            return Ok(Some(rollout));
+        }
         let other =
             state.policies.iter().find(|(name, record)| record.rollout.is_some() && **name != spec.name);
         if let Some((name, _)) = other {
@@ -97,7 +103,7 @@ impl Policies {
         self.change(tag, &name, Some(spec.clone()), |state, effects| {
             Ok(Body::PutPolicy(Box::new(PutPolicy {
                 manifest: manifest.clone(),
-                by_steps: Self::steps(state, &spec, effects, at_once)?.is_some(),
+                by_steps: Self::steps(state, &manifest, &spec, effects, at_once)?.is_some(),
                 spec: spec.clone(),
                 graphs_at: state.graphs_at,
                 policies_at: state.policies_at,
@@ -296,7 +302,7 @@ impl wire::policies_server::Policies for Policies {
         let name = spec.name.clone();
         let effects = self.effects(&state, name.clone(), Some(spec.clone())).await?;
         // Why it could not take over by steps now is said when it is applied.
-        let steps = Self::steps(&state, &spec, &effects, false);
+        let steps = Self::steps(&state, &request.manifest, &spec, &effects, false);
         let (steps, warnings) = match steps {
             Ok(steps) => (steps.map(|spec| spec.steps).unwrap_or_default(), Vec::new()),
             Err(status) => (Vec::new(), vec![status.message().to_owned()]),

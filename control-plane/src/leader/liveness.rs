@@ -12,7 +12,7 @@ use cluster::feature::REPLICAS;
 use cluster::state::NodeRecord;
 use cluster::{Command, State};
 use model::name::NodeName;
-use model::node::NodeState;
+use model::node::{NodeDescription, NodeState};
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::Handle;
@@ -45,9 +45,30 @@ struct Book {
     /// When each was last heard of, since this member leads.
     heard: BTreeMap<NodeName, Instant>,
     /// Those of which it is proposed that they are lost, as long as that is not done: it comes whatever they say meanwhile.
-    losing: BTreeSet<NodeName>,
+    /// Each with what it was then.
+    losing: BTreeMap<NodeName, Losing>,
     /// When the last certificate ends that each has shown or was given here, milliseconds since 1970.
     certificates: BTreeMap<NodeName, u64>,
+}
+
+/// What a node was when it was proposed that it is lost.
+#[derive(Debug)]
+struct Losing {
+    changed_at_ms: u64,
+    description: NodeDescription,
+}
+
+impl Losing {
+    fn of(node: &NodeRecord) -> Self {
+        Self { changed_at_ms: node.changed_at_ms, description: node.description.clone() }
+    }
+
+    /// Whether that is not done yet. A node that is ready again was lost meanwhile, though nobody was told that it was done; one
+    /// that says something else of itself may only have connected before that comes.
+    fn is_open(&self, node: &NodeRecord) -> bool {
+        let came_back = node.changed_at_ms != self.changed_at_ms && node.description == self.description;
+        node.state == NodeState::Ready && !came_back
+    }
 }
 
 impl Book {
@@ -92,7 +113,7 @@ impl Liveness {
     pub fn touch(&self, node: &NodeName) -> bool {
         let mut book = self.book();
         book.heard.insert(node.clone(), Instant::now());
-        !book.losing.contains(node)
+        !book.losing.contains_key(node)
     }
 
     /// Notes when a certificate of a node ends; of several it is the last that counts.
@@ -182,7 +203,7 @@ impl Liveness {
             }
             let names = named(&body);
             match raft.propose_as_leader(Command { now_ms: raft.now_ms(), request: None, body }).await {
-                Ok(_) => self.book().losing.retain(|name| !names.contains(name)),
+                Ok(_) => self.book().losing.retain(|name, _| !names.contains(name)),
                 Err(error) => tracing::warn!(%error, "lost nodes were not recorded yet"),
             }
         }
@@ -192,14 +213,15 @@ impl Liveness {
     /// heard of them from now on keeps none of them.
     fn lost(&self, state: &State, start: Instant) -> Vec<(NodeName, Duration)> {
         let mut book = self.book();
-        let is_ready = |name: &NodeName| state.is_ready(name);
-        book.losing.retain(is_ready);
-        let ready = state.nodes.keys().filter(|name| is_ready(name));
+        book.losing.retain(|name, losing| state.nodes.get(name).is_some_and(|node| losing.is_open(node)));
+        let ready = state.nodes.keys().filter(|name| state.is_ready(name));
         let silent = ready.map(|name| (name, book.silent_for(name, start)));
-        let fresh: Vec<(NodeName, Duration)> =
-            lost(silent, self.timeout).into_iter().map(|(name, silent)| (name.clone(), silent)).collect();
-        book.losing.extend(fresh.into_iter().map(|(name, _)| name));
-        book.losing.iter().map(|name| (name.clone(), book.silent_for(name, start))).collect()
+        let fresh: Vec<&NodeName> = lost(silent, self.timeout).into_iter().map(|(name, _)| name).collect();
+        let fresh = fresh.into_iter().filter_map(|name| Some((name, state.nodes.get(name)?)));
+        for (name, node) in fresh {
+            book.losing.entry(name.clone()).or_insert_with(|| Losing::of(node));
+        }
+        book.losing.keys().map(|name| (name.clone(), book.silent_for(name, start))).collect()
     }
 }
 
@@ -240,7 +262,7 @@ fn lost<'a>(
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
+    use model::node::{AGENT_LEVEL, Capacity};
 
     /// So long that no pause of the test's machine counts.
     const TIMEOUT: Duration = Duration::from_secs(600);
@@ -307,6 +329,17 @@ mod tests {
         assert_eq!(impatient.lost(&state, Instant::now()).len(), 1);
         assert!(!liveness.touch(&name), "it is proposed");
         assert_eq!(liveness.lost(&state, Instant::now()).len(), 1, "and proposed again");
+        // It connects anew before that comes.
+        let node = state.nodes.get_mut(&name).unwrap();
+        (node.changed_at_ms, node.description.version) = (1, "0.2.0".to_owned());
+        assert_eq!(liveness.lost(&state, Instant::now()).len(), 1);
+        assert!(!liveness.touch(&name), "it comes all the same");
+        // It came, and who proposed it was not told: the node is back before that is seen.
+        let node = state.nodes.get_mut(&name).unwrap();
+        (node.changed_at_ms, node.description.version) = (2, String::new());
+        assert!(liveness.lost(&state, Instant::now()).is_empty(), "it is not lost once more");
+        assert!(liveness.touch(&name));
+        assert_eq!(impatient.lost(&state, Instant::now()).len(), 1);
         state.nodes.get_mut(&name).unwrap().state = NodeState::Down;
         assert!(liveness.lost(&state, Instant::now()).is_empty());
         assert!(liveness.touch(&name), "it is done, and it may come back");

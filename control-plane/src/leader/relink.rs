@@ -1,6 +1,6 @@
 //! Links graphs again after the policies have changed.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster::command::{Body, OpenCandidate, Relink};
@@ -9,6 +9,7 @@ use cluster::{Command, Outcome, State};
 use model::id::{GraphKey, IdError, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::policy::PolicyVersion;
+use model::rollout::Phase;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -29,6 +30,35 @@ pub struct Relinker {
     linker: Linker,
     /// One pass at a time.
     done: Arc<Mutex<Option<Done>>>,
+    opened: Arc<std::sync::Mutex<Option<Opened>>>,
+}
+
+/// Up to which state each graph that a policy concerns which takes over by steps has its candidate, but for those of which a
+/// revision does so.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    policies_at: StateRevision,
+    graphs_at: StateRevision,
+    /// The graphs that could not be linked, as sentences.
+    broken: Vec<String>,
+}
+
+impl Opened {
+    /// Whether that is so in a state that was read later: nothing has changed, no graph waits for an earlier candidate to go, and
+    /// none could not be linked.
+    pub fn is_of(&self, state: &State) -> bool {
+        let is_waited_for =
+            |graph: &GraphRecord| graph.rollout.as_ref().is_some_and(|rollout| rollout.phase == Phase::Ending);
+        self.policies_at == state.policies_at
+            && self.graphs_at == state.graphs_at
+            && self.broken.is_empty()
+            && !state.graphs.values().any(is_waited_for)
+    }
+
+    /// Why that cannot come to be as long as these policies are wanted, if it is so.
+    pub fn broken(&self, state: &State) -> Option<String> {
+        (self.policies_at == state.policies_at && !self.broken.is_empty()).then(|| self.broken.join("; "))
+    }
 }
 
 /// The last pass that brought everything it could to the log.
@@ -78,7 +108,7 @@ pub fn relinking(
 impl Relinker {
     /// A relinker.
     pub fn new(raft: Handle, linker: Linker) -> Self {
-        Self { raft, linker, done: Arc::default() }
+        Self { raft, linker, done: Arc::default(), opened: Arc::default() }
     }
 
     /// After it, every graph of the state it saw is linked with the policies of that state, but for those that cannot
@@ -130,8 +160,11 @@ impl Relinker {
             // A graph became what its candidate was, maybe before that was linked again.
             return Err(RelinkError::Promoted);
         }
-        broken.extend(self.open_candidates(&state).await?);
+        let unopened = self.open_candidates(&state).await?;
         let (policies_at, graphs_at) = (state.policies_at, state.graphs_at);
+        *self.opened.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Opened { policies_at, graphs_at, broken: unopened.clone() });
+        broken.extend(unopened);
         *done = Some(Done { policies_at, graphs_at, broken: broken.clone(), when: Instant::now() });
         Ok(broken)
     }
@@ -166,11 +199,9 @@ impl Relinker {
         Ok(broken)
     }
 
-    /// Whether each graph that a policy concerns which takes over by steps has its candidate, but for those of which a
-    /// revision does so.
-    pub async fn has_opened(&self, state: &State) -> bool {
-        let done = self.done.lock().await;
-        done.as_ref().is_some_and(|done| done.is_of(state) && done.broken.is_empty())
+    /// What the last pass has opened. Whoever asks reads the state after it.
+    pub fn opened(&self) -> Option<Opened> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -14,7 +14,7 @@ use model::traffic::Counts;
 use model::unit::format_duration;
 use tokio_util::sync::CancellationToken;
 
-use super::relink::Relinker;
+use super::relink::{Opened, Relinker};
 use super::scheduler::ROUTES_SETTLE;
 use crate::raft::Handle;
 use crate::traffic::{CandidateId, TrafficBook};
@@ -72,9 +72,10 @@ pub(super) async fn run(raft: Handle, relinker: Relinker, traffic: TrafficBook, 
         if leads.get_or_insert_with(Instant::now).elapsed() < TOLD_AFTER {
             continue;
         }
+        // Before the state: what was opened is in that.
+        let opened = relinker.opened();
         let state = raft.state();
-        let has_opened = relinker.has_opened(&state).await;
-        for body in look(&state, &traffic, &mut seen, has_opened, raft.now_ms()) {
+        for body in look(&state, &traffic, &mut seen, opened.as_ref(), raft.now_ms()) {
             let command = Command { now_ms: raft.now_ms(), request: None, body };
             if let Err(error) = raft.propose_as_leader(command).await {
                 tracing::warn!(%error, "a rollout does not go on yet");
@@ -88,7 +89,7 @@ fn look(
     state: &State,
     book: &TrafficBook,
     seen: &mut BTreeMap<GraphKey, Seen>,
-    has_opened: bool,
+    opened: Option<&Opened>,
     now_ms: u64,
 ) -> Vec<Body> {
     let rolled =
@@ -149,32 +150,38 @@ fn look(
     }
     *seen = now;
     book.keep(&candidates);
-    for (name, record) in &state.policies {
-        let change = of_policy(state, record, &asked, has_opened, now_ms);
+    for (name, record) in state.policies.iter().filter(|(_, record)| record.rollout.is_some()) {
+        let change = of_policy(state, record, &asked, opened, now_ms);
         let change = change.filter(|change| !ends_step(change) || are_told);
         bodies.extend(change.and_then(|change| changing_policy(name, record, change)));
     }
     bodies
 }
 
-/// What is to be done about the version of a policy that takes over by steps, if one does.
+/// What is to be done about the version of a policy that takes over by steps, if one does. It neither begins nor goes on before
+/// each graph that it concerns has its candidate, nor while all of these wait for rollouts of their own.
 fn of_policy(
     state: &State,
     record: &PolicyRecord,
     asked: &[Asked],
-    has_opened: bool,
+    opened: Option<&Opened>,
     now_ms: u64,
 ) -> Option<RolloutChange> {
     let rollout = record.rollout.as_ref()?;
-    if has_opened || rollout.phase != Phase::Starting {
-        return decide_policy(state, record, asked, now_ms);
+    let waits = asked.is_empty() && state.graphs.values().any(|graph| graph.rollout.is_some());
+    let is_ready = !waits && opened.is_some_and(|opened| opened.is_of(state));
+    let goes_on = |change: &RolloutChange| ends_step(change) || *change == RolloutChange::Begin;
+    let change = decide_policy(state, record, asked, now_ms).filter(|change| is_ready || !goes_on(change));
+    if change.is_some() || rollout.phase != Phase::Starting {
+        return change;
     }
+    let why = opened.and_then(|opened| opened.broken(state))?;
     let deadline_ms = u64::try_from(rollout.spec.deadline.as_millis()).unwrap_or(u64::MAX);
     if now_ms.saturating_sub(rollout.started_ms) < deadline_ms {
         return None;
     }
-    let within = format_duration(rollout.spec.deadline);
-    let why = format!("not every graph that it concerns could be linked with it within {within}");
+    let why =
+        format!("not every graph could be linked within {}: {why}", format_duration(rollout.spec.deadline));
     failed(&rollout.spec, rollout.paused.is_some(), why)
 }
 

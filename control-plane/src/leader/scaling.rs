@@ -10,6 +10,7 @@ use cluster::state::GraphRecord;
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey, Uid};
 use model::name::ComponentName;
+use model::scale::Calls;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::CallsBook;
@@ -20,12 +21,15 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long a member leads, or a graph answers where it was placed, before there are more nodes though not all of those that
 /// it has have told: what is known is enough to see that there is too much.
 const TOLD_AFTER: Duration = Duration::from_secs(3);
+/// The same where not all nodes serve that were decided on last: longer than most graphs take to start. One that never does
+/// must not keep the others from getting help.
+const STARTED_AFTER: Duration = Duration::from_secs(15);
 
 /// A graph with components that are scaled, as far as this member has seen it.
 struct Seen {
     uid: Uid,
     generation: Generation,
-    /// Since when it answers where it was placed, as it was last decided.
+    /// Since when it answers at the generation that was last decided, everywhere or on some of its nodes.
     settled: Option<Instant>,
     demands: BTreeMap<ComponentName, Demand>,
 }
@@ -70,7 +74,7 @@ fn look(state: &State, calls: &CallsBook, seen: &mut BTreeMap<GraphKey, Seen>, b
         });
         let is_as_before = known.generation == record.generation;
         known.generation = record.generation;
-        known.settled = match is_settled(state, key, record) {
+        known.settled = match is_settled(state, record) {
             true => known.settled.filter(|_| is_as_before).or_else(|| Some(Instant::now())),
             false => None,
         };
@@ -99,21 +103,30 @@ fn changes(
     // One that comes up may be asked for more than it has been.
     let has_candidate = state.graphs.contains_key(&key.candidate());
     let is_whole_well = !has_candidate || is_well(state, &key.candidate());
+    let serves_everywhere = is_well(state, key);
     let mut changes = BTreeMap::new();
     known.demands.retain(|name, _| record.linked.scaling.contains_key(name));
     for (name, scaling) in &record.linked.scaling {
         let from = replicas(&record.linked, &record.scaled, name);
         let reading = known.settled.map(|since| (since, calls.read(state, key, name, Some(since))));
-        let known_of = reading.filter(|(_, reading)| reading.is_whole && is_whole_well);
+        let known_of = reading.filter(|(_, reading)| reading.is_whole && is_whole_well && serves_everywhere);
         // What is not known may be as much as there is room for.
         let count = known_of.map_or(from, |(_, reading)| needed(scaling, reading.calls));
         let demand = known.demands.entry(name.clone()).or_insert_with(|| Demand::new(at, from));
         demand.note(at, count, scaling.down_after());
         let Some((since, reading)) = reading else { continue };
-        if !reading.is_whole && since.elapsed() < TOLD_AFTER {
+        let waits = match (serves_everywhere, reading.is_whole) {
+            (true, true) => Duration::ZERO,
+            (true, false) => TOLD_AFTER,
+            (false, _) => STARTED_AFTER,
+        };
+        if since.elapsed() < waits {
             continue;
         }
-        if let Some(to) = decide(scaling, from, reading.calls, demand.most()) {
+        // The others answer for one that fails, which is as good as fully used.
+        let fully_used = u64::from(reading.failing) * u64::from(scaling.concurrency()) * 1_000;
+        let borne = reading.calls.and(Calls::from_thousandths(fully_used));
+        if let Some(to) = decide(scaling, from, borne, demand.most()) {
             changes.insert(name.clone(), Rescale { from, to, calls: reading.calls });
         }
     }
@@ -131,7 +144,7 @@ mod tests {
     use model::name::NodeName;
     use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
     use model::report::{GraphReport, Progress, Report};
-    use model::scale::{Calls, DOWN_AFTER_DEFAULT, Scaling};
+    use model::scale::{DOWN_AFTER_DEFAULT, Scaling};
 
     use super::*;
 
@@ -206,7 +219,8 @@ mod tests {
             }
             apply(&mut state, Body::Deploy(Box::new(deploy(artifact))));
             let begun = Instant::now();
-            let mut new = Self { state, calls: CallsBook::default(), seen: BTreeMap::new(), begun };
+            let mut new =
+                Self { state, calls: CallsBook::new(Duration::from_secs(100)), seen: BTreeMap::new(), begun };
             new.place();
             new
         }

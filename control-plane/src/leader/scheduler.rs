@@ -13,7 +13,7 @@ use model::placement::Placement;
 use tokio_util::sync::CancellationToken;
 
 use super::liveness::Liveness;
-use crate::raft::Handle;
+use crate::raft::{Handle, ProposeError};
 
 /// Placements in one command: far below the bound of a command's size.
 const PLACES_MAX: usize = 500;
@@ -29,10 +29,18 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub(super) async fn pass(raft: &Handle, state: &State, liveness: &Liveness) {
     let places = cluster::schedule::around(state, raft.now_ms(), &liveness.suspects(state));
     for part in parts(places) {
+        let first = part.first().map(|place| place.key.to_string()).unwrap_or_default();
         let command = Command { now_ms: raft.now_ms(), request: None, body: Body::Place(part) };
-        if let Err(error) = raft.propose_as_leader(command).await {
-            tracing::warn!(%error, "placements were not committed");
-            return;
+        match raft.propose_as_leader(command).await {
+            Ok(_) => {}
+            // It is too large at each pass: what comes after it must not wait for it.
+            Err(error @ ProposeError::TooLarge { .. }) => {
+                tracing::warn!(%error, %first, "placements do not fit into a command");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "placements were not committed");
+                return;
+            }
         }
     }
 }

@@ -69,7 +69,7 @@ pub struct Bounds {
     /// How many graphs there may be.
     #[arg(long, value_name = "N")]
     pub graphs: Option<u64>,
-    /// On how many nodes their components may run, all together.
+    /// On how many nodes their components may run, all together; for one that runs on each node all nodes count, up to 1000.
     #[arg(long, value_name = "N")]
     pub replicas: Option<u64>,
     /// The memory limits of their components, each as often as it has replicas: `8Gi`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use model::condition::{Condition, Expression, NumberRange, VALUES_MAX, VersionRange, number};
-use model::placement::Requirements;
+use model::placement::{CPUS_ATTRIBUTE, MEMORY_ATTRIBUTE, Requirements};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
@@ -108,7 +108,18 @@ impl Findings {
                 values.insert(label.clone(), Placed { value, span: span.clone(), is_stand_in });
             };
             match entry.value {
-                ConditionValue::Is(value) => keep(value),
+                ConditionValue::Is(value) => {
+                    let is_number = label == MEMORY_ATTRIBUTE || label == CPUS_ATTRIBUTE;
+                    if is_number && !is_stand_in {
+                        // A value is compared as a text, and what a node has is a number of bytes: `16Gi` would never hold.
+                        let message = format!("`{label}` is a number: say how much it is at least or at most");
+                        let diagnostic =
+                            Diagnostic::error("condition", format!("{field}.{}", shorten(&label)), message);
+                        let help = format!("write `{{at-least: {}}}`", shorten(&value));
+                        self.push(diagnostic.at(Some(span.clone()), "this value").help(help));
+                    }
+                    keep(value);
+                }
                 ConditionValue::Of(entry) => {
                     // The name is held against the rules of labels as any other.
                     keep(String::new());

@@ -13,12 +13,36 @@ use model::report::Failure;
 use model::unit::format_duration;
 
 use crate::host::instance::Prepared;
+use crate::host::invoke::InvokeError;
 use crate::host::running::Running;
+use crate::lease::ISOLATED;
 
 /// The longest body that a check is answered with.
 const BODY_MAX_BYTES: usize = 1 << 20;
 /// Who asks, for a component that wants to know.
 const ASKER: &str = "weft-check";
+/// How long checks before a take-over wait for the lease of a node that is cut off: about as long as a node is until another
+/// member leads. After that other graphs are prepared, and this one is tried again.
+const LEASE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a component does not pass its check.
+#[derive(Debug)]
+pub enum Unchecked {
+    /// This node's pool has no room for an instance: that says nothing of the component.
+    NoRoom,
+    /// It does not answer as it should.
+    Failed(String),
+}
+
+impl Unchecked {
+    /// For people.
+    fn message(self) -> String {
+        match self {
+            Self::NoRoom => "this node has no room for its check".to_owned(),
+            Self::Failed(why) => why,
+        }
+    }
+}
 
 impl Running {
     /// Fails unless every component here that is checked passes, or says which one does not.
@@ -28,10 +52,21 @@ impl Running {
                 // What is asked may ask others.
                 self.can_call().await?;
             }
-            let failed = |message| Failure { reason: "check_failed".to_owned(), message };
-            self.check_by(name, check, terms.timeout).await.map_err(failed)?;
+            self.may_be_asked().await?;
+            let checked = self.check_by(name, check, terms.timeout).await;
+            // It was cut off under way.
+            self.may_be_asked().await?;
+            let failed = |why: Unchecked| Failure { reason: "check_failed".to_owned(), message: why.message() };
+            checked.map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// Waits a while until it may serve: before that it refuses its own checks.
+    async fn may_be_asked(&self) -> Result<(), Failure> {
+        let Some(lease) = self.lease() else { return Ok(()) };
+        let isolated = |_| Failure { reason: "isolated".to_owned(), message: ISOLATED.to_owned() };
+        tokio::time::timeout(LEASE_PATIENCE, lease.held()).await.map_err(isolated)
     }
 
     /// The components here that are checked, and how.
@@ -44,17 +79,22 @@ impl Running {
     }
 
     /// Checks one component; says why it does not pass.
-    pub(crate) async fn check(&self, name: &ComponentName) -> Result<(), String> {
+    pub(crate) async fn check(&self, name: &ComponentName) -> Result<(), Unchecked> {
         match self.checked().find(|(checked, ..)| *checked == name) {
             Some((name, check, terms)) => self.check_by(name, check, terms.timeout).await,
             None => Ok(()),
         }
     }
 
-    async fn check_by(&self, name: &ComponentName, check: &Check, timeout: Duration) -> Result<(), String> {
-        let failed = |why: String| format!("{name} does not pass its check {check}: {why}");
+    async fn check_by(&self, name: &ComponentName, check: &Check, timeout: Duration) -> Result<(), Unchecked> {
+        let failed = |why: Unchecked| match why {
+            Unchecked::Failed(why) => {
+                Unchecked::Failed(format!("{name} does not pass its check {check}: {why}"))
+            }
+            Unchecked::NoRoom => Unchecked::NoRoom,
+        };
         // One that only its check asks for is compiled now, which takes as long as it takes.
-        let prepared = self.entry(name).await.map_err(|error| failed(error.to_string()))?;
+        let prepared = self.entry(name).await.map_err(|error| failed(Unchecked::Failed(error.to_string())))?;
         let checking = async {
             match check {
                 Check::Http(path) => self.answers_get(name, &prepared, path.as_str(), timeout).await,
@@ -63,7 +103,7 @@ impl Running {
                 }
             }
         };
-        let late = |_| Err(format!("nothing came within {}", format_duration(timeout)));
+        let late = |_| Err(Unchecked::Failed(format!("nothing came within {}", format_duration(timeout))));
         tokio::time::timeout(timeout, checking).await.unwrap_or_else(late).map_err(failed)
     }
 
@@ -73,29 +113,38 @@ impl Running {
         prepared: &Arc<Prepared>,
         path: &str,
         longest: Duration,
-    ) -> Result<(), String> {
+    ) -> Result<(), Unchecked> {
         let routes = self.plan.linked().ingress.iter().filter(|route| route.to == *component);
         let host = routes.filter_map(|route| route.host.as_ref()).map(|host| host.as_str()).next();
         let request = http::Request::get(path)
             .header(HOST, host.unwrap_or("localhost"))
             .header(USER_AGENT, ASKER)
             .body(Empty::<Bytes>::new().map_err(|never| match never {}))
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Unchecked::Failed(error.to_string()))?;
         let id: Arc<str> = self.host.request_id();
         let response = self.answer_check(prepared, component, &id, longest, request).await;
+        let response = response.ok_or(Unchecked::NoRoom)?;
         let (status, body) = (response.status(), response.into_body());
         if !status.is_success() && !status.is_redirection() {
-            return Err(format!("it answered {status} (request {id})"));
+            return Err(Unchecked::Failed(format!("it answered {status} (request {id})")));
         }
         let whole = Limited::new(body, BODY_MAX_BYTES).collect().await;
-        whole.map(drop).map_err(|error| format!("its answer broke off: {error} (request {id})"))
+        let broken = |error| Unchecked::Failed(format!("its answer broke off: {error} (request {id})"));
+        whole.map(drop).map_err(broken)
     }
 
-    async fn returns(&self, component: &ComponentName, interface: &str, function: &str) -> Result<(), String> {
-        let result =
-            self.invoke(component, interface, function, "()").await.map_err(|error| error.to_string())?;
+    async fn returns(
+        &self,
+        component: &ComponentName,
+        interface: &str,
+        function: &str,
+    ) -> Result<(), Unchecked> {
+        let result = self.invoke(component, interface, function, "()").await.map_err(|error| match error {
+            InvokeError::Busy => Unchecked::NoRoom,
+            error => Unchecked::Failed(error.to_string()),
+        })?;
         if result == "false" || result.starts_with("err") {
-            return Err(format!("it returned {result}"));
+            return Err(Unchecked::Failed(format!("it returned {result}")));
         }
         Ok(())
     }

@@ -121,15 +121,22 @@ impl Running {
         let Some(_room) = self.host.room(prepared.weight, prepared.deadline).await else {
             return Err(InvokeError::Busy);
         };
+        if !self.may_serve() {
+            return Err(InvokeError::Isolated);
+        }
         let deadline = Instant::now() + prepared.deadline;
         let trace = Trace::default();
         let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
         let called = tokio::select! {
+            // The lease first: one that is over counts more than a result that came meanwhile.
             biased;
-            called = call_function(&prepared, call, &found, &arguments) => called,
             () = self.isolated() => Err(CallError::Trap(Isolated.into())),
+            called = call_function(&prepared, call, &found, &arguments) => called,
         };
-        match called {
+        // It may have ended while the guest had the thread.
+        match called
+            .and_then(|text| if self.may_serve() { Ok(text) } else { Err(CallError::Trap(Isolated.into())) })
+        {
             Ok(text) => Ok(text),
             Err(error) => {
                 let (message, error) = match error {

@@ -46,6 +46,7 @@ use wasmtime::Engine;
 
 pub use self::artifact::Artifacts;
 pub use self::body::{Body, BodyError};
+pub use self::check::Unchecked;
 pub use self::egress::EgressLimits;
 pub use self::engine::PoolLimits;
 pub use self::invoke::InvokeError;

@@ -177,9 +177,10 @@ impl Running {
         let mut trace = Trace::default();
         let ended = if self.may_serve() {
             tokio::select! {
+                // The lease first: one that is over counts more than an answer that came meanwhile.
                 biased;
-                ended = self.converse(&open, &mut inbound, &mut trace) => ended,
                 () = self.isolated() => Err(LinkFailure::new(LinkReason::Lost, ISOLATED)),
+                ended = self.converse(&open, &mut inbound, &mut trace) => ended,
             }
         } else {
             Err(LinkFailure::new(LinkReason::Unavailable, ISOLATED))
@@ -217,6 +218,9 @@ impl Running {
             let message = "the provider's node has no room for an instance";
             return span.ended(Err(LinkFailure::new(LinkReason::Busy, message)));
         };
+        if !self.may_serve() {
+            return span.ended(Err(LinkFailure::new(LinkReason::Unavailable, ISOLATED)));
+        }
         let deadline = self.deadline(prepared, &first);
         let request = open.request.as_str().into();
         let call = Call { request, log: self.log.clone(), deadline, trace: trace.clone() };
@@ -249,7 +253,12 @@ impl Running {
                     };
                     let answer = tokio::select! {
                         biased;
-                        answer = calling => span.ended(answer)?,
+                        answer = calling => {
+                            // The lease may have ended while the guest had the thread.
+                            let is_held = self.may_serve();
+                            let lost = || LinkFailure::new(LinkReason::Lost, ISOLATED);
+                            span.ended(answer.and_then(|answer| if is_held { Ok(answer) } else { Err(lost()) }))?
+                        }
                         given_up = inbound.given_up() => return given_up,
                     };
                     span.returned(answer.len());

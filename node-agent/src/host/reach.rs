@@ -13,7 +13,7 @@ use futures::{StreamExt as _, stream};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use model::assignment::AssignedGraph;
-use model::id::Uid;
+use model::id::{GraphKey, Uid};
 use model::link::{Binding, Body, GraphVersion, LinkFailure, LinkReason, Open};
 use model::name::NodeName;
 use tokio::sync::watch;
@@ -190,13 +190,15 @@ impl Reach {
         }
     }
 
-    /// Whether the same revision with the same policies serves here, of another placement.
-    pub(crate) fn serves_the_same(&self, prepared: &Running) -> bool {
+    /// As what the same revision with the same policies serves here, of another placement: as itself, or as the candidate that
+    /// it was.
+    pub(crate) fn serves_the_same(&self, prepared: &Running) -> Option<GraphKey> {
         let graphs = self.graphs.borrow().clone();
-        graphs.iter().any(|(running, until)| {
+        let same = graphs.iter().filter(|(running, until)| {
             let (now, next) = (&running.plan.assigned, &prepared.plan.assigned);
             until.is_none() && running.has_passed() && now.uid == next.uid && now.linked == next.linked
-        })
+        });
+        same.map(|(running, _)| running.key()).min_by_key(|key| *key != prepared.key()).cloned()
     }
 
     /// Lives one session to its end, if `caller` may have it.

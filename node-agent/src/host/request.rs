@@ -135,7 +135,7 @@ impl Running {
         }
     }
 
-    /// Answers a request of the agent's own, by which a component is checked.
+    /// Answers a request of the agent's own, by which a component is checked, unless this node has no room for it.
     pub(crate) async fn answer_check(
         &self,
         prepared: &Arc<Prepared>,
@@ -143,10 +143,13 @@ impl Running {
         id: &Arc<str>,
         longest: Duration,
         request: http::Request<impl RequestBody>,
-    ) -> http::Response<Body> {
+    ) -> Option<http::Response<Body>> {
         let asked = Asked { to, id, longest, trace: Trace::default() };
-        let answer = self.answer(Some(prepared), asked, request, self.traffic.enter()).await;
-        answer.unwrap_or_else(|refusal| refusal.response(id))
+        match self.answer(Some(prepared), asked, request, self.traffic.enter()).await {
+            Ok(response) => Some(response),
+            Err(Refusal::Busy) => None,
+            Err(refusal) => Some(refusal.response(id)),
+        }
     }
 
     async fn answer(
@@ -171,6 +174,10 @@ impl Running {
             say(Level::Warn, "no room in this node's pool of instances");
             return Err(Refusal::Busy);
         };
+        if !self.may_serve() {
+            say(Level::Warn, ISOLATED);
+            return Err(Refusal::Isolated);
+        }
         let deadline = Instant::now() + prepared.deadline.min(longest);
         let call = Call { request: id.clone(), log: self.log.clone(), deadline, trace };
         let (sender, mut receiver) = oneshot::channel();
@@ -183,6 +190,11 @@ impl Running {
             ended = &mut guest => (receiver.try_recv().ok(), Some(ended)),
         };
         match (answer, ended) {
+            // An agent that stood still finds the answer there, and the lease over since long.
+            (Some(_), _) if !self.may_serve() => {
+                say(Level::Error, &Isolated.to_string());
+                Err(Refusal::Cut)
+            }
             // Nothing of the response was sent yet: a refusal says more than half an answer.
             (Some(Ok(_)), Some(ended)) if ended.cut => {
                 self.say_ended(&ended, to, id);
@@ -267,9 +279,10 @@ async fn run(
         }
     };
     let call = tokio::select! {
+        // The lease first: one that is over counts more than an answer that came meanwhile.
         biased;
-        call = calling => call,
         () = isolated => Err(CallError::Trap(Isolated.into())),
+        call = calling => call,
     };
     let cut = cut_unfinished(&mut store.data_mut().table);
     drop(store);

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
+use model::graph::CheckTerms;
 use model::id::GraphKey;
 use model::log::Level;
 use model::name::ComponentName;
-use tokio::task::JoinError;
+use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use super::{Graph, Reconciler};
@@ -19,21 +20,30 @@ use crate::runner::{Runner, Running};
 /// Checks at one time: what serves must not wait for what is checked.
 const CHECKS_MAX: usize = 4;
 
-/// What came of one check.
-pub(super) struct Checked {
+/// Whom one check asks.
+pub(super) struct Asked {
     key: GraphKey,
     version: Version,
     component: ComponentName,
-    outcome: Option<Result<(), String>>,
 }
+
+/// What comes of one: nothing where nothing was asked.
+pub(super) type Outcome = Option<Result<(), String>>;
 
 /// The checks of a graph that serves, by component.
 pub(super) type Checkups = BTreeMap<ComponentName, Checkup>;
 
-/// The checks of one that begins to serve.
-pub(super) fn of(running: &impl Running) -> Checkups {
+/// The checks of one that begins to serve. What is only placed anew goes on from those `before`: it was not asked again, and
+/// fails on if it failed.
+pub(super) fn of(running: &impl Running, before: Option<&Checkups>) -> Checkups {
     let now = Instant::now();
-    let checkup = |(name, terms)| Some((name, Checkup::new(&terms, now, backoff::fraction())?));
+    let checkup = |(name, terms): (ComponentName, CheckTerms)| {
+        let mut checkup = Checkup::new(&terms, now, backoff::fraction())?;
+        if let Some(before) = before.and_then(|before| before.get(&name)) {
+            checkup.go_on(before, now);
+        }
+        Some((name, checkup))
+    };
     running.checked().into_iter().filter_map(checkup).collect()
 }
 
@@ -50,23 +60,27 @@ impl<R: Runner> Reconciler<R> {
     /// Begins the checks that are due, as far as there is room.
     pub(super) fn check(&mut self) {
         let now = Instant::now();
-        for (key, graph) in &mut self.graphs {
+        let room = CHECKS_MAX.saturating_sub(self.checking.len());
+        if room == 0 {
+            return;
+        }
+        let mut due: Vec<(Instant, GraphKey, ComponentName)> = Vec::new();
+        for (key, graph) in self.graphs.iter().filter(|(_, graph)| graph.serving.is_some()) {
+            let of_graph = graph.checkups.iter().filter_map(|(name, checkup)| Some((checkup.due()?, name)));
+            let of_graph = of_graph.filter(|(due, _)| *due <= now);
+            due.extend(of_graph.map(|(due, name)| (due, key.clone(), name.clone())));
+        }
+        // Where there is more than can be asked, those that come first by name would be asked again and again.
+        due.sort_unstable();
+        for (_, key, component) in due.into_iter().take(room) {
+            let Some(graph) = self.graphs.get_mut(&key) else { continue };
             let Some((version, running)) = &graph.serving else { continue };
-            for (name, checkup) in &mut graph.checkups {
-                if self.checking.len() >= CHECKS_MAX {
-                    return;
-                }
-                if checkup.due().is_none_or(|due| due > now) {
-                    continue;
-                }
-                checkup.begin();
-                let (key, version, component) = (key.clone(), version.clone(), name.clone());
-                let running = running.clone();
-                self.checking.spawn(async move {
-                    let outcome = running.check(&component).await;
-                    Checked { key, version, component, outcome }
-                });
-            }
+            let Some(checkup) = graph.checkups.get_mut(&component) else { continue };
+            checkup.begin();
+            let (running, asked) = (running.clone(), component.clone());
+            let version = version.clone();
+            let task = self.checking.spawn(async move { running.check(&asked).await });
+            self.checked.insert(task.id(), Asked { key, version, component });
         }
     }
 
@@ -80,14 +94,16 @@ impl<R: Runner> Reconciler<R> {
     }
 
     /// Takes what came of a check, unless another generation serves by now.
-    pub(super) fn checked(&mut self, ended: Result<Checked, JoinError>) {
-        let Checked { key, version, component, outcome } = match ended {
-            Ok(checked) => checked,
+    pub(super) fn checked(&mut self, ended: Result<(Id, Outcome), JoinError>) {
+        let (id, outcome) = match ended {
+            Ok(ended) => ended,
             Err(error) => {
-                tracing::error!(%error, "a check was lost; its component is not checked until it serves anew");
-                return;
+                // That is the agent's fault: it says nothing of the component, which is asked again.
+                tracing::error!(%error, "a check was lost");
+                (error.id(), None)
             }
         };
+        let Some(Asked { key, version, component }) = self.checked.remove(&id) else { return };
         let Some(graph) = self.graphs.get_mut(&key) else { return };
         let Some((_, running)) = graph.serving.as_ref().filter(|(serving, _)| *serving == version) else {
             return;

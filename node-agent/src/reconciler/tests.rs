@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Fate {
     Serves,
+    /// As [`Fate::Serves`], and the same serves already.
+    Again,
     /// As [`Fate::Serves`], but what it calls elsewhere is not there.
     Alone,
     /// As [`Fate::Serves`], but its components do not answer as they should.
@@ -36,6 +38,8 @@ struct Fake {
     name: String,
     is_alone: bool,
     is_sick: bool,
+    /// As what the same serves already.
+    same: Option<GraphKey>,
     /// What its checks come to while it serves; it is checked again only where there is something.
     health: Option<watch::Receiver<Result<(), String>>>,
     is_failing: Arc<AtomicBool>,
@@ -90,10 +94,11 @@ impl Runner for FakeRunner {
         let fate = self.fates.lock().await.recv().await.unwrap();
         let failure = Failure { reason: "told".to_owned(), message: "to fail".to_owned() };
         match fate {
-            Fate::Serves | Fate::Alone | Fate::Sick => Ok(Fake {
+            Fate::Serves | Fate::Again | Fate::Alone | Fate::Sick => Ok(Fake {
                 name: format!("{}@{}", graph.key, graph.generation),
                 is_alone: fate == Fate::Alone,
                 is_sick: fate == Fate::Sick,
+                same: (fate == Fate::Again).then(|| graph.key.clone()),
                 health: self.health.clone(),
                 is_failing: Arc::default(),
                 gate: self.gate.clone(),
@@ -108,9 +113,9 @@ impl Runner for FakeRunner {
         if graph.is_alone { Err(PrepareError::MayHeal(failure)) } else { Ok(()) }
     }
 
-    async fn passes_checks(&self, graph: &Fake) -> Result<(), PrepareError> {
+    async fn passes_checks(&self, graph: &Fake) -> Result<Option<GraphKey>, PrepareError> {
         let failure = Failure { reason: "check_failed".to_owned(), message: graph.name.clone() };
-        if graph.is_sick { Err(PrepareError::MayHeal(failure)) } else { Ok(()) }
+        if graph.is_sick { Err(PrepareError::MayHeal(failure)) } else { Ok(graph.same.clone()) }
     }
 
     fn serve(&self, graphs: Vec<Fake>) {
@@ -359,6 +364,15 @@ async fn what_serves_is_checked_again_and_again_and_serves_on_while_it_fails() {
     scene.fate(Fate::Serves);
     scene.serves(&["default/a@2"]).await;
     scene.reported("a", |graph| graph.serving == Some(Generation(2)) && graph.failing.is_none()).await;
+
+    // What is only placed anew fails on: not even once is it said to pass.
+    drop(health.send_replace(Err("it answered 504".to_owned())));
+    scene.serves(&["default/a@2 fails"]).await;
+    scene.assign(3, &[("a", 3)]);
+    let begins = scene.serving.wait_for(|serving| serving.iter().any(|name| name.starts_with("default/a@3")));
+    scene.fates.send(Fate::Again).unwrap();
+    let begun = timeout(PATIENCE, begins).await.expect("it serves").unwrap().clone();
+    assert_eq!(begun, ["default/a@3 fails"]);
     scene.end().await;
 }
 

@@ -86,6 +86,7 @@ pub(super) async fn until_served(
             // Cancel-safe: asking changes nothing.
             linked = linked_with(session, &key, change) => linked?,
             () = sleep_until(until) => return Err(time_is_up(&key, change, patience)),
+            _ = tokio::signal::ctrl_c() => return Err(not_waited_for(&key, change)),
         };
         goals.extend(linked);
     }
@@ -108,6 +109,12 @@ async fn linked_with(session: &Session<'_>, key: &GraphKey, change: &Change) -> 
         }
         sleep(POLL_INTERVAL).await;
     }
+}
+
+fn not_waited_for(key: &GraphKey, change: &Change) -> Failure {
+    let message =
+        format!("{} is in force, and it was not waited for {key}; the work goes on", change.subject());
+    Failure::StillRunning { message, next: format!("ctl status {} --watch", crate::reference::short(key)) }
 }
 
 fn time_is_up(key: &GraphKey, change: &Change, patience: std::time::Duration) -> Failure {

@@ -161,7 +161,7 @@ async fn answering(api: &Api, client: &mut Client, count: usize) -> Vec<String> 
         let lines = api.logs(FAULTY, "").await.unwrap();
         lines
             .into_iter()
-            .filter(|line| line.message == "a line by wasi:logging")
+            .filter(|line| line.message.ends_with("a line by wasi:logging"))
             .map(|line| line.node)
             .collect()
     };

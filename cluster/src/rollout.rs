@@ -222,7 +222,10 @@ pub fn decide_policy(
     // Graphs that are slow and others that are not, with different shares of each, say nothing together.
     let spec_of_sum = RolloutSpec { max_latency_percent: None, ..spec.clone() };
     if let Some(why) = worse(&spec_of_sum, &sum, DEVIATIONS, VERSION) {
-        return fails(why);
+        return fails(match asked {
+            [one] => format!("with {}, {why}", one.key),
+            _ => why,
+        });
     }
     if rollout.paused.is_some() || !unwell.is_empty() {
         return None;

@@ -619,7 +619,7 @@ async fn what_only_an_agent_knows_is_asked_of_it_or_said_to_be_out_of_reach() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_heartbeat_is_confirmed_once_the_node_runs_what_it_is_to_run() {
+async fn a_heartbeat_is_confirmed_as_long_as_what_stops_in_isolation_is_still_the_nodes() {
     let member = Member::start_with(&["--node-timeout-ms=60000"]).await;
     let mut client = member.client();
     client.upload_parts().await;
@@ -631,8 +631,9 @@ async fn a_heartbeat_is_confirmed_once_the_node_runs_what_it_is_to_run() {
     assert_eq!(agent.next().await.unwrap(), Some(Down::Confirmed(confirmed(1, empty))));
     client.deploy(&parts::shop("shop", "one")).await.unwrap();
     let assigned = agent.assigned(1).await.generation;
-    // What runs is of before, and one does not ask: neither is answered.
+    // What runs is of before, and nothing of it stops; one does not ask, and is not answered.
     agent.beat(empty, 2).await;
+    assert_eq!(agent.next().await.unwrap(), Some(Down::Confirmed(confirmed(2, empty))));
     agent.beat(assigned, 0).await;
     agent.beat(assigned, 3).await;
     assert_eq!(agent.next().await.unwrap(), Some(Down::Confirmed(confirmed(3, assigned))));

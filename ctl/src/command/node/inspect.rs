@@ -106,7 +106,7 @@ fn admission(node: &wire::Node, now_ms: u64) -> String {
         wire::Admission::Draining => {
             let until_ms = node.drain_deadline_ms;
             let deadline = match until_ms.checked_sub(now_ms) {
-                Some(left_ms) if left_ms > 0 => format!("for {} more", time::age(now_ms, until_ms)),
+                Some(left_ms) if left_ms > 0 => format!("{} more", time::age(now_ms, until_ms)),
                 _ => "no more".to_owned(),
             };
             format!("draining: what still answers here is waited for {deadline}")

@@ -4,7 +4,8 @@
 //! what was refused. [`control`] is the half that takes orders: [`session`] brings assignments and routes, [`ledger`] and
 //! [`route_book`] keep them, [`artifacts`] pulls what they need, [`reconciler`] works towards them with [`reconcile`]'s
 //! plans. [`host`] is the half that runs components, [`ingress`] brings their requests, or has another node answer them
-//! over [`http_road`]. [`lease`] ends what must not be served once the node is cut off. [`roads`] lead to other agents, and [`traces`] tells a collector of all.
+//! over [`http_road`]. [`lease`] ends what must not be served once the node is cut off. [`roads`] lead to other agents, and
+//! [`traces`] tells a collector of all.
 
 pub mod agent;
 pub mod api;
@@ -26,7 +27,7 @@ pub mod host;
 pub mod http_road;
 pub mod ingress;
 pub mod lease;
-mod ledger;
+pub mod ledger;
 mod link;
 pub mod logs;
 pub mod reconcile;

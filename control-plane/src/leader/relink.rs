@@ -9,7 +9,6 @@ use cluster::{Command, Outcome, State};
 use model::id::{GraphKey, IdError, StateRevision, Uid};
 use model::linked::LinkedGraph;
 use model::policy::PolicyVersion;
-use model::rollout::Phase;
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -33,26 +32,23 @@ pub struct Relinker {
     opened: Arc<std::sync::Mutex<Option<Opened>>>,
 }
 
-/// Up to which state each graph that a policy concerns which takes over by steps has its candidate, but for those of which a
-/// revision does so.
+/// With which policies each graph that they concern has its candidate, but for those of which a revision takes over by steps.
 #[derive(Debug, Clone)]
 pub struct Opened {
     policies_at: StateRevision,
-    graphs_at: StateRevision,
     /// The graphs that could not be linked, as sentences.
     broken: Vec<String>,
 }
 
 impl Opened {
-    /// Whether that is so in a state that was read later: nothing has changed, no graph waits for an earlier candidate to go, and
-    /// none could not be linked.
+    /// That of the policies of a state, but for graphs that could not be linked.
+    pub(super) const fn with(policies_at: StateRevision, broken: Vec<String>) -> Self {
+        Self { policies_at, broken }
+    }
+
+    /// Whether that is so in a state that was read later. What was deployed since comes to where the others are.
     pub fn is_of(&self, state: &State) -> bool {
-        let is_waited_for =
-            |graph: &GraphRecord| graph.rollout.as_ref().is_some_and(|rollout| rollout.phase == Phase::Ending);
-        self.policies_at == state.policies_at
-            && self.graphs_at == state.graphs_at
-            && self.broken.is_empty()
-            && !state.graphs.values().any(is_waited_for)
+        self.policies_at == state.policies_at && self.broken.is_empty()
     }
 
     /// Why that cannot come to be as long as these policies are wanted, if it is so.
@@ -163,7 +159,7 @@ impl Relinker {
         let unopened = self.open_candidates(&state).await?;
         let (policies_at, graphs_at) = (state.policies_at, state.graphs_at);
         *self.opened.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Opened { policies_at, graphs_at, broken: unopened.clone() });
+            Some(Opened::with(policies_at, unopened.clone()));
         broken.extend(unopened);
         *done = Some(Done { policies_at, graphs_at, broken: broken.clone(), when: Instant::now() });
         Ok(broken)

@@ -215,3 +215,98 @@ pub(crate) fn changing(key: &GraphKey, record: &GraphRecord, rollout: &Rollout, 
         change,
     }))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+mod tests {
+    use cluster::state::{PolicyRollout, PolicyVersionRecord};
+    use model::id::{StateRevision, Uid};
+    use model::linked::LinkedGraph;
+    use model::policy::{Action, Mode, OnFailure, Order, PolicySpec, Selector};
+    use model::rollout::{DEADLINE_DEFAULT, MAX_ERRORS_DEFAULT, RolloutSpec, Share, Step};
+
+    use super::*;
+
+    fn spec() -> RolloutSpec {
+        RolloutSpec {
+            steps: vec![Step { share: Share::ALL, hold: Some(Duration::from_millis(1)) }],
+            max_errors: MAX_ERRORS_DEFAULT,
+            max_latency_percent: None,
+            deadline: DEADLINE_DEFAULT,
+            on_failure: model::rollout::OnFailure::Revert,
+        }
+    }
+
+    /// A policy whose first version takes over by one step.
+    fn policy(phase: Phase) -> PolicyRecord {
+        let spec = PolicySpec {
+            name: "pii".parse().unwrap(),
+            selector: Selector {
+                interface: "a:b/c".parse().unwrap(),
+                namespaces: BTreeSet::new(),
+                graphs: BTreeSet::new(),
+                labels: BTreeMap::new(),
+                except: Vec::new(),
+            },
+            action: Action::Deny("no".to_owned()),
+            order: Order { phase: model::policy::Phase::Inspect, priority: 0 },
+            mandatory: false,
+            on_failure: OnFailure::Closed,
+            mode: Mode::Enforce,
+            rollout: Some(self::spec()),
+        };
+        let version = PolicyVersionRecord {
+            generation: Generation(7),
+            applied_at_ms: 0,
+            manifest: String::new(),
+            spec,
+            given_up: None,
+        };
+        let rollout = PolicyRollout { spec: self::spec(), started_ms: 0, phase, step: 0, paused: None };
+        PolicyRecord { versions: [version].into_iter().collect(), rollout: Some(Box::new(rollout)) }
+    }
+
+    fn state(graph: Option<Phase>) -> State {
+        let rollout = graph.map(|phase| Rollout {
+            running: RevisionNumber(1),
+            spec: spec(),
+            started_ms: 0,
+            phase,
+            step: 0,
+            paused: None,
+            policy: None,
+        });
+        let record = GraphRecord::new(Uid::new("u").unwrap(), 0, LinkedGraph::default());
+        let record = GraphRecord { rollout: rollout.map(Box::new), ..record };
+        let graphs = [("shop/web".parse().unwrap(), record)].into_iter().collect();
+        State { graphs, policies_at: StateRevision(7), ..State::default() }
+    }
+
+    #[test]
+    fn a_policy_does_not_begin_before_its_candidates_are_there_nor_without_any_while_graphs_are_rolled_out() {
+        let starting = policy(Phase::Starting);
+        let opened = |at: u64| Opened::with(StateRevision(at), Vec::new());
+        let decided = |state: &State, opened: Option<&Opened>| of_policy(state, &starting, &[], opened, 0);
+        assert_eq!(decided(&state(None), None), None, "nobody has looked yet");
+        assert_eq!(decided(&state(None), Some(&opened(6))), None, "what was looked at is of before");
+        assert_eq!(decided(&state(None), Some(&opened(7))), Some(RolloutChange::Begin));
+        for phase in [Phase::Ending, Phase::Starting] {
+            assert_eq!(decided(&state(Some(phase)), Some(&opened(7))), None, "it is waited for");
+        }
+        let answering = policy(Phase::Answering { since_ms: 0 });
+        assert_eq!(of_policy(&state(Some(Phase::Ending)), &answering, &[], Some(&opened(7)), 5_000), None);
+        let goes_on = of_policy(&state(None), &answering, &[], Some(&opened(7)), 5_000);
+        assert!(matches!(goes_on, Some(RolloutChange::Promote { .. })), "{goes_on:?}");
+    }
+
+    #[test]
+    fn one_for_which_a_graph_cannot_be_linked_is_given_up_at_its_deadline_and_says_why() {
+        let starting = policy(Phase::Starting);
+        let broken = Opened::with(StateRevision(7), vec!["shop/web cannot be linked".to_owned()]);
+        let decided = |now_ms| of_policy(&state(None), &starting, &[], Some(&broken), now_ms);
+        let deadline_ms = u64::try_from(DEADLINE_DEFAULT.as_millis()).unwrap();
+        assert_eq!(decided(deadline_ms - 1), None);
+        let Some(RolloutChange::Revert { why }) = decided(deadline_ms) else { panic!("it is given up") };
+        assert_eq!(why, "not every graph could be linked within 10m: shop/web cannot be linked");
+    }
+}

@@ -9,7 +9,8 @@
 //! it runs, linked with that version. How far they are is one thing for all of them, and kept with the policy.
 
 use model::id::{Generation, GraphKey};
-use model::name::{ComponentName, PolicyName};
+use model::linked::LinkedGraph;
+use model::name::PolicyName;
 use model::policy::PolicyVersion;
 use model::rollout::{Phase, Reverted, Step};
 
@@ -49,20 +50,11 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     let running = record.running();
     let revision = push_revision(&mut record, deploy, now_ms, running);
     let number = revision.number;
-    // What has its data somewhere has them there for both.
-    let has = |name: &ComponentName| deploy.linked.capabilities.contains_key(name);
-    let data =
-        record.data.iter().filter(|(name, _)| has(name)).map(|(name, node)| (name.clone(), node.clone()));
     let before = state.graphs.get(&deploy.key.candidate()).cloned();
-    let mut candidate =
+    let candidate =
         before.unwrap_or_else(|| GraphRecord::new(deploy.uid.clone(), now_ms, deploy.linked.clone()));
     // One that there is goes on answering those who do not know yet that there is another one.
-    candidate.revisions = [revision].into_iter().collect();
-    candidate.generation = at.into();
-    // As many nodes as its graph has, whose requests it is to answer.
-    candidate.scaled = scaling::carried(&record.linked, &record.scaled, &deploy.linked);
-    candidate.linked = deploy.linked.clone();
-    candidate.data = candidate.data.into_iter().filter(|(name, _)| has(name)).chain(data).collect();
+    let candidate = beside(candidate, &record, revision, &deploy.linked, at.into());
     let nodes = candidate.nodes();
     let message = format!(
         "revision {number} takes over by steps: {}; revision {running} answers the rest",
@@ -84,6 +76,28 @@ pub(super) fn begin(state: &mut State, deploy: &Deploy) -> Outcome {
     state.event(subject(&deploy.key), "deployed", committed(number, &deploy.origin));
     state.event(subject(&deploy.key), "rollout_started", message);
     Outcome::Deployed { key: deploy.key.clone(), revision: number, generation: at.into(), unchanged: false }
+}
+
+/// A candidate as it is to be beside its graph.
+fn beside(
+    candidate: GraphRecord,
+    graph: &GraphRecord,
+    revision: RevisionRecord,
+    linked: &LinkedGraph,
+    generation: Generation,
+) -> GraphRecord {
+    // What has its data somewhere has them there for both.
+    let data = candidate.data.into_iter().chain(graph.data.clone());
+    let data = data.filter(|(name, _)| linked.capabilities.contains_key(name)).collect();
+    GraphRecord {
+        revisions: [revision].into_iter().collect(),
+        generation,
+        // As many nodes as its graph has, whose requests it is to answer.
+        scaled: scaling::carried(&graph.linked, &graph.scaled, linked),
+        linked: linked.clone(),
+        data,
+        ..candidate
+    }
 }
 
 /// What a rollout comes to when its graph is deployed anew at once: nobody is sent to its candidate any more. One that is
@@ -230,13 +244,8 @@ pub(super) fn open_candidate(state: &mut State, open: &OpenCandidate) -> Result<
     admit(state, &open.key, &open.linked)?;
     let at = state.advance();
     let now_ms = state.now_ms;
-    let mut candidate = GraphRecord::new(open.candidate.clone(), now_ms, open.linked.clone());
-    candidate.generation = at.into();
-    candidate.revisions = [revision].into_iter().collect();
-    candidate.scaled = scaling::carried(&record.linked, &record.scaled, &open.linked);
-    let has = |name: &ComponentName| open.linked.capabilities.contains_key(name);
-    let data = record.data.iter().filter(|(name, _)| has(name));
-    candidate.data = data.map(|(name, node)| (name.clone(), node.clone())).collect();
+    let candidate = GraphRecord::new(open.candidate.clone(), now_ms, open.linked.clone());
+    let candidate = beside(candidate, &record, revision, &open.linked, at.into());
     record.rollout = Some(Box::new(Rollout {
         running: record.number(),
         spec: of_all.spec,

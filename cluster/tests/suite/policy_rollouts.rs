@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cluster::command::{Body, ChangePolicyRollout, OpenCandidate, PutPolicy, RolloutChange};
+use cluster::command::{Body, ChangePolicyRollout, ChangeRollout, OpenCandidate, PutPolicy, RolloutChange};
 use cluster::outcome::{Outcome, Refusal};
 use cluster::rollout::{Asked, Evidence, Traffic, decide, decide_policy};
 use cluster::state::{GraphRecord, PolicyRecord};
@@ -63,6 +63,21 @@ impl Cluster {
             phase: rollout.map_or(Phase::Starting, |rollout| rollout.phase),
             step: rollout.map_or(0, |rollout| rollout.step),
             is_paused: rollout.is_some_and(|rollout| rollout.paused.is_some()),
+            change,
+        }))
+    }
+
+    /// Of one graph that is asked with it.
+    fn changing_graph(&self, graph: &str, change: RolloutChange) -> Body {
+        let record = self.graph(graph);
+        let rollout = record.rollout.as_ref().unwrap();
+        Body::ChangeRollout(Box::new(ChangeRollout {
+            key: key(graph),
+            uid: record.uid.clone(),
+            revision: record.number(),
+            phase: rollout.phase,
+            step: rollout.step,
+            is_paused: false,
             change,
         }))
     }
@@ -252,17 +267,7 @@ fn a_graph_that_is_deployed_meanwhile_leaves_and_comes_back_where_the_others_are
     let refusal = cluster.refused(cluster.opening(graph, linked_at(4, &host(graph))));
     assert!(matches!(refusal, Refusal::Stale { .. }), "its candidate is not let go of yet: {refusal}");
     let graphs_at = cluster.state.graphs_at;
-    let record = cluster.graph(graph);
-    let rollout = record.rollout.as_ref().unwrap();
-    let finish = Body::ChangeRollout(Box::new(cluster::command::ChangeRollout {
-        key: key(graph),
-        uid: record.uid.clone(),
-        revision: record.number(),
-        phase: rollout.phase,
-        step: rollout.step,
-        is_paused: false,
-        change: RolloutChange::Finish,
-    }));
+    let finish = cluster.changing_graph(graph, RolloutChange::Finish);
     cluster.done(finish);
     assert!(cluster.state.graphs_at > graphs_at, "it is looked at again");
     let body = cluster.opening(graph, linked_at(4, &host(graph)));
@@ -275,16 +280,7 @@ fn a_graph_that_is_deployed_meanwhile_leaves_and_comes_back_where_the_others_are
     cluster.schedule();
     serve(&mut cluster);
     assert_eq!(decided(&cluster), Some(RolloutChange::Begin));
-    let (record, rollout) = (cluster.graph(graph), cluster.graph(graph).rollout.as_ref().unwrap());
-    let begin = Body::ChangeRollout(Box::new(cluster::command::ChangeRollout {
-        key: key(graph),
-        uid: record.uid.clone(),
-        revision: record.number(),
-        phase: rollout.phase,
-        step: rollout.step,
-        is_paused: false,
-        change: RolloutChange::Begin,
-    }));
+    let begin = cluster.changing_graph(graph, RolloutChange::Begin);
     cluster.done(begin);
     assert_eq!(cluster.shares().len(), 2);
 }

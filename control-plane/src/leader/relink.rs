@@ -186,8 +186,16 @@ impl Relinker {
                 }
             };
             let candidate = Uid::new(Uuid::new_v4().to_string())?;
-            let now_ms = self.raft.now_ms();
-            let command = opening(&key, record, &policy, state.policies_at, candidate, linked, now_ms);
+            let body = Body::OpenCandidate(Box::new(OpenCandidate {
+                key: key.clone(),
+                uid: record.uid.clone(),
+                revision: record.running(),
+                policy: policy.clone(),
+                policies_at: state.policies_at,
+                candidate,
+                linked,
+            }));
+            let command = Command { now_ms: self.raft.now_ms(), request: None, body };
             if let Outcome::Refused(_) = self.raft.propose(command).await?.outcome {
                 return Err(RelinkError::Stale(key));
             }
@@ -212,26 +220,4 @@ impl Done {
 fn taking_over(state: &State) -> Option<PolicyVersion> {
     let version = state.policies.values().find_map(PolicyRecord::taking_over)?;
     Some(PolicyVersion { name: version.spec.name.clone(), generation: version.generation })
-}
-
-/// The command that gives a graph the candidate of a policy.
-pub fn opening(
-    key: &GraphKey,
-    record: &GraphRecord,
-    policy: &PolicyVersion,
-    policies_at: StateRevision,
-    candidate: Uid,
-    linked: LinkedGraph,
-    now_ms: u64,
-) -> Command {
-    let body = Body::OpenCandidate(Box::new(OpenCandidate {
-        key: key.clone(),
-        uid: record.uid.clone(),
-        revision: record.running(),
-        policy: policy.clone(),
-        policies_at,
-        candidate,
-        linked,
-    }));
-    Command { now_ms, request: None, body }
 }

@@ -162,6 +162,10 @@ async fn certificates_are_renewed_while_requests_are_served() {
     let cluster = Cluster::start_as(2, &["--certificate-lifetime=10s"], &[]).await;
     let mut chain = Chain::start(cluster).await;
     let load = chain.load();
+    // Somebody who holds on to a connection, and to a session.
+    let mut old = chain.peer().await;
+    old.say([(1, Body::Open(chain.open())), (1, call(&[8, 2, 16, 3]))]).await;
+    old.returned(1).await;
     let serial = |cluster: &Cluster, node: &str| cluster.keyring_of(node).identity().serial().to_owned();
     let first: Vec<_> = ["n1", "n2"].map(|node| serial(&chain.cluster, node)).into();
     let ends = ["n1", "n2"].map(|node| chain.cluster.keyring_of(node).identity().expires());
@@ -177,6 +181,20 @@ async fn certificates_are_renewed_while_requests_are_served() {
     })
     .await;
     load.stop_all_good(500).await;
+    // It was told in time, and is granted nothing more; what was granted before goes on.
+    old.refused(0, wire::Reason::Unavailable, "the stream").await;
+    old.say([(2, Body::Open(chain.open())), (2, call(&[8, 2, 16, 3]))]).await;
+    old.refused(2, wire::Reason::Denied, "with a certificate that has ended").await;
+    old.say([(1, call(&[8, 2, 16, 3]))]).await;
+    old.returned(1).await;
+    let data_dir = &chain.cluster.agent.data_dir;
+    until("it is in the audit", SOON, async || {
+        let lines = audit(data_dir);
+        let is_it =
+            |line: &Value| line["why"].as_str().is_some_and(|why| why.contains("certificate has ended"));
+        holds(lines.iter().any(is_it), lines.len())
+    })
+    .await;
     // New connections too are made with what is renewed, in both directions.
     chain.cluster.agent.restart().await;
     chain.cluster.node_is("n1", "ready").await;

@@ -5,9 +5,12 @@
 use std::time::Duration;
 
 use chaos_tests::api::digest;
+use chaos_tests::bundle::Bundle;
 use chaos_tests::cluster::Cluster;
 use chaos_tests::peer::{Chain, call};
+use chaos_tests::traffic::Client;
 use chaos_tests::wait::SOON;
+use http::Method;
 use proto::weft::link::v1 as wire;
 use proto::weft::link::v1::frame::Body;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -17,6 +20,8 @@ use tokio::net::TcpStream;
 const ENDS_WITHIN: Duration = Duration::from_secs(20);
 /// More than there are instances, fewer than a stream may have sessions.
 const SESSIONS: u64 = 3_000;
+/// Instances that fit into an agent's pool.
+const POOL: u64 = 1_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_breach_of_a_session_is_refused_with_its_reason() {
@@ -135,6 +140,52 @@ async fn sessions_without_a_call_hold_no_instance_and_end() {
     peer.say([(SESSIONS, call(&[8, 2, 16, 3]))]).await;
     peer.returned(SESSIONS).await;
     load.stop_all_good(100).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_opens_all_that_its_grant_allows_leaves_room_for_others() {
+    let chain = Chain::start(Cluster::start_nodes(2).await).await;
+    let hello = Bundle::graph("hello").on("app.wasm", "n1");
+    chain.cluster.api().deploy_and_wait(&hello).await;
+    let mut peer = chain.peer().await;
+    for session in 1..=POOL {
+        peer.say([(session, Body::Open(chain.open())), (session, call(&[8, 2, 16, 3]))]).await;
+    }
+    let (mut returned, mut busy) = (0, Vec::new());
+    for _ in 0..POOL {
+        match peer.next().await {
+            Some((_, Body::Returned(_))) => returned += 1,
+            Some((session, Body::Failed(failed))) => {
+                assert_eq!(failed.reason(), wire::Reason::Busy, "{}", failed.message);
+                busy.push(session);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(returned, POOL - POOL / 4);
+    // All of its instances are still held.
+    let mut client = Client::new(chain.cluster.ingress_address(), "hello.localhost");
+    for _ in 0..10 {
+        let answer = client.ask(Method::GET, "/", "").await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // What it gives back it may have again.
+    let open = (1..=POOL).filter(|session| !busy.contains(session));
+    let ended: Vec<u64> = open.take(10).collect();
+    peer.say(ended.into_iter().map(|session| (session, Body::Closed(wire::Closed {})))).await;
+    let (mut session, mut again) = (POOL, 0);
+    let start = std::time::Instant::now();
+    while again < 10 {
+        session += 1;
+        assert!(start.elapsed() < SOON, "only {again} of 10 are free again");
+        peer.say([(session, Body::Open(chain.open())), (session, call(&[8, 2, 16, 3]))]).await;
+        match peer.next().await {
+            Some((_, Body::Returned(_))) => again += 1,
+            // Its instances are dropped in a moment.
+            Some((_, Body::Failed(failed))) => assert_eq!(failed.reason(), wire::Reason::Busy),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ use tower::Service as _;
 use crate::choice::{Candidate, choose};
 use crate::health::{Admission, Breaker, Open};
 use crate::roads::{
-    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
+    CONNECTION_WINDOW_BYTES, Condition, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
     STREAM_WINDOW_BYTES, Tries,
 };
 
@@ -51,7 +51,8 @@ pub struct HttpRoad {
     breakers: Mutex<HashMap<NodeName, Arc<Breaker>>>,
 }
 
-type Line = http2::SendRequest<RequestBody>;
+/// A connection, and how often the certificate had been renewed that was shown: see [`Roads::renewals`].
+type Line = (http2::SendRequest<RequestBody>, u64);
 
 /// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -225,8 +226,10 @@ impl HttpRoad {
             }
         };
         let longest = Instant::now() + HEAD_TIMEOUT;
-        let line = self.lines.get(node, |line| !line.is_closed(), self.dial(node));
-        let mut line = match tokio::time::timeout_at(deadline.into(), line).await {
+        let renewals = self.roads.renewals();
+        let condition = |(line, made): &Line| Condition::of(!line.is_closed(), *made, renewals);
+        let line = self.lines.get(node, condition, self.dial(node));
+        let (mut line, _) = match tokio::time::timeout_at(deadline.into(), line).await {
             Ok(Ok(line)) => line,
             Err(_) => return Err((Unsent::NotReached("no connection in time".to_owned()), request)),
             Ok(Err(why)) => {
@@ -274,6 +277,7 @@ impl HttpRoad {
     }
 
     async fn dial(&self, node: &NodeName) -> Result<Line, String> {
+        let renewals = self.roads.renewals();
         let Road { address, connector } =
             self.roads.to(node).ok_or_else(|| "its address is not known".to_owned())?;
         let uri: Uri = format!("http://{address}").parse().map_err(|error| format!("{address}: {error}"))?;
@@ -300,7 +304,7 @@ impl HttpRoad {
                 tracing::info!(%node, why = %explained(error), "a connection for HTTP ended");
             }
         });
-        Ok(line)
+        Ok((line, renewals))
     }
 }
 

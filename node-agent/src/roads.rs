@@ -33,6 +33,8 @@ const RETRY_LEAST: Duration = Duration::from_millis(20);
 /// The longest: what was moved to another node meanwhile is found within it. All tries together outlast the restart of an
 /// agent.
 const RETRY_MOST: Duration = Duration::from_millis(200);
+/// How often a connection that serves and was made with an earlier certificate is tried to be replaced.
+const FRESHEN_EVERY: Duration = Duration::from_secs(5);
 /// Connections of one kind to one agent: HTTP/2 shares one window among all that a connection carries, and one task
 /// drives it.
 const CONNECTIONS_PER_NODE: usize = 2;
@@ -49,6 +51,12 @@ pub struct Road {
 pub trait Roads: Send + Sync {
     /// The way to a node; none to one that this node has no business with.
     fn to(&self, node: &NodeName) -> Option<Road>;
+
+    /// How often the certificate was renewed that this node shows: what is new goes over connections that were made with the
+    /// present one, if there can be any, since a peer grants nothing over one whose certificate has ended.
+    fn renewals(&self) -> u64 {
+        0
+    }
 
     /// Whether a graph fails on a node, as the control plane has said: of several that answer, it is asked after others.
     fn is_failing(&self, _: &GraphKey, _: &NodeName) -> bool {
@@ -88,6 +96,10 @@ impl Roads for ToldRoads {
         let peer = self.peer(node)?;
         let connector = trust::connector(self.keyring.clone(), Expect::Node(peer.uid));
         Some(Road { address: peer.address, connector })
+    }
+
+    fn renewals(&self) -> u64 {
+        self.keyring.renewals()
     }
 
     fn is_failing(&self, graph: &GraphKey, node: &NodeName) -> bool {
@@ -152,6 +164,28 @@ struct Place<C, E> {
     failed: Option<(Instant, E)>,
 }
 
+/// What a connection is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// All.
+    Fresh,
+    /// It serves, until there is a better one: it was made with an earlier certificate.
+    Stale,
+    /// Nothing.
+    Lost,
+}
+
+impl Condition {
+    /// Of a connection that serves, or not, and was made when the certificate had been renewed so often.
+    pub(crate) fn of(serves: bool, made_at: u64, renewals: u64) -> Self {
+        match serves {
+            false => Self::Lost,
+            true if made_at < renewals => Self::Stale,
+            true => Self::Fresh,
+        }
+    }
+}
+
 impl<C, E> Default for Pool<C, E> {
     fn default() -> Self {
         Self { next: AtomicUsize::new(0), slots: Mutex::default() }
@@ -159,11 +193,11 @@ impl<C, E> Default for Pool<C, E> {
 }
 
 impl<C: Clone, E: Clone> Pool<C, E> {
-    /// A connection to `node` that `is_good`, by `dial` if there is none.
+    /// A connection to `node`, by `dial` if there is none in good condition.
     pub(crate) async fn get(
         &self,
         node: &NodeName,
-        is_good: impl Fn(&C) -> bool,
+        condition: impl Fn(&C) -> Condition,
         dial: impl Future<Output = Result<C, E>>,
     ) -> Result<C, E> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) % CONNECTIONS_PER_NODE;
@@ -174,8 +208,16 @@ impl<C: Clone, E: Clone> Pool<C, E> {
         };
         let asked = Instant::now();
         let mut place = slot.lock().await;
-        if let Some(connection) = place.connection.as_ref().filter(|connection| is_good(connection)) {
-            return Ok(connection.clone());
+        let known = place.connection.as_ref().map(|connection| (connection.clone(), condition(connection)));
+        let stale = match known {
+            Some((connection, Condition::Fresh)) => return Ok(connection),
+            Some((connection, Condition::Stale)) => Some(connection),
+            Some((_, Condition::Lost)) | None => None,
+        };
+        if let (Some(stale), Some((when, _))) = (&stale, &place.failed)
+            && when.elapsed() < FRESHEN_EVERY
+        {
+            return Ok(stale.clone());
         }
         // Whoever waited while another dialled in vain does not dial after it: with many, the last would wait long.
         if let Some((_, failure)) = place.failed.as_ref().filter(|(when, _)| *when >= asked) {
@@ -187,8 +229,8 @@ impl<C: Clone, E: Clone> Pool<C, E> {
                 Ok(connection)
             }
             Err(failure) => {
-                *place = Place { connection: None, failed: Some((Instant::now(), failure.clone())) };
-                Err(failure)
+                *place = Place { connection: stale.clone(), failed: Some((Instant::now(), failure.clone())) };
+                stale.ok_or(failure)
             }
         }
     }

@@ -28,6 +28,7 @@ struct State {
     revoked: Arc<BTreeSet<Uid>>,
     open: BTreeMap<u64, Open>,
     next: u64,
+    renewals: u64,
 }
 
 struct Open {
@@ -49,7 +50,8 @@ pub struct ReplaceError {
 impl Keyring {
     /// The keyring of a process that is `identity`, and revokes nobody yet.
     pub fn new(identity: Identity) -> Self {
-        Self(Arc::new(Mutex::new(State { identity, revoked: Arc::default(), open: BTreeMap::new(), next: 0 })))
+        let (revoked, open) = (Arc::default(), BTreeMap::new());
+        Self(Arc::new(Mutex::new(State { identity, revoked, open, next: 0, renewals: 0 })))
     }
 
     /// The identity at the moment.
@@ -69,7 +71,14 @@ impl Keyring {
             return Err(ReplaceError { found: identity.id().clone(), expected: state.identity.id().clone() });
         }
         state.identity = identity;
+        state.renewals += 1;
         Ok(())
+    }
+
+    /// How often the certificate was replaced. A connection shows the one of its handshake for as long as it is open: where
+    /// that matters to its peer, who holds it has another one made when this number has grown.
+    pub fn renewals(&self) -> u64 {
+        self.state().renewals
     }
 
     /// Sets who is revoked: the full picture, which takes the place of the one before. Handshakes with them fail from

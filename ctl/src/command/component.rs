@@ -121,9 +121,11 @@ fn paragraphs(component: &ComponentType, is_wide: bool) -> String {
         if by == NODE && !is_wide {
             continue;
         }
+        let of_provider = beside(if side == "import" { &component.imports } else { &component.exports });
         let longest = interface.functions.iter().map(|function| function.name.len()).max().unwrap_or(0);
         for function in &interface.functions {
-            let _ = writeln!(out, "  {:longest$}  {}", function.name, verdict(&interface.name, function));
+            let verdict = verdict(&interface.name, function, &of_provider);
+            let _ = writeln!(out, "  {:longest$}  {verdict}", function.name);
             if is_wide {
                 let _ = writeln!(out, "  {:longest$}  {function}", "");
             }
@@ -133,6 +135,13 @@ fn paragraphs(component: &ComponentType, is_wide: bool) -> String {
         }
     }
     out
+}
+
+/// The interfaces that a function's handles may be of, if all that is not the node's is of one provider: which links there
+/// will be, only a graph says.
+fn beside(interfaces: &[Interface]) -> Vec<InterfaceName> {
+    let names = interfaces.iter().map(|interface| &interface.name);
+    names.filter(|name| !builtin::is_offered(name)).cloned().collect()
 }
 
 /// What satisfies the imports that every node grants.
@@ -153,9 +162,12 @@ fn satisfied_by(interface: &Interface) -> &'static str {
 
 fn value(component: &ComponentType, digest: &Digest, size: u64) -> Value {
     let side = |interfaces: &[Interface], is_import: bool| -> Vec<Value> {
+        let of_provider = beside(interfaces);
         let one = |interface: &Interface| {
-            let functions =
-                interface.functions.iter().map(|function| function_value(&interface.name, function));
+            let functions = interface
+                .functions
+                .iter()
+                .map(|function| function_value(&interface.name, function, &of_provider));
             let functions: Vec<Value> = functions.collect();
             let mut value = json!({"interface": interface.name.to_string(), "functions": functions});
             if is_import {
@@ -174,8 +186,12 @@ fn value(component: &ComponentType, digest: &Digest, size: u64) -> Value {
     })
 }
 
-fn function_value(interface: &InterfaceName, function: &graph::interface::FunctionType) -> Value {
-    let (reach, why) = match verdict(interface, function) {
+fn function_value(
+    interface: &InterfaceName,
+    function: &graph::interface::FunctionType,
+    of_provider: &[InterfaceName],
+) -> Value {
+    let (reach, why) = match verdict(interface, function, of_provider) {
         Verdict::Remotable => ("remotable", String::new()),
         Verdict::RemotableWithLease { why } => ("remotable-with-lease", why),
         Verdict::LocalOnly { why } => ("local-only", why),

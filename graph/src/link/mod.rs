@@ -83,7 +83,7 @@ pub fn link(
     let mut warnings = Vec::new();
     chain::interpose(key, spec, types, policies, &mut linked, &mut findings, &mut warnings);
     linked.links.sort_by(|a, b| (&a.from, &a.interface).cmp(&(&b.from, &b.interface)));
-    verdict::keep_streams_at_home(&mut linked, types);
+    verdict::judge_handles(&mut linked, types);
     verdict::bound_sessions(&mut linked.links);
     verdict::keep_instances_whole(&mut linked.links);
     shape::check(&linked, types, &mut findings);

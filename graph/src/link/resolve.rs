@@ -87,7 +87,8 @@ pub(super) fn new_link(from: ComponentName, import: &Interface, to: Target, wiri
             verdict: if is_host {
                 Verdict::LocalOnly { why: "served by the node's own host".to_owned() }
             } else {
-                verdict(&import.name, function)
+                // Judged again once all links are there, if it carries resources of other interfaces.
+                verdict(&import.name, function, &[])
             },
         })
         .collect();

@@ -10,17 +10,26 @@ use model::name::ComponentName;
 use super::Types;
 use crate::interface::types::{FunctionType, Resource, Type};
 
-/// The verdict of one function of an interface, where the streams of both ends are the host's.
-pub fn verdict(interface: &InterfaceName, function: &FunctionType) -> Verdict {
-    judge(interface, function, true)
+/// The verdict of one function of an interface whose streams are the host's, and whose provider has these interfaces
+/// besides.
+pub fn verdict(interface: &InterfaceName, function: &FunctionType, of_provider: &[InterfaceName]) -> Verdict {
+    judge(interface, function, Origins { of_provider, are_streams_of_host: true })
 }
 
-fn judge(interface: &InterfaceName, function: &FunctionType, are_streams_of_host: bool) -> Verdict {
+/// Where handles are from that are of another interface than their function.
+#[derive(Clone, Copy)]
+struct Origins<'a> {
+    /// What else the consumer has of the same provider.
+    of_provider: &'a [InterfaceName],
+    /// Whether both ends have their streams from the host.
+    are_streams_of_host: bool,
+}
+
+fn judge(interface: &InterfaceName, function: &FunctionType, origins: Origins<'_>) -> Verdict {
     if is_http(interface, function) {
         return Verdict::Remotable;
     }
-    let mut found =
-        Found { local: BTreeSet::new(), leased: BTreeSet::new(), left: TYPES_MAX, are_streams_of_host };
+    let mut found = Found { local: BTreeSet::new(), leased: BTreeSet::new(), left: TYPES_MAX, origins };
     if function.is_async {
         found.local.insert("async func".to_owned());
     }
@@ -54,27 +63,33 @@ fn is_http(interface: &InterfaceName, function: &FunctionType) -> bool {
             if is_own(request, "incoming-request") && is_own(out, "response-outparam"))
 }
 
-/// Streams and pollables cross as the host's. Where a component gives another its own of them, they are resources of
-/// that component like all others, and mean nothing elsewhere.
-pub(super) fn keep_streams_at_home(linked: &mut LinkedGraph, types: &Types) {
+/// Judges again what carries handles of other interfaces. All links of one component to one provider lead to one instance
+/// of it: what one of them gave, another may be given. Streams and pollables cross as the host's; where a component gives
+/// another its own of them, they are resources of that component like all others.
+pub(super) fn judge_handles(linked: &mut LinkedGraph, types: &Types) {
     let is_stream = |link: &Link| HostResource::ALL.iter().any(|resource| resource.is_of(&link.interface));
-    let others: BTreeSet<ComponentName> = linked
-        .links
-        .iter()
-        .filter(|link| is_stream(link) && link.to != Target::Host)
-        .map(|link| link.from.clone())
-        .collect();
+    let mut shared: BTreeMap<(ComponentName, ComponentName), Vec<InterfaceName>> = BTreeMap::new();
+    let mut has_other_streams: BTreeSet<ComponentName> = BTreeSet::new();
+    for link in &linked.links {
+        if let Some(to) = link.to.member() {
+            shared.entry((link.from.clone(), to.clone())).or_default().push(link.interface.clone());
+        }
+        if is_stream(link) && link.to != Target::Host {
+            has_other_streams.insert(link.from.clone());
+        }
+    }
     let LinkedGraph { components, links, .. } = linked;
     for link in links.iter_mut() {
-        let ends = [Some(&link.from), link.to.member()];
-        if link.to == Target::Host || !ends.into_iter().flatten().any(|end| others.contains(end)) {
-            continue;
-        }
+        let Some(to) = link.to.member() else { continue };
         let component = components.get(&link.from).and_then(|from| types.get(&from.artifact.digest));
         let import = component.and_then(|found| found.imports.iter().find(|i| i.name == link.interface));
+        let Some(import) = import.filter(|import| !import.uses.is_empty()) else { continue };
+        let of_provider = shared.get(&(link.from.clone(), to.clone())).map(Vec::as_slice).unwrap_or_default();
+        let are_streams_of_host = ![&link.from, to].into_iter().any(|end| has_other_streams.contains(end));
+        let origins = Origins { of_provider, are_streams_of_host };
         for function in &mut link.functions {
-            if let Some(found) = import.and_then(|import| import.function(&function.name)) {
-                function.verdict = judge(&link.interface, found, false);
+            if let Some(found) = import.function(&function.name) {
+                function.verdict = judge(&link.interface, found, origins);
             }
         }
     }
@@ -124,20 +139,19 @@ pub(super) fn bound_sessions(links: &mut [Link]) {
     }
 }
 
-struct Found {
+struct Found<'a> {
     local: BTreeSet<String>,
     leased: BTreeSet<String>,
     /// How many types and names there may still be.
     left: usize,
-    /// Whether both ends have their streams from the host.
-    are_streams_of_host: bool,
+    origins: Origins<'a>,
 }
 
 fn join(reasons: &BTreeSet<String>) -> String {
     reasons.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-impl Found {
+impl Found<'_> {
     /// `depth` is how deep it may still be.
     fn walk(&mut self, wit: &Type, depth: usize) {
         let Some(depth) = depth.checked_sub(1) else {
@@ -195,15 +209,19 @@ impl Found {
         false
     }
 
-    /// A provider's own resources live at the provider under a lease, and the host's streams where they are from; what
-    /// else belongs to another interface means nothing elsewhere.
+    /// A provider's own resources live at the provider under a lease, of whichever of its interfaces they are, and the
+    /// host's streams where they are from; what else belongs to another interface means nothing elsewhere.
     fn handle(&mut self, wit: &Type, resource: &Resource) {
+        let Origins { of_provider, are_streams_of_host } = self.origins;
         let is_carried = |interface: &InterfaceName| {
             HostResource::ALL.iter().any(|host| host.is_of(interface) && host.path().1 == resource.name)
         };
         match &resource.interface {
             None => self.leased.insert(format!("resource {}", resource.name)),
-            Some(interface) if self.are_streams_of_host && is_carried(interface) => {
+            Some(interface) if of_provider.iter().any(|of| of.same_track(interface)) => {
+                self.leased.insert(format!("resource {} of {interface}", resource.name))
+            }
+            Some(interface) if are_streams_of_host && is_carried(interface) => {
                 self.leased.insert(format!("{} of {interface}", resource.name))
             }
             Some(interface) => self.local.insert(format!("{wit} of {interface}")),

@@ -8,13 +8,13 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use model::id::Uid;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use trust::{Connection, Role};
 
-use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT};
+use super::{KEEP_ALIVE_INTERVAL, KEEP_ALIVE_TIMEOUT, RENEWAL_NOTICE};
+use crate::host::Caller;
 use crate::http_road::{HEAD_MAX_BYTES, PROTOCOL};
 use crate::ingress::Answers;
 use crate::roads;
@@ -49,7 +49,7 @@ impl FromNodes {
             tracing::info!(?peer, "HTTP is carried for nodes alone; the connection is cut");
             return None;
         };
-        let caller = id.uid().clone();
+        let caller = Caller { id: id.uid().clone(), until: peer.certificate_ends };
         let Ok(place) = self.room.clone().try_acquire_owned() else {
             tracing::warn!(?peer, "there is no room for one more connection that carries HTTP; it is cut");
             return None;
@@ -69,7 +69,8 @@ impl FromNodes {
     }
 }
 
-async fn serve(connection: Connection, caller: Uid, answers: Arc<Answers>, stop: CancellationToken) {
+async fn serve(connection: Connection, caller: Caller, answers: Arc<Answers>, stop: CancellationToken) {
+    let left = caller.granted_for().saturating_sub(RENEWAL_NOTICE);
     let shared = Arc::new((answers, caller));
     let service = service_fn(move |request: Request<Incoming>| {
         let shared = shared.clone();
@@ -90,7 +91,8 @@ async fn serve(connection: Connection, caller: Uid, answers: Arc<Answers>, stop:
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
-        () = stop.cancelled() => {
+        // Nothing new comes by one whose certificate ends.
+        () = async { tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(left) => {} } } => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

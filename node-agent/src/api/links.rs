@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use model::id::Uid;
 use model::link::{Body, Frame, GraphVersion, LinkFailure, LinkReason, STREAM};
 use proto::weft::link::v1 as wire;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
-use trust::{Role, gate};
 
-use crate::host::{Inbound, Reach};
+use super::RENEWAL_NOTICE;
+use crate::host::{Caller, Inbound, Reach};
 use crate::link::carrier::messages;
 use crate::link::pipe::{Party, Pipes};
 
@@ -28,7 +27,7 @@ const ANSWERS_WAITING_MAX: usize = 1_024;
 /// How long a stream stays when the agent stops, for what its peer has sent before it was told: that is refused and
 /// done elsewhere or later, where the end of the stream would leave in doubt whether it was done.
 const FAREWELL: Duration = Duration::from_millis(250);
-/// How long what is under way may take then: with the drain of the ingress before it, less than the 30 s after which
+/// How long what is under way may take when the agent stops: with the drain of the ingress before it, less than the 30 s after which
 /// container runtimes kill.
 pub(super) const ENDING_MAX: Duration = Duration::from_secs(8);
 
@@ -53,7 +52,7 @@ impl wire::links_server::Links for Links {
         &self,
         request: Request<Streaming<wire::Frames>>,
     ) -> Result<Response<Self::CarryStream>, Status> {
-        let caller = gate::caller(&request, Role::Node)?;
+        let caller = Caller::of(&request)?;
         let (answers, ready) = mpsc::channel(ANSWERS_WAITING_MAX);
         let (reach, stop) = (self.reach.clone(), self.stop.clone());
         let stream = Stream { caller, reach, stop, answers, sessions: HashMap::new() };
@@ -65,7 +64,7 @@ impl wire::links_server::Links for Links {
         &self,
         request: Request<wire::ArrivedRequest>,
     ) -> Result<Response<wire::ArrivedResponse>, Status> {
-        let caller = gate::caller(&request, Role::Node)?;
+        let caller = Caller::of(&request)?;
         let version = GraphVersion::try_from(request.into_inner())?;
         let running = self.reach.arrived(&version, &caller).await;
         let unchecked = running.as_ref().is_some_and(|running| !running.has_passed());
@@ -75,7 +74,7 @@ impl wire::links_server::Links for Links {
 
 /// One stream. Its sessions end with it: they find their frames at an end.
 struct Stream {
-    caller: Uid,
+    caller: Caller,
     reach: Reach,
     stop: CancellationToken,
     answers: mpsc::Sender<Frame>,
@@ -90,7 +89,7 @@ struct Member {
 
 impl Stream {
     async fn run(mut self, mut incoming: Streaming<wire::Frames>) {
-        let mut stopped = None;
+        let (mut stopped, mut farewell) = (None, self.farewell());
         loop {
             let end = stopped.map(|stopped| self.end(stopped));
             // All are safe to cancel.
@@ -100,6 +99,11 @@ impl Stream {
                     stopped = Some(Instant::now());
                     // One who does not read it is refused session by session.
                     let _ = self.answers.try_send(Frame { session: STREAM, body: Body::Failed(stops()) });
+                    continue;
+                }
+                () = at(farewell) => {
+                    farewell = None;
+                    let _ = self.answers.try_send(Frame { session: STREAM, body: Body::Failed(outlived()) });
                     continue;
                 }
                 () = at(end) => return,
@@ -122,6 +126,12 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// When its consumer is told to open another, since nothing more will be granted to it on this one: a moment before
+    /// the certificate ends. One that renews it does not wait for that.
+    fn farewell(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.caller.granted_for().saturating_sub(RENEWAL_NOTICE))
     }
 
     /// When the stream ends if nothing more comes. A consumer whose session has ended says so.
@@ -189,6 +199,10 @@ impl Stream {
         }
         None
     }
+}
+
+fn outlived() -> LinkFailure {
+    LinkFailure::new(LinkReason::Unavailable, "the certificate ends that this stream was opened with")
 }
 
 fn stops() -> LinkFailure {

@@ -34,6 +34,8 @@ const CALLS_MAX: u32 = 256;
 /// A peer that is gone without a word is noticed after these two.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long before the end of the certificate that a connection was made with its other end is told to make another one.
+const RENEWAL_NOTICE: Duration = Duration::from_secs(1);
 /// How long connections may take to end at the stop: what they have under way, and some. One that never said anything
 /// does not end by itself.
 const STOP_TIMEOUT: Duration = links::ENDING_MAX.saturating_add(Duration::from_secs(1));

@@ -66,6 +66,11 @@ impl Default for PoolLimits {
 }
 
 impl PoolLimits {
+    /// The memories that the sessions of one other node may have at a time: it leaves a quarter to everybody else.
+    pub(crate) fn share(self) -> u32 {
+        (self.memories - self.memories / 4).max(1)
+    }
+
     /// What an instance of a slice takes from the pool, in memories. At least its share of them, so that who finds
     /// room for the memories finds an instance too.
     pub(crate) fn weight(self, memories: u32, tables: u32) -> u32 {

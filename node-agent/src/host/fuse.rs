@@ -9,11 +9,13 @@ use std::sync::Arc;
 use model::interface::InterfaceName;
 use model::linked::LinkedGraph;
 use model::name::ComponentName;
-use wac_graph::types::{Interface, ItemKind, Package};
+use wac_graph::types::{
+    DefinedType, Interface, InterfaceId, ItemKind, Package, Type, Types, UsedType, ValueType, WorldId,
+};
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
 use crate::host::remote::There;
-use crate::host::slice::{Provider, Slice};
+use crate::host::slice::{Instance, Provider, Slice};
 
 /// A slice as one component. Its exports are the root's.
 pub(crate) struct Fused {
@@ -54,6 +56,16 @@ pub(crate) enum Behind {
     Capability(ComponentName),
     /// A member on another node.
     Remote(There),
+}
+
+impl Behind {
+    /// Whose resources there are behind it.
+    fn place(&self) -> Option<&ComponentName> {
+        match self {
+            Self::Host => None,
+            Self::Capability(name) | Self::Remote(There { to: name, .. }) => Some(name),
+        }
+    }
 }
 
 /// Why a slice cannot be fused.
@@ -120,21 +132,16 @@ impl Fusing {
         let component = &instance.component;
         let package = self.package(linked, component, artifacts)?;
         let node = self.graph.instantiate(package);
+        let mut slots = self.slots_of(package, index, instance)?;
         for (interface, provider) in &instance.imports {
             let name = interface.to_string();
-            let argument = match provider {
-                Provider::Instance { index, export } => self
+            let argument = match (provider, slots.remove(interface)) {
+                (_, Some((import, id, slot))) => self.slot(import, id, slot)?,
+                (Provider::Instance { index, export }, None) => self
                     .graph
                     .alias_instance_export(nodes[*index], &export.to_string())
                     .map_err(|error| wrong(component, format!("find `{export}`"), error))?,
-                Provider::Host if !PER_MEMBER.contains(&interface.path().as_str()) => continue,
-                Provider::Host => self.slot(package, index, component, interface, Behind::Host)?,
-                Provider::Capability(name) => {
-                    self.slot(package, index, component, interface, Behind::Capability(name.clone()))?
-                }
-                Provider::Remote(there) => {
-                    self.slot(package, index, component, interface, Behind::Remote(there.clone()))?
-                }
+                (_, None) => continue,
             };
             self.graph
                 .set_instantiation_argument(node, &name, argument)
@@ -165,30 +172,116 @@ impl Fusing {
         Ok(package)
     }
 
-    /// Imports the interface of a slot under a name of its own.
-    fn slot(
+    /// The slots of an instance, by what it imports, each with the name of its import and its interface.
+    fn slots_of(
         &mut self,
         package: PackageId,
         consumer: usize,
-        component: &ComponentName,
-        interface: &InterfaceName,
-        behind: Behind,
-    ) -> Result<NodeId, FuseError> {
-        let slot = Slot { component: component.clone(), interface: interface.clone(), behind, consumer };
+        instance: &Instance,
+    ) -> Result<BTreeMap<InterfaceName, (String, InterfaceId, Slot)>, FuseError> {
+        let Instance { component, imports } = instance;
+        let mut slots = BTreeMap::new();
+        for (number, (interface, provider)) in imports.iter().enumerate() {
+            let behind = match provider {
+                Provider::Host if PER_MEMBER.contains(&interface.path().as_str()) => Behind::Host,
+                Provider::Capability(name) => Behind::Capability(name.clone()),
+                Provider::Remote(there) => Behind::Remote(there.clone()),
+                Provider::Instance { .. } | Provider::Host => continue,
+            };
+            // Of the form of an interface's, which is its id too where it needs one: engines do not take imports yet that say
+            // `implements`.
+            let import = format!("weft:slots/m{consumer}-i{number}-{}", interface.interface);
+            let slot = Slot { component: component.clone(), interface: interface.clone(), behind, consumer };
+            slots.insert(interface.clone(), (import, slot));
+        }
         let world = self.graph[package].ty();
-        let name = slot.interface.to_string();
-        let Some(ItemKind::Instance(id)) = self.graph.types()[world].imports.get(&name).copied() else {
-            return Err(wrong(&slot.component, format!("import `{name}`"), "it is not an imported interface"));
+        let found = self.interfaces(world, imports.iter().map(|(interface, _)| interface), component)?;
+        let is_apart = |used: &UsedType| {
+            let by = found.iter().find(|(_, id)| **id == used.interface).map(|(interface, _)| interface);
+            let is_inside = |name| {
+                imports.iter().any(|(of, provider)| of == name && matches!(provider, Provider::Instance { .. }))
+            };
+            by.is_some_and(|name| slots.contains_key(*name) || is_inside(*name))
         };
-        // Without an id: with one, the import would say `implements`, which engines do not take yet.
-        let found = &self.graph.types()[id];
-        let anonymous = Interface { id: None, uses: found.uses.clone(), exports: found.exports.clone() };
-        let id = self.graph.types_mut().add_interface(anonymous);
-        let import = format!("m{consumer}-{}-{}", slot.interface.package, slot.interface.interface);
+        let types = self.graph.types();
+        let shares =
+            slots.keys().filter_map(|name| found.get(name)).any(|id| types[*id].uses.values().any(is_apart));
+        if !shares {
+            let anonymous = slots.into_iter().filter_map(|(name, (import, slot))| {
+                let found = &self.graph.types()[*found.get(&name)?];
+                let interface =
+                    Interface { id: None, uses: found.uses.clone(), exports: found.exports.clone() };
+                Some((name, (import, self.graph.types_mut().add_interface(interface), slot)))
+            });
+            return Ok(anonymous.collect());
+        }
+        // A copy of the types for this instance alone: interfaces that share resources go on sharing them, and those of two
+        // instances are two.
+        let read = &self.graph[package];
+        let (name, bytes) = (read.name().to_owned(), read.bytes().to_vec());
+        let world = Package::from_bytes(&name, None, bytes, self.graph.types_mut())
+            .map_err(|error| wrong(component, "be read", error))?
+            .ty();
+        let found = self.interfaces(world, imports.iter().map(|(interface, _)| interface), component)?;
+        let found: BTreeMap<InterfaceName, InterfaceId> =
+            found.into_iter().map(|(name, id)| (name.clone(), id)).collect();
+        for (name, (import, slot)) in &slots {
+            let Some(id) = found.get(name) else { continue };
+            self.graph.types_mut()[*id].id = Some(import.clone());
+            let is_foreign = |(other, provider): &&(InterfaceName, Provider)| match slots.get(other) {
+                Some((_, other)) => other.behind.place() != slot.behind.place(),
+                None => matches!(provider, Provider::Instance { .. }),
+            };
+            let foreign: Vec<InterfaceId> =
+                imports.iter().filter(is_foreign).filter_map(|(other, _)| found.get(other).copied()).collect();
+            self.part((*id, slot), &foreign)?;
+        }
+        let copied = slots.into_iter().filter_map(|(name, (import, slot))| {
+            let id = *found.get(&name)?;
+            Some((name, (import, id, slot)))
+        });
+        Ok(copied.collect())
+    }
+
+    /// The imports of a component, by the names that its instances have for them.
+    fn interfaces<'i>(
+        &self,
+        world: WorldId,
+        names: impl Iterator<Item = &'i InterfaceName>,
+        component: &ComponentName,
+    ) -> Result<BTreeMap<&'i InterfaceName, InterfaceId>, FuseError> {
+        let imports = &self.graph.types()[world].imports;
+        names
+            .map(|name| match imports.get(&name.to_string()) {
+                Some(ItemKind::Instance(id)) => Ok((name, *id)),
+                _ => Err(wrong(component, format!("import `{name}`"), "it is not an imported interface")),
+            })
+            .collect()
+    }
+
+    /// An import cannot name types of what is inside the slice: it has them written out, as those of other providers. The
+    /// control plane refuses what would carry resources from one to the other; a node does not trust that.
+    fn part(&mut self, (slot, of): (InterfaceId, &Slot), foreign: &[InterfaceId]) -> Result<(), FuseError> {
+        let types = self.graph.types();
+        let interface = &types[slot];
+        let mut used = interface.uses.clone();
+        used.retain(|_, used| foreign.contains(&used.interface));
+        for name in used.keys() {
+            if interface.exports.get(name).is_some_and(|item| has_resources(types, *item)) {
+                let message = format!("`{name}` is a resource, or holds one, of another provider");
+                return Err(wrong(&of.component, format!("import `{}`", of.interface), message));
+            }
+        }
+        self.graph.types_mut()[slot].uses.retain(|name, _| !used.contains_key(name));
+        Ok(())
+    }
+
+    /// Imports a slot.
+    fn slot(&mut self, import: String, interface: InterfaceId, slot: Slot) -> Result<NodeId, FuseError> {
         let node = self
             .graph
-            .import(&import, ItemKind::Instance(id))
-            .map_err(|error| wrong(&slot.component, format!("import `{name}`"), error))?;
+            .import(&import, ItemKind::Instance(interface))
+            .map_err(|error| wrong(&slot.component, format!("import `{}`", slot.interface), error))?;
         self.slots.insert(import, slot);
         Ok(node)
     }
@@ -209,4 +302,38 @@ impl Fusing {
         }
         Ok(())
     }
+}
+
+/// Whether a type is a resource or has one in it.
+fn has_resources(types: &Types, item: ItemKind) -> bool {
+    let ItemKind::Type(ty) = item else { return false };
+    let mut left = vec![match ty {
+        Type::Resource(_) => return true,
+        Type::Value(ty) => ty,
+        Type::Func(_) | Type::Interface(_) | Type::World(_) | Type::Module(_) => return false,
+    }];
+    let mut seen = Vec::new();
+    while let Some(ty) = left.pop() {
+        let id = match ty {
+            ValueType::Primitive(_) => continue,
+            ValueType::Own(_) | ValueType::Borrow(_) => return true,
+            ValueType::Defined(id) if seen.contains(&id) => continue,
+            ValueType::Defined(id) => id,
+        };
+        seen.push(id);
+        match &types[id] {
+            DefinedType::Tuple(items) => left.extend(items),
+            DefinedType::List(of)
+            | DefinedType::FixedSizeList(of, _)
+            | DefinedType::Option(of)
+            | DefinedType::Alias(of) => left.push(*of),
+            DefinedType::Map(key, value) => left.extend([*key, *value]),
+            DefinedType::Result { ok, err } => left.extend([ok, err].into_iter().flatten()),
+            DefinedType::Variant(variant) => left.extend(variant.cases.values().flatten()),
+            DefinedType::Record(record) => left.extend(record.fields.values()),
+            DefinedType::Flags(_) | DefinedType::Enum(_) => {}
+            DefinedType::Stream(of) | DefinedType::Future(of) => left.extend(*of),
+        }
+    }
+    false
 }

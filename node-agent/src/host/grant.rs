@@ -1,15 +1,24 @@
 //! What another node may open here: a session for a link that leads from a component of its own to one of this node's.
 //!
 //! Nothing is granted by itself: the right follows from the graph and its placement, which both nodes have from the
-//! control plane, and ends with the generation. The caller is who its certificate says; what it says of itself in a
-//! frame gives it nothing.
+//! control plane, and ends with the generation, or with the certificate that the caller connected with. The caller is who
+//! that says; what it says of itself in a frame gives it nothing. Nor may it have all of this node: what the sessions of
+//! one other node hold at a time leaves room for everybody else.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use model::assignment::AssignedGraph;
+use model::id::Uid;
 use model::link::{BINDINGS_MAX, GraphVersion, Open};
 use model::name::NodeName;
+use tokio::sync::Semaphore;
+use tonic::{Request, Status};
+use trust::{Role, gate};
 
+use crate::host::engine::PoolLimits;
 use crate::host::prepare::Plan;
 
 /// What every caller is told whose session is not granted, whatever the reason: nothing can be learnt from it.
@@ -18,6 +27,8 @@ pub(crate) const DENIED: &str = "this session is not granted";
 /// Why a session is not granted; for the audit of this node alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Denial {
+    /// The certificate has ended that the caller connected with.
+    Ended,
     /// The caller's certificate is of no node that shares a graph with this one.
     UnknownNode,
     /// The graph, or that generation of it, is not here.
@@ -39,6 +50,7 @@ pub(crate) enum Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Ended => out.write_str("the certificate has ended that the caller connected with"),
             Self::UnknownNode => out.write_str("the caller is no node that shares a graph with this one"),
             Self::UnknownGeneration => out.write_str("the generation of the graph is not here"),
             Self::OtherConsumer { node } => {
@@ -47,6 +59,44 @@ impl fmt::Display for Denial {
             Self::NoLink { function } => write!(out, "the graph has no such link for {function}"),
             Self::Nothing => out.write_str("no function was asked for"),
         }
+    }
+}
+
+/// Another node, as the connection says that it calls by.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// Who it is.
+    pub(crate) id: Uid,
+    /// When the certificate ends that it showed.
+    pub(crate) until: Option<SystemTime>,
+}
+
+impl Caller {
+    /// Who sent a call of the agents' API.
+    pub(crate) fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        Ok(Self { id: gate::caller(request, Role::Node)?, until: gate::certificate_ends(request) })
+    }
+
+    /// For how long anything is granted to it over this connection.
+    pub(crate) fn granted_for(&self) -> Duration {
+        self.until.and_then(|until| until.duration_since(SystemTime::now()).ok()).unwrap_or_default()
+    }
+
+    /// Whether that is over.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.granted_for().is_zero()
+    }
+}
+
+/// The room that the grants of each other node have in the pool: so many memories at a time.
+#[derive(Default)]
+pub(crate) struct Shares(Mutex<HashMap<NodeName, Arc<Semaphore>>>);
+
+impl Shares {
+    /// That of a node with a grant: there are no more of them than nodes.
+    pub(crate) fn of(&self, caller: NodeName, pool: PoolLimits) -> Arc<Semaphore> {
+        let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.entry(caller).or_insert_with(|| Arc::new(Semaphore::new(pool.share() as usize))).clone()
     }
 }
 

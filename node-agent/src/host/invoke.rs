@@ -118,7 +118,7 @@ impl Running {
         let arguments = parse(&found, function, arguments)?;
         let id = self.host.request_id();
         let _under_way = prepared.begin();
-        let Some(_room) = self.host.room(prepared.weight, prepared.deadline).await else {
+        let Some(_room) = self.host.room(prepared.weight, prepared.deadline, None).await else {
             return Err(InvokeError::Busy);
         };
         if !self.may_serve() {

@@ -8,7 +8,7 @@ use model::interface::InterfaceName;
 use model::link::GraphVersion;
 use model::log::LogSource;
 use model::name::ComponentName;
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::types::{self, ComponentItem};
 use wasmtime::component::{Component, HasData, InstancePre, Linker, Resource, ResourceTable};
 use wasmtime::{Engine, StoreContextMut};
 use wasmtime_wasi::WasiView as _;
@@ -30,7 +30,7 @@ use crate::host::remote::{self, Remotes};
 use crate::host::state::State;
 use crate::host::stdio::LineStream;
 use crate::http_road::HttpRoad;
-use crate::link::encoding::HostResources;
+use crate::link::encoding::{HostResources, LinkResources};
 use crate::link::session::Remote;
 
 /// What the slots of a slice are filled with.
@@ -90,7 +90,7 @@ pub(crate) fn link(
     let mut shared = Vec::new();
     let mut remotes = Remotes::default();
     let ty = component.component_type();
-    let host = HostResources::of(engine, &ty);
+    let resources = resources(engine, &ty, slots);
     for (name, item) in ty.imports(engine) {
         match slots.get(name) {
             Some(slot) => match (&slot.behind, &item.ty) {
@@ -99,7 +99,7 @@ pub(crate) fn link(
                         .map_err(wrong)?;
                 }
                 (Behind::Remote(there), ComponentItem::ComponentInstance(instance)) => {
-                    remote::offer(engine, &mut linker, name, (instance, &host), slot, there, &mut remotes)
+                    remote::offer(engine, &mut linker, name, (instance, &resources), slot, there, &mut remotes)
                         .map_err(wrong)?;
                 }
                 _ => fill(&mut linker, name, slot, offers)?,
@@ -121,6 +121,24 @@ pub(crate) fn link(
         }
     }
     Ok((linker.instantiate_pre(component).map_err(wrong)?, remotes.into_list()))
+}
+
+/// What crosses the links of a slice to providers on other nodes. Requests to HTTP handlers are carried as that.
+fn resources(engine: &Engine, ty: &types::Component, slots: &BTreeMap<String, Slot>) -> LinkResources {
+    let carried = ty.imports(engine).filter_map(|(name, item)| {
+        let slot = slots.get(name)?;
+        match item.ty {
+            ComponentItem::ComponentInstance(instance)
+                if matches!(slot.behind, Behind::Remote(_)) && !slot.interface.is_http_handler() =>
+            {
+                Some((&slot.interface, instance))
+            }
+            _ => None,
+        }
+    });
+    let carried: Vec<_> = carried.collect();
+    let instances = carried.iter().map(|(interface, instance)| (*interface, instance));
+    LinkResources::of(engine, instances, HostResources::of(engine, ty))
 }
 
 /// Fills one slot: an import that belongs to one component.

@@ -40,6 +40,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use model::assignment::AssignedGraph;
+use model::name::NodeName;
 use model::report::{Failure, Progress};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Engine;
@@ -49,6 +50,7 @@ pub use self::body::{Body, BodyError};
 pub use self::check::Unchecked;
 pub use self::egress::EgressLimits;
 pub use self::engine::PoolLimits;
+pub(crate) use self::grant::Caller;
 pub use self::invoke::InvokeError;
 pub use self::logs::LINE_MAX_BYTES;
 pub(crate) use self::provide::Inbound;
@@ -59,6 +61,7 @@ pub use self::running::Running;
 use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
+use self::grant::Shares;
 use self::request_id::RequestIds;
 use crate::calls::CallBook;
 use crate::http_road::HttpRoad;
@@ -133,6 +136,7 @@ struct Parts {
     room: Arc<Semaphore>,
     pool: PoolLimits,
     waiting: Semaphore,
+    shares: Shares,
     ids: RequestIds,
     traces: Traces,
     calls: CallBook,
@@ -183,6 +187,7 @@ impl Host {
             room: Arc::new(Semaphore::new(config.pool.memories as usize)),
             pool: config.pool,
             waiting: Semaphore::new(WAITING_MAX),
+            shares: Shares::default(),
             ids: RequestIds::new(),
             traces: config.traces,
             calls: config.calls,
@@ -216,13 +221,35 @@ impl Host {
         &self.parts.traces
     }
 
-    /// Room for one instance, if there is some soon enough.
-    async fn room(&self, weight: u32, patience: Duration) -> Option<OwnedSemaphorePermit> {
-        let weight = weight.min(self.parts.pool.memories);
-        if let Ok(room) = self.parts.room.clone().try_acquire_many_owned(weight) {
-            return Some(room);
-        }
-        let _place = self.parts.waiting.try_acquire().ok()?;
-        tokio::time::timeout(patience, self.parts.room.clone().acquire_many_owned(weight)).await.ok()?.ok()
+    /// The room that the sessions of another node have.
+    fn share(&self, caller: NodeName) -> Arc<Semaphore> {
+        self.parts.shares.of(caller, self.parts.pool)
     }
+
+    /// Room for one instance, if there is some soon enough in the pool; in the share of whoever has only one, if there is
+    /// some now.
+    async fn room(&self, weight: u32, patience: Duration, share: Option<&Arc<Semaphore>>) -> Option<Room> {
+        let of_share = match share {
+            // Its own agent tries again; here it would take the place of others who wait.
+            Some(share) => {
+                Some(share.clone().try_acquire_many_owned(weight.min(self.parts.pool.share())).ok()?)
+            }
+            None => None,
+        };
+        let (room, weight) = (&self.parts.room, weight.min(self.parts.pool.memories));
+        let of_pool = match room.clone().try_acquire_many_owned(weight) {
+            Ok(of_pool) => of_pool,
+            Err(_) => {
+                let _place = self.parts.waiting.try_acquire().ok()?;
+                tokio::time::timeout(patience, room.clone().acquire_many_owned(weight)).await.ok()?.ok()?
+            }
+        };
+        Some(Room { _of_pool: of_pool, _of_share: of_share })
+    }
+}
+
+/// Room for one instance, until this is dropped.
+struct Room {
+    _of_pool: OwnedSemaphorePermit,
+    _of_share: Option<OwnedSemaphorePermit>,
 }

@@ -1,6 +1,7 @@
 //! The provider's half of sessions: an instance for each consumer instance on another node, and its handles.
 
 use std::collections::HashMap;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,9 @@ use model::link::{
 };
 use model::linked::Target;
 use model::log::Level;
+use model::name::NodeName;
 use tokio::sync::mpsc;
+use tokio::time::Sleep;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentExportIndex, Func, Instance, ResourceAny};
 use wasmtime::{AsContextMut as _, Store};
@@ -23,7 +26,7 @@ use crate::host::streams::{self, Loans};
 use crate::lease::ISOLATED;
 use crate::link::encoding::{
     ARGUMENT_CELLS_MAX, Cells, DecodeError, FromGuest, HandleError, Handles, HostResources, IN_MEMORY, Kind,
-    Signature, ToGuest, TooLong,
+    LinkResources, Signature, ToGuest, TooLong,
 };
 use crate::link::interface::LinkInterface;
 use crate::link::pipe::{Pipes, SessionPipes};
@@ -35,6 +38,8 @@ const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
 const FIRST_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a session waits for its next call: no consumer's instance lives longer.
 const NEXT_CALL_TIMEOUT: Duration = DEADLINE_MAX;
+// The first alarm of a session may go off before the next is due, never after it.
+const _: () = assert!(FIRST_CALL_TIMEOUT.as_nanos() <= NEXT_CALL_TIMEOUT.as_nanos());
 /// How long the destructors of dropped handles may take together.
 const DROP_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most handles that one session holds.
@@ -57,8 +62,6 @@ struct Export {
 struct Bound {
     index: ComponentExportIndex,
     signature: Arc<Signature>,
-    /// Handles are of one interface.
-    interface: usize,
 }
 
 impl Bound {
@@ -86,11 +89,27 @@ impl Inbound {
         let _ = self.answers.send(Frame { session: self.session, body: Body::Failed(failure) }).await;
     }
 
-    /// What the consumer says next; none once it is gone.
-    async fn next(&mut self, within: Duration) -> Result<Option<Body>, LinkFailure> {
-        tokio::time::timeout(within, self.frames.recv())
-            .await
-            .map_err(|_| protocol(format!("the consumer's agent said nothing for {} s", within.as_secs())))
+    /// What the consumer says next; none once it is gone. The alarm is not set for each time anew, which would cost more
+    /// than some calls do: when it goes off, it is known how much longer it is.
+    async fn next(
+        &mut self,
+        within: Duration,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Result<Option<Body>, LinkFailure> {
+        let end = Instant::now() + within;
+        loop {
+            tokio::select! {
+                biased;
+                said = self.frames.recv() => return Ok(said),
+                () = alarm.as_mut() => {
+                    if Instant::now() >= end {
+                        let silent = within.as_secs();
+                        return Err(protocol(format!("the consumer's agent said nothing for {silent} s")));
+                    }
+                    alarm.as_mut().reset(end.into());
+                }
+            }
+        }
     }
 
     /// Resolves when there is nobody to answer, or somebody who does not wait for it.
@@ -107,19 +126,25 @@ impl Provider {
         let component = prepared.pre.component();
         let engine = component.engine();
         let ty = component.component_type();
+        let exported: Vec<_> = ty
+            .exports(engine)
+            .filter_map(|(name, item)| match item.ty {
+                ComponentItem::ComponentInstance(instance) => {
+                    Some((name.parse().ok()?, instance, component.get_export_index(None, name)?))
+                }
+                _ => None,
+            })
+            .collect();
+        let instances = exported.iter().map(|(interface, instance, _)| (interface, instance));
+        let resources = LinkResources::of(engine, instances, HostResources::of(engine, &ty));
         let mut interfaces = Vec::new();
-        let host = HostResources::of(engine, &ty);
-        for (name, item) in ty.exports(engine) {
-            let (ComponentItem::ComponentInstance(instance), Ok(interface)) = (&item.ty, name.parse()) else {
-                continue;
-            };
-            let Some(at) = component.get_export_index(None, name) else { continue };
-            let found = LinkInterface::of(engine, instance, &host).functions.into_iter();
+        for (interface, instance, at) in &exported {
+            let found = LinkInterface::of(engine, (interface, instance), &resources).functions.into_iter();
             let exports = found.filter_map(|(name, signature)| {
-                let index = component.get_export_index(Some(&at), &name)?;
+                let index = component.get_export_index(Some(at), &name)?;
                 Some(Export { name, index, signature })
             });
-            interfaces.push((interface, exports.collect()));
+            interfaces.push((interface.clone(), exports.collect()));
         }
         Self { prepared, interfaces }
     }
@@ -150,11 +175,10 @@ impl Provider {
                 let message = format!("{} of {wanted} at {}: {why}", binding.function, open.to);
                 LinkFailure::new(LinkReason::Mismatch, message)
             };
-            let (interface, (_, exports)) = self
+            let (_, exports) = self
                 .interfaces
                 .iter()
-                .enumerate()
-                .find(|(_, (name, _))| name.same_track(wanted))
+                .find(|(name, _)| name.same_track(wanted))
                 .ok_or_else(|| mismatch("the interface is not exported".to_owned()))?;
             let export = exports
                 .iter()
@@ -164,15 +188,15 @@ impl Provider {
             if signature.digest() != binding.digest {
                 return Err(mismatch(format!("its type there is {}", signature.text())));
             }
-            bound.push(Bound { index: export.index, signature: signature.clone(), interface });
+            bound.push(Bound { index: export.index, signature: signature.clone() });
         }
         Ok(bound)
     }
 }
 
 impl Running {
-    /// Lives one session to its end.
-    pub(crate) async fn session(self: Arc<Self>, open: Open, mut inbound: Inbound) {
+    /// Lives one session of this node to its end, which is granted.
+    pub(crate) async fn session(self: Arc<Self>, caller: NodeName, open: Open, mut inbound: Inbound) {
         let _pass = self.traffic.enter();
         let mut trace = Trace::default();
         let ended = if self.may_serve() {
@@ -180,7 +204,7 @@ impl Running {
                 // The lease first: one that is over counts more than an answer that came meanwhile.
                 biased;
                 () = self.isolated() => Err(LinkFailure::new(LinkReason::Lost, ISOLATED)),
-                ended = self.converse(&open, &mut inbound, &mut trace) => ended,
+                ended = self.converse(caller, &open, &mut inbound, &mut trace) => ended,
             }
         } else {
             Err(LinkFailure::new(LinkReason::Unavailable, ISOLATED))
@@ -196,26 +220,34 @@ impl Running {
     }
 
     /// `trace` is that of the call that came last.
-    async fn converse(&self, open: &Open, inbound: &mut Inbound, trace: &mut Trace) -> Result<(), LinkFailure> {
+    async fn converse(
+        &self,
+        caller: NodeName,
+        open: &Open,
+        inbound: &mut Inbound,
+        trace: &mut Trace,
+    ) -> Result<(), LinkFailure> {
         let provider = self.providers.get(&open.to).ok_or_else(|| {
             LinkFailure::new(LinkReason::Denied, format!("{} cannot be called from other nodes", open.to))
         })?;
         let bound = provider.bind(self, open)?;
         let prepared = &provider.prepared;
         let _under_way = prepared.begin();
-        let first = match inbound.next(FIRST_CALL_TIMEOUT).await? {
+        let mut alarm = pin!(tokio::time::sleep(FIRST_CALL_TIMEOUT));
+        let first = match inbound.next(FIRST_CALL_TIMEOUT, alarm.as_mut()).await? {
             Some(Body::Call(first)) => first,
             None | Some(Body::Closed) => return Ok(()),
             Some(_) => return Err(protocol("the consumer's agent opened a session without a call")),
         };
         let mut span = self.answering(open, &first, inbound.session);
         trace.clone_from(span.trace());
+        let share = self.host.share(caller);
         let room = tokio::select! {
-            room = self.host.room(prepared.weight, ROOM_TIMEOUT) => room,
+            room = self.host.room(prepared.weight, ROOM_TIMEOUT, Some(&share)) => room,
             given_up = inbound.given_up() => return given_up,
         };
         let Some(_room) = room else {
-            let message = "the provider's node has no room for an instance";
+            let message = "the provider's node has no room for one more instance for this one";
             return span.ended(Err(LinkFailure::new(LinkReason::Busy, message)));
         };
         if !self.may_serve() {
@@ -286,7 +318,7 @@ impl Running {
             }
             next = tokio::select! {
                 biased;
-                coming = inbound.next(NEXT_CALL_TIMEOUT) => coming?,
+                coming = inbound.next(NEXT_CALL_TIMEOUT, alarm.as_mut()) => coming?,
                 never = streams::poll(&pipes, &mut store.data_mut().table) => match never {},
             };
         }
@@ -338,7 +370,6 @@ async fn answer(
     if let Some(cells) = function.signature.cells() {
         return answer_directly(store, instance, function, cells, call.arguments).await;
     }
-    held.interface = function.interface;
     let mut handles = StoreHandles { store, held, pipes };
     let arguments = function
         .signature
@@ -425,11 +456,9 @@ fn failed(error: CallError) -> LinkFailure {
 /// The handles that a session's consumer has, by the ids it knows them by.
 #[derive(Default)]
 struct Held {
-    /// Each with its interface and the resource's place there.
-    table: HashMap<u64, ((usize, usize), ResourceAny)>,
+    /// Each with the place of its resource among those of the provider.
+    table: HashMap<u64, (usize, ResourceAny)>,
     last: u64,
-    /// The interface of the call under way.
-    interface: usize,
 }
 
 /// The handles of a call under way.
@@ -442,7 +471,7 @@ struct StoreHandles<'a> {
 impl Handles for StoreHandles<'_> {
     fn lower(&mut self, resource: Kind, handle: &ResourceAny, owned: bool) -> Result<u64, HandleError> {
         match resource {
-            Kind::Interface(resource) => self.held.lower(resource, handle),
+            Kind::Provider(resource) => self.held.lower(resource, handle),
             // No result has a borrowed one.
             Kind::Host(resource) => streams::lower(
                 self.store.as_context_mut(),
@@ -457,7 +486,7 @@ impl Handles for StoreHandles<'_> {
 
     fn lift(&mut self, resource: Kind, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
         match resource {
-            Kind::Interface(resource) => self.held.lift(resource, id, owned),
+            Kind::Provider(resource) => self.held.lift(resource, id, owned),
             Kind::Host(resource) => streams::lift(self.store.as_context_mut(), self.pipes, resource, id, owned),
         }
     }
@@ -469,12 +498,12 @@ impl Held {
             return Err(HandleError::Full { max: HANDLES_MAX });
         }
         self.last += 1;
-        self.table.insert(self.last, ((self.interface, resource), *handle));
+        self.table.insert(self.last, (resource, *handle));
         Ok(self.last)
     }
 
     fn lift(&mut self, resource: usize, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
-        let known = self.table.get(&id).filter(|(kind, _)| *kind == (self.interface, resource));
+        let known = self.table.get(&id).filter(|(kind, _)| *kind == resource);
         let handle = known.map(|(_, handle)| *handle).ok_or(HandleError::Unknown { id })?;
         if owned {
             self.table.remove(&id);

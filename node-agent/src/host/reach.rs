@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::audit::Audit;
 use crate::host::body::Body as AnswerBody;
-use crate::host::grant::{self, Denial};
+use crate::host::grant::{self, Caller, Denial};
 use crate::host::provide::Inbound;
 use crate::host::running::Running;
 use crate::host::{http_link, request};
@@ -142,9 +142,12 @@ impl Reach {
 
     /// A graph at a generation, if it can be reached by `caller`, which has a part in it; waits a moment for it. It can be
     /// reached for a while from then on.
-    pub(crate) async fn arrived(&self, version: &GraphVersion, caller: &Uid) -> Option<Arc<Running>> {
+    pub(crate) async fn arrived(&self, version: &GraphVersion, caller: &Caller) -> Option<Arc<Running>> {
+        if caller.has_ended() {
+            return None;
+        }
         let running = self.arrival(version, ARRIVAL_TIMEOUT).await?;
-        let node = self.node(caller)?;
+        let node = self.node(&caller.id)?;
         let has_part = running.plan.assigned.placement.is_on(&node);
         has_part.then(|| {
             self.linger(version);
@@ -202,9 +205,9 @@ impl Reach {
     }
 
     /// Lives one session to its end, if `caller` may have it.
-    pub(crate) async fn session(&self, caller: &Uid, open: Open, inbound: Inbound) {
+    pub(crate) async fn session(&self, caller: &Caller, open: Open, inbound: Inbound) {
         match self.granted(caller, &open).await {
-            Ok(running) => running.session(open, inbound).await,
+            Ok((running, node)) => running.session(node, open, inbound).await,
             Err(failure) => inbound.refuse(failure).await,
         }
     }
@@ -212,7 +215,7 @@ impl Reach {
     /// Answers a request over a link, if `caller` may send it; gives one back that did not come over a link.
     pub(crate) async fn request(
         &self,
-        caller: &Uid,
+        caller: &Caller,
         mut request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Request<Incoming>> {
         let Some(frames) = request.headers_mut().remove(http_link::LINK) else { return Err(request) };
@@ -229,20 +232,27 @@ impl Reach {
             }
         };
         Ok(match self.granted(caller, &open).await {
-            Ok(running) => running.handle_link(&open, &call, request).await,
+            Ok((running, node)) => running.handle_link(node, &open, &call, request).await,
             Err(failure) if failure.reason.is_undelivered() => not_begun(request::link_failed(failure)),
             Err(failure) => request::link_failed(failure),
         })
     }
 
-    /// The graph that a session is for, once it can be reached, if `caller` may have the session.
-    async fn granted(&self, caller: &Uid, open: &Open) -> Result<Arc<Running>, LinkFailure> {
-        let longest = if self.is_elsewhere_too(open) { ARRIVAL_TIMEOUT_OF_REPLICAS } else { ARRIVAL_TIMEOUT };
+    /// The graph that a session is for, once it can be reached, and who the caller is, if it may have the session.
+    async fn granted(&self, caller: &Caller, open: &Open) -> Result<(Arc<Running>, NodeName), LinkFailure> {
+        // As it is when it asks: a generation may be waited for longer than it is left.
+        let has_ended = caller.has_ended();
+        let longest = match has_ended {
+            true => Duration::ZERO,
+            false if self.is_elsewhere_too(open) => ARRIVAL_TIMEOUT_OF_REPLICAS,
+            false => ARRIVAL_TIMEOUT,
+        };
         let found = self.arrival(&open.version, longest).await;
         let GraphVersion { graph, generation, .. } = &open.version;
-        let granted = match (found, self.node(caller)) {
+        let granted = match (found, self.node(&caller.id)) {
+            _ if has_ended => Err(Denial::Ended),
             (_, None) => Err(Denial::UnknownNode),
-            (Some(running), Some(node)) => grant::check(&running.plan, open, &node).map(|()| running),
+            (Some(running), Some(node)) => grant::check(&running.plan, open, &node).map(|()| (running, node)),
             (None, Some(node)) if self.may_wait(&open.version, &node) => {
                 let message = format!("generation {generation} of {graph} does not serve on this node");
                 return Err(LinkFailure::new(LinkReason::Unavailable, message));
@@ -252,7 +262,7 @@ impl Reach {
         granted.map_err(|why| {
             let Open { from, to, .. } = open;
             let asked = format!("{from} -> {to} of generation {generation} of {graph}");
-            self.audit.refused("link_denied", caller, &asked, why);
+            self.audit.refused("link_denied", &caller.id, &asked, why);
             LinkFailure::new(LinkReason::Denied, grant::DENIED)
         })
     }

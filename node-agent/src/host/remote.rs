@@ -18,7 +18,7 @@ use wasmtime::{AsContextMut as _, Engine, StoreContextMut};
 use crate::host::fuse::Slot;
 use crate::host::state::State;
 use crate::host::streams::{self, Loans};
-use crate::link::encoding::{DecodeError, ErrorCase, HandleError, Handles, HostResources, Kind, Signature};
+use crate::link::encoding::{DecodeError, ErrorCase, HandleError, Handles, Kind, LinkResources, Signature};
 use crate::link::interface::LinkInterface;
 use crate::link::pipe::Pipes;
 use crate::link::session::{Remote, Work};
@@ -29,8 +29,6 @@ use crate::traces::{CallSpan, Over, Trace};
 pub(crate) struct Remotes {
     /// Which instance of the slice calls it, and what is called.
     found: Vec<(usize, Remote)>,
-    /// How many resource types were given out; each is one of its own.
-    resources: u32,
 }
 
 impl Remotes {
@@ -74,8 +72,6 @@ impl There {
 /// One function of a provider on another node.
 struct Function {
     signature: Arc<Signature>,
-    /// The resource types of the interface, by the signature's index.
-    kinds: Arc<[u32]>,
     /// Where the provider stands among those of the slice.
     remote: usize,
     /// Where the function stands among those of the provider.
@@ -90,33 +86,29 @@ struct Function {
     label: String,
 }
 
-/// Fills the slot `name`, an import of the type `instance` of a component that has these of the host, whose provider is `there`.
+/// Fills the slot `name`, an import of the type `instance` of a component whose links have these resources; its provider
+/// is `there`.
 pub(crate) fn offer(
     engine: &Engine,
     linker: &mut Linker<State>,
     name: &str,
-    (instance, host): (&ComponentInstance, &HostResources),
+    (instance, resources): (&ComponentInstance, &LinkResources),
     slot: &Slot,
     there: &There,
     remotes: &mut Remotes,
 ) -> wasmtime::Result<()> {
     let There { to, terms, .. } = there;
-    let interface = LinkInterface::of(engine, instance, host);
+    let interface = LinkInterface::of(engine, (&slot.interface, instance), resources);
     let remote = remotes.place(slot.consumer, &slot.component, there);
     let mut linker = linker.instance(name)?;
-    let mut kinds = Vec::new();
-    for resource in &interface.resources {
-        let kind = remotes.resources;
-        remotes.resources += 1;
-        kinds.push(kind);
-        linker.resource(resource, ResourceType::host_dynamic(kind), move |mut store, rep| {
+    for (resource, index) in &interface.resources {
+        linker.resource(resource, ResourceType::host_dynamic(kind(*index)?), move |mut store, rep| {
             if let Some(sessions) = store.data_mut().sessions.as_mut() {
                 sessions.dropped(remote, rep);
             }
             Ok(())
         })?;
     }
-    let kinds: Arc<[u32]> = kinds.into();
     for (function, signature) in interface.functions {
         let signature = signature.map_err(|why| {
             wasmtime::format_err!("{function} of {} cannot be called on another node: {why}", slot.interface)
@@ -130,9 +122,8 @@ pub(crate) fn offer(
             digest: signature.digest(),
         });
         let on_loss = terms.on_loss.as_ref().and_then(|case| signature.error_case(case));
-        let (kinds, timeout, idempotent) = (kinds.clone(), terms.timeout, terms.idempotent);
-        let called =
-            Arc::new(Function { signature, kinds, remote, place, timeout, on_loss, idempotent, label });
+        let (timeout, idempotent) = (terms.timeout, terms.idempotent);
+        let called = Arc::new(Function { signature, remote, place, timeout, on_loss, idempotent, label });
         if let Some(cells) = called.signature.cells() {
             direct::offer(&mut linker, &function, cells, &called)?;
             continue;
@@ -143,6 +134,11 @@ pub(crate) fn offer(
         })?;
     }
     Ok(())
+}
+
+/// What wasmtime knows a provider's resource by, in the slice of its consumer: a number of its own for each.
+fn kind(index: usize) -> Result<u32, std::num::TryFromIntError> {
+    u32::try_from(index)
 }
 
 async fn call(
@@ -329,7 +325,6 @@ async fn end_loans(
 struct Proxies<'a, 'b> {
     store: &'a mut StoreContextMut<'b, State>,
     remote: usize,
-    kinds: &'a [u32],
     /// Whether a handle was met whose provider is gone.
     is_stale: bool,
     /// Whether a handle goes to the provider.
@@ -341,12 +336,10 @@ struct Proxies<'a, 'b> {
 }
 
 impl<'a, 'b> Proxies<'a, 'b> {
-    fn new(store: &'a mut StoreContextMut<'b, State>, called: &'a Function) -> Self {
-        let Function { remote, kinds, .. } = called;
+    fn new(store: &'a mut StoreContextMut<'b, State>, called: &Function) -> Self {
         Self {
             store,
-            remote: *remote,
-            kinds,
+            remote: called.remote,
             is_stale: false,
             has_lowered: false,
             gives_streams: false,
@@ -391,7 +384,7 @@ impl Handles for Proxies<'_, '_> {
 
     fn lift(&mut self, resource: Kind, id: u64, owned: bool) -> Result<ResourceAny, HandleError> {
         let resource = match resource {
-            Kind::Interface(resource) => resource,
+            Kind::Provider(resource) => resource,
             Kind::Host(resource) => {
                 let pipes = self.pipes()?;
                 let lifted = streams::lift(self.store.as_context_mut(), &pipes, resource, id, owned);
@@ -399,13 +392,13 @@ impl Handles for Proxies<'_, '_> {
                 return lifted;
             }
         };
-        let (Some(kind), true) = (self.kinds.get(resource), owned) else {
+        let (Ok(kind), true) = (kind(resource), owned) else {
             return Err(HandleError::Unknown { id });
         };
         let sessions = self.store.data_mut().sessions.as_mut();
         let rep = sessions.and_then(|sessions| sessions.proxy(self.remote, id));
         let rep = rep.ok_or(HandleError::Unknown { id })?;
-        ResourceDynamic::new_own(rep, *kind)
+        ResourceDynamic::new_own(rep, kind)
             .try_into_resource_any(&mut *self.store)
             .map_err(|error| store_error(&error))
     }

@@ -10,9 +10,9 @@ use http::{HeaderName, StatusCode};
 use hyper::body::Incoming;
 use model::link::{self, Call as LinkCall, LinkFailure, LinkReason, Open};
 use model::log::Level;
-use model::name::ComponentName;
+use model::name::{ComponentName, NodeName};
 use model::route::HttpRoute;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, oneshot};
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
@@ -20,6 +20,7 @@ use wasmtime_wasi_http::p2::body::{HostOutgoingBody, HyperOutgoingBody, StreamCo
 use wasmtime_wasi_http::p2::types::{HostIncomingRequest, HostResponseOutparam};
 
 use crate::calls::UnderWay;
+use crate::host::Room;
 use crate::host::body::{self, Body, GuestBody};
 use crate::host::http_link;
 use crate::host::instance::{CallError, Prepared, until};
@@ -42,6 +43,8 @@ struct Asked<'a> {
     /// The longest that whoever asks waits; the component's own deadline ends it earlier.
     longest: Duration,
     trace: Trace,
+    /// The room that there is for it, if it is less than all.
+    share: Option<Arc<Semaphore>>,
 }
 
 /// The body of a request: a client's, or one of the agent's own.
@@ -88,7 +91,7 @@ impl Running {
         let id = self.host.request_id();
         let pass = self.traffic.enter();
         let prepared = self.entries.get(&route.to);
-        let asked = Asked { to: &route.to, id: &id, longest: Duration::MAX, trace };
+        let asked = Asked { to: &route.to, id: &id, longest: Duration::MAX, trace, share: None };
         let mut response = match self.answer(prepared, asked, request, pass).await {
             Ok(mut response) => {
                 take_not_begun(&mut response);
@@ -103,9 +106,10 @@ impl Running {
         response
     }
 
-    /// Answers a request that came over a link, which is granted. What failed is told in a header.
+    /// Answers a request of a node that came over a link, which is granted. What failed is told in a header.
     pub(crate) async fn handle_link(
         &self,
+        caller: NodeName,
         open: &Open,
         call: &LinkCall,
         request: http::Request<Incoming>,
@@ -120,7 +124,8 @@ impl Running {
         let id = Arc::from(open.request.as_str());
         let longest = Duration::from_micros(call.deadline_us);
         let prepared = self.providers.get(&open.to).map(|provider| provider.prepared());
-        let asked = Asked { to: &open.to, id: &id, longest, trace: span.trace().clone() };
+        let share = Some(self.host.share(caller));
+        let asked = Asked { to: &open.to, id: &id, longest, trace: span.trace().clone(), share };
         let answer = self.answer(prepared, asked, request, pass).await;
         let has_begun = !answer.as_ref().is_err_and(Refusal::is_before);
         match span.ended(answer.map_err(|refusal| refusal.as_failure())) {
@@ -144,7 +149,7 @@ impl Running {
         longest: Duration,
         request: http::Request<impl RequestBody>,
     ) -> Option<http::Response<Body>> {
-        let asked = Asked { to, id, longest, trace: Trace::default() };
+        let asked = Asked { to, id, longest, trace: Trace::default(), share: None };
         match self.answer(Some(prepared), asked, request, self.traffic.enter()).await {
             Ok(response) => Some(response),
             Err(Refusal::Busy) => None,
@@ -159,7 +164,7 @@ impl Running {
         request: http::Request<impl RequestBody>,
         pass: Pass,
     ) -> Result<http::Response<Body>, Refusal> {
-        let Asked { to, id, longest, trace } = asked;
+        let Asked { to, id, longest, trace, share } = asked;
         let say = |level, message: &str| self.log.agent(Some(to), Some(id), level, message);
         if !self.may_serve() {
             say(Level::Warn, ISOLATED);
@@ -170,7 +175,7 @@ impl Running {
             return Err(Refusal::NoHandler);
         };
         let under_way = prepared.begin();
-        let Some(room) = self.host.room(prepared.weight, ROOM_TIMEOUT).await else {
+        let Some(room) = self.host.room(prepared.weight, ROOM_TIMEOUT, share.as_ref()).await else {
             say(Level::Warn, "no room in this node's pool of instances");
             return Err(Refusal::Busy);
         };
@@ -254,7 +259,7 @@ async fn run(
     call: Call,
     mut request: http::Request<impl RequestBody>,
     sender: oneshot::Sender<Answer>,
-    held: (OwnedSemaphorePermit, UnderWay),
+    held: (Room, UnderWay),
     lease: Option<Lease>,
 ) -> Ended {
     let deadline = call.deadline;

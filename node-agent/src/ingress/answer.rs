@@ -8,11 +8,11 @@ use http::header::{
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use model::id::{RevisionNumber, Uid};
+use model::id::RevisionNumber;
 use model::name::NodeName;
 use model::route::HttpRoute;
 
-use crate::host::{Body, Reach};
+use crate::host::{Body, Caller, Reach};
 use crate::http_road::{CarryError, HttpRoad, not_begun, take_not_begun};
 use crate::ingress::routes::{Placed, RouteTableHandle, Target};
 use crate::lease::{ISOLATED, Lease};
@@ -76,7 +76,7 @@ impl Answers {
     }
 
     /// Answers a request that another node carries here: of its ingress, or over a link.
-    pub(crate) async fn answer_node(&self, caller: &Uid, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn answer_node(&self, caller: &Caller, request: Request<Incoming>) -> Response<Body> {
         match self.reach.request(caller, request).await {
             Ok(response) => response,
             Err(request) => self.answer_to(Asker::Node, request).await,

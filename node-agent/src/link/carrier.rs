@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::link::pipe::Pipes;
 use crate::roads::{
-    CONNECTION_WINDOW_BYTES, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
+    CONNECTION_WINDOW_BYTES, Condition, DIAL_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Pool, Road, Roads,
     STREAM_WINDOW_BYTES,
 };
 
@@ -57,6 +57,8 @@ pub(crate) struct Line {
     next: AtomicU64,
     /// For what is no session.
     client: LinksClient<Channel>,
+    /// How often the certificate had been renewed that was shown: see [`Roads::renewals`].
+    renewals: u64,
 }
 
 /// What a call comes to.
@@ -91,7 +93,9 @@ impl Carrier {
 
     /// A stream to `node`.
     pub(crate) async fn line(&self, node: &NodeName) -> Result<Arc<Line>, LinkFailure> {
-        self.lines.get(node, |line| line.takes_sessions(), self.dial(node)).await
+        let renewals = self.roads.renewals();
+        let condition = |line: &Arc<Line>| Condition::of(line.takes_sessions(), line.renewals, renewals);
+        self.lines.get(node, condition, self.dial(node)).await
     }
 
     /// Whether a graph can be called on `node` at a generation; waits a moment for it. It can be called there for longer by
@@ -119,6 +123,8 @@ impl Carrier {
         let unavailable = |message: String| {
             LinkFailure::new(LinkReason::Unavailable, format!("node {node} cannot be reached: {message}"))
         };
+        // Before the handshake: one that shows a later certificate is made once more at worst.
+        let renewals = self.roads.renewals();
         let Road { address, connector } =
             self.roads.to(node).ok_or_else(|| unavailable("its address is not known".to_owned()))?;
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
@@ -143,7 +149,7 @@ impl Carrier {
         };
         let sessions = Arc::new(Sessions::default());
         tokio::spawn(deliver(incoming, sessions.clone(), node.clone()));
-        Ok(Arc::new(Line { outgoing, sessions, next: AtomicU64::new(1), client }))
+        Ok(Arc::new(Line { outgoing, sessions, next: AtomicU64::new(1), client, renewals }))
     }
 }
 
@@ -308,6 +314,8 @@ fn take(message: wire::Frames, sessions: &Sessions) -> Result<(), String> {
 pub(crate) fn messages(frames: mpsc::Receiver<Frame>) -> impl Stream<Item = wire::Frames> + Send + 'static {
     unfold(frames, |mut frames| async move {
         let first = frames.recv().await?;
+        // Whoever else can speak does so first: then all of it is one message, one record of TLS and one write.
+        tokio::task::yield_now().await;
         let mut bytes = value_bytes(&first);
         let mut ready = vec![first.into()];
         while ready.len() < FRAMES_PER_MESSAGE_MAX && bytes < MESSAGE_MAX_BYTES {

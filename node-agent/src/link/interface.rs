@@ -2,25 +2,30 @@
 
 use std::sync::Arc;
 
+use model::interface::InterfaceName;
 use wasmtime::Engine;
 use wasmtime::component::types::{ComponentInstance, ComponentItem};
 
-use crate::link::encoding::{HostResources, Resources, Signature};
+use crate::link::encoding::{LinkResources, Signature};
 
 /// One interface.
 #[derive(Debug, Clone)]
 pub(crate) struct LinkInterface {
-    /// The names of the resources that it defines, by the index that signatures know them by.
-    pub(crate) resources: Vec<String>,
+    /// The names of the resources that it defines or `use`s of its provider, with the index that signatures know them by.
+    pub(crate) resources: Vec<(String, usize)>,
     /// Its functions by their WIT names; what cannot be carried has the reason.
     pub(crate) functions: Vec<(String, Result<Arc<Signature>, String>)>,
 }
 
 impl LinkInterface {
-    /// Reads the type of an imported or exported instance of a component that has these of the host.
-    pub(crate) fn of(engine: &Engine, instance: &ComponentInstance, host: &HostResources) -> Self {
-        let found = Resources::of(engine, instance, host);
-        let resources = found.names().map(str::to_owned).collect();
+    /// Reads the type of an imported or exported instance of a component with these resources.
+    pub(crate) fn of(
+        engine: &Engine,
+        (interface, instance): (&InterfaceName, &ComponentInstance),
+        resources: &LinkResources,
+    ) -> Self {
+        let found = resources.seen_by(engine, (interface, instance));
+        let resources = found.names().map(|(name, index)| (name.to_owned(), index)).collect();
         let functions = instance.exports(engine).filter_map(|(name, item)| match item.ty {
             ComponentItem::ComponentFunc(function) => {
                 let signature = Signature::of(&function, &found);

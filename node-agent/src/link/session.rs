@@ -1,12 +1,14 @@
 //! The consumer's half of sessions: one for each provider that an instance calls on another node, opened by its first
 //! call.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use model::link::{Binding, Body, Call, GraphVersion, LinkFailure, LinkReason, MESSAGE_MAX_BYTES, Open};
 use model::name::{ComponentName, NodeName};
 use model::trace::{TraceContext, TraceState};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::choice::{Candidate, choose};
 use crate::health::{self, Admission, Breaker, Budget};
@@ -75,6 +77,8 @@ struct FirstCall<'a> {
 pub(crate) struct Sessions {
     links: Arc<Links>,
     calls: Vec<Calls>,
+    /// Goes off at the end of a call's time, which is that of all calls of a request, mostly: it is set once for them.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 /// What one instance has with one provider.
@@ -124,7 +128,7 @@ impl Sessions {
     /// None open yet.
     pub(crate) fn new(links: Arc<Links>) -> Self {
         let calls = links.remotes.iter().map(|_| Calls::default()).collect();
-        Self { links, calls }
+        Self { links, calls, alarm: None }
     }
 
     /// What stands in the store for a handle that the provider at this place has just given.
@@ -271,10 +275,19 @@ impl Sessions {
             pipes.settled().await;
             Ok((opened, epoch + 1, answer))
         };
-        let outcome = tokio::time::timeout_at(work.deadline.into(), calling).await.unwrap_or_else(|_| {
-            let message = "no answer came in time; whether the call was done is not known";
-            Err(LinkFailure::new(LinkReason::Deadline, message))
-        });
+        let deadline = work.deadline.into();
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if alarm.deadline() != deadline {
+            alarm.as_mut().reset(deadline);
+        }
+        let outcome = tokio::select! {
+            biased;
+            outcome = calling => outcome,
+            () = alarm.as_mut() => {
+                let message = "no answer came in time; whether the call was done is not known";
+                Err(LinkFailure::new(LinkReason::Deadline, message))
+            }
+        };
         if let Some((node, _)) = asked {
             calls.asked = node;
         }

@@ -1,7 +1,8 @@
 //! Every function answers what it is given; the counters are real, and their ends are counted.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
+use exports::weft::examples::ledgers::{self, GuestLedger, Held};
 use exports::weft::examples::values::{
     Access, Color, Counter, CounterBorrow, Deep, Guest, GuestCounter, Point, Shape,
 };
@@ -177,5 +178,54 @@ impl Guest for Echo {
 
     fn dropped() -> u32 {
         DROPPED.get()
+    }
+}
+
+/// Counters that are kept.
+struct Ledger(RefCell<Vec<Counter>>);
+
+fn value(counter: &Counter) -> u32 {
+    counter.get::<Kept>().value()
+}
+
+impl GuestLedger for Ledger {
+    fn new(first: Counter) -> Self {
+        Self(RefCell::new(vec![first]))
+    }
+
+    fn put(&self, it: Counter) -> u32 {
+        let mut kept = self.0.borrow_mut();
+        kept.push(it);
+        kept.len() as u32
+    }
+
+    fn take(&self) -> Option<Counter> {
+        self.0.borrow_mut().pop()
+    }
+
+    fn sum_with(&self, lent: CounterBorrow<'_>) -> u32 {
+        let kept = self.0.borrow();
+        kept.iter().fold(lent.get::<Kept>().value(), |sum, counter| sum.wrapping_add(value(counter)))
+    }
+}
+
+impl ledgers::Guest for Echo {
+    type Ledger = Ledger;
+
+    fn split(it: Counter, color: Color) -> Result<Vec<Held>, String> {
+        let held = |part: u32, label: &str| Held {
+            at: Point { x: part as i32, y: 0.5, label: label.to_owned() },
+            it: Counter::new(Kept::new(part)),
+        };
+        let half = value(&it) / 2;
+        match color {
+            Color::Red => Ok(vec![held(value(&it), "red")]),
+            Color::Green => Ok(vec![held(half, "one"), held(value(&it) - half, "other")]),
+            Color::Blue => Err(format!("{} is not split by blue", value(&it))),
+        }
+    }
+
+    fn join(all: Vec<Held>) -> Counter {
+        Counter::new(Kept::new(all.iter().fold(0, |sum, held| sum.wrapping_add(value(&held.it)))))
     }
 }

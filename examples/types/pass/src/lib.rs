@@ -1,9 +1,10 @@
 //! Passes every call on, with resources of its own in front of the provider's.
 
+use exports::weft::examples::ledgers::{self, GuestLedger, Held};
 use exports::weft::examples::values::{
     Access, Color, Counter, CounterBorrow, Deep, Guest, GuestCounter, Point, Shape,
 };
-use weft::examples::values as inner;
+use weft::examples::{ledgers as inner_ledgers, values as inner};
 
 wit_bindgen::generate!({ world: "types-pass", path: "../../wit", generate_all });
 
@@ -233,5 +234,41 @@ impl Guest for Pass {
 
     fn dropped() -> u32 {
         inner::dropped()
+    }
+}
+
+/// A ledger of the provider.
+struct PassedLedger(inner_ledgers::Ledger);
+
+impl GuestLedger for PassedLedger {
+    fn new(first: Counter) -> Self {
+        Self(inner_ledgers::Ledger::new(first.into_inner::<Passed>().0))
+    }
+
+    fn put(&self, it: Counter) -> u32 {
+        self.0.put(it.into_inner::<Passed>().0)
+    }
+
+    fn take(&self) -> Option<Counter> {
+        self.0.take().map(|counter| Counter::new(Passed(counter)))
+    }
+
+    fn sum_with(&self, lent: CounterBorrow<'_>) -> u32 {
+        self.0.sum_with(&lent.get::<Passed>().0)
+    }
+}
+
+impl ledgers::Guest for Pass {
+    type Ledger = PassedLedger;
+
+    fn split(it: Counter, color: Color) -> Result<Vec<Held>, String> {
+        let held = inner_ledgers::split(it.into_inner::<Passed>().0, color_in(color))?;
+        let out = |held: inner_ledgers::Held| Held { at: point_out(held.at), it: Counter::new(Passed(held.it)) };
+        Ok(held.into_iter().map(out).collect())
+    }
+
+    fn join(all: Vec<Held>) -> Counter {
+        let held = |held: Held| inner_ledgers::Held { at: point_in(held.at), it: held.it.into_inner::<Passed>().0 };
+        Counter::new(Passed(inner_ledgers::join(all.into_iter().map(held).collect())))
     }
 }

@@ -1,5 +1,6 @@
-//! Calls every function of `values` and says what came back.
+//! Calls every function of `values` and `ledgers` and says what came back.
 
+use weft::examples::ledgers::{self, Ledger};
 use weft::examples::values::{self, Access, Color, Counter, Deep, Point, Shape};
 
 wit_bindgen::generate!({ world: "types-probe", path: "../../wit", generate_all });
@@ -14,6 +15,7 @@ impl exports::weft::examples::probe::Guest for Probe {
         scalars(&mut lines);
         compounds(&mut lines);
         resources(&mut lines);
+        shared(&mut lines);
         lines
     }
 
@@ -102,5 +104,27 @@ fn resources(lines: &mut Vec<String>) {
     }
     say!(lines, values::dropped());
     drop(merged);
+    say!(lines, values::dropped());
+}
+
+/// Resources of one interface in the functions of another.
+fn shared(lines: &mut Vec<String>) {
+    let lent = Counter::new(1000);
+    let ledger = Ledger::new(Counter::new(7));
+    say!(lines, (ledger.put(Counter::new(20)), ledger.put(Counter::new(300))));
+    say!(lines, (ledger.sum_with(&lent), lent.add(1)));
+    // What one interface gave back is one of the other's.
+    let last = ledger.take();
+    say!(lines, last.as_ref().map(|counter| (counter.value(), values::sum(&[counter, &lent]))));
+    say!(lines, (ledger.take().is_some(), ledger.take().is_some(), ledger.take().is_some()));
+    say!(lines, values::dropped());
+    let halves = ledgers::split(Counter::new(9), Color::Green);
+    say!(lines, halves.as_ref().map(|all| all.iter().map(|held| (held.at.x, held.it.value())).collect::<Vec<_>>()));
+    let joined = ledgers::join(halves.unwrap_or_default());
+    say!(lines, (joined.value(), values::dropped()));
+    say!(lines, ledgers::split(joined, Color::Blue).map(|all| all.len()));
+    // A ledger that is dropped takes with it what it keeps.
+    ledger.put(Counter::new(1));
+    drop((ledger, lent, last));
     say!(lines, values::dropped());
 }

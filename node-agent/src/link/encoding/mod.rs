@@ -28,7 +28,7 @@ use wasmtime::component::ResourceAny;
 
 pub(crate) use self::error::{DecodeError, DecodeProblem, EncodeError, EncodeProblem, Refusal, Unsupported};
 pub(crate) use self::guest::{ARGUMENT_CELLS_MAX, Cells, FromGuest, IN_MEMORY, ToGuest, TooLong, with_cells};
-pub(crate) use self::resources::{HostResources, Resources};
+pub(crate) use self::resources::{HostResources, LinkResources, Resources};
 pub(crate) use self::shape::Kind;
 pub(crate) use self::signature::{ErrorCase, Signature};
 

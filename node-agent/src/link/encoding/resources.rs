@@ -1,4 +1,4 @@
-//! The resources that the functions of one interface carry.
+//! The resources that the functions of links carry.
 
 use std::sync::Arc;
 
@@ -10,15 +10,33 @@ use wasmtime::component::types::{Component, ComponentInstance, ComponentItem};
 
 use super::Kind;
 
-/// The resources of one interface, as one component sees it: those that it defines, in the order of their names, and
-/// the host's.
+/// The resources of one component's links: those of its providers or its own, whichever end it is, and the host's.
 ///
-/// An index means something at one end only: a component drops what it does not use from an interface that it imports,
-/// so the other end may have more of them. What both ends agree on is the name.
-#[derive(Debug, Clone)]
-pub(crate) struct Resources {
-    found: Vec<(Arc<str>, ResourceType)>,
+/// Interfaces share them: what one defines another `use`s. An index means something at one end only: a component drops
+/// what it does not use from an interface that it imports, so the other end may have more of them. What both ends agree
+/// on is the name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LinkResources {
+    /// Each once, by the interface that defines it: that comes before those that `use` it, in imports and exports.
+    found: Vec<Found>,
     host: HostResources,
+}
+
+/// One of them.
+#[derive(Debug, Clone)]
+struct Found {
+    interface: InterfaceName,
+    name: Arc<str>,
+    ty: ResourceType,
+}
+
+/// The resources of one interface.
+#[derive(Debug, Clone)]
+pub(crate) struct Resources<'a> {
+    interface: &'a InterfaceName,
+    /// By the names that the interface has for them, with the index among all.
+    named: Vec<(Arc<str>, usize)>,
+    all: &'a LinkResources,
 }
 
 /// What a component imports of the host's resources that cross a link.
@@ -51,35 +69,72 @@ impl HostResources {
     }
 }
 
-impl Resources {
-    /// Those that `interface` exports. One that `use`s a resource exports it like its own: those of `host` are told from
-    /// them.
-    pub(crate) fn of(engine: &Engine, interface: &ComponentInstance, host: &HostResources) -> Self {
-        let mut found: Vec<(Arc<str>, ResourceType)> = interface
-            .exports(engine)
-            .filter_map(|(name, item)| match item.ty {
-                ComponentItem::Resource(resource) if host.find(&resource).is_none() => {
-                    Some((Arc::from(name), resource))
+impl LinkResources {
+    /// Those that `interfaces` export, in their order. One that `use`s a resource exports it like its own: those of `host`
+    /// are told from them.
+    pub(crate) fn of<'i>(
+        engine: &Engine,
+        interfaces: impl IntoIterator<Item = (&'i InterfaceName, &'i ComponentInstance)>,
+        host: HostResources,
+    ) -> Self {
+        let mut all = Self { found: Vec::new(), host };
+        for (interface, instance) in interfaces {
+            for (name, ty) in resources(engine, instance) {
+                if all.host.find(&ty).is_none() && all.position(&ty).is_none() {
+                    all.found.push(Found { interface: interface.clone(), name, ty });
                 }
-                _ => None,
-            })
-            .collect();
-        found.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Self { found, host: host.clone() }
+            }
+        }
+        all
     }
 
-    /// The names of those that the interface defines, by index.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.found.iter().map(|(name, _)| name.as_ref())
+    /// Those of one of the interfaces.
+    pub(crate) fn seen_by<'a>(
+        &'a self,
+        engine: &Engine,
+        (interface, instance): (&'a InterfaceName, &ComponentInstance),
+    ) -> Resources<'a> {
+        let found = resources(engine, instance).into_iter();
+        let named = found.filter_map(|(name, resource)| Some((name, self.position(&resource)?))).collect();
+        Resources { interface, named, all: self }
     }
 
-    /// What a resource is, with its name.
+    fn position(&self, resource: &ResourceType) -> Option<usize> {
+        self.found.iter().position(|found| found.ty == *resource)
+    }
+}
+
+/// What an interface exports, in the order of the names.
+fn resources(engine: &Engine, interface: &ComponentInstance) -> Vec<(Arc<str>, ResourceType)> {
+    let mut found: Vec<(Arc<str>, ResourceType)> = interface
+        .exports(engine)
+        .filter_map(|(name, item)| match item.ty {
+            ComponentItem::Resource(resource) => Some((Arc::from(name), resource)),
+            _ => None,
+        })
+        .collect();
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    found
+}
+
+impl Resources<'_> {
+    /// The names of those that are not the host's, each with its index.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.named.iter().map(|(name, index)| (name.as_ref(), *index))
+    }
+
+    /// What a resource is, with the name that both ends know it by: one of another interface has that before it.
     pub(super) fn find(&self, resource: &ResourceType) -> Option<(Kind, Arc<str>)> {
-        if let Some(found) = self.host.find(resource) {
+        if let Some(found) = self.all.host.find(resource) {
             let (interface, name) = found.path();
             return Some((Kind::Host(found), format!("{interface}/{name}").into()));
         }
-        let index = self.found.iter().position(|(_, found)| found == resource)?;
-        self.found.get(index).map(|(name, _)| (Kind::Interface(index), name.clone()))
+        let index = self.all.position(resource)?;
+        let Found { interface, name, .. } = self.all.found.get(index)?;
+        let name = match interface == self.interface {
+            true => name.clone(),
+            false => format!("{}/{name}", interface.path()).into(),
+        };
+        Some((Kind::Provider(index), name))
     }
 }

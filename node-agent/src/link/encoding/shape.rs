@@ -67,8 +67,8 @@ pub(super) struct Handle {
 /// Which resource a handle is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// One of the interface: an index of [`super::Resources`].
-    Interface(usize),
+    /// One of the provider: an index of [`super::LinkResources`].
+    Provider(usize),
     /// One of the host.
     Host(HostResource),
 }

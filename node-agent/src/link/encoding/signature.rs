@@ -28,7 +28,7 @@ pub(crate) struct Signature {
 
 impl Signature {
     /// The signature of a function of an interface with these resources, both of one component.
-    pub(crate) fn of(function: &ComponentFunc, resources: &Resources) -> Result<Self, Unsupported> {
+    pub(crate) fn of(function: &ComponentFunc, resources: &Resources<'_>) -> Result<Self, Unsupported> {
         let mut reader = TypeReader { resources, names: BTreeSet::new(), left: TYPES_MAX };
         let mut parameters = Vec::new();
         for (index, (name, ty)) in function.params().enumerate() {
@@ -193,7 +193,7 @@ impl ErrorCase {
 
 /// Reads wasmtime's types, up to the bounds.
 struct TypeReader<'a> {
-    resources: &'a Resources,
+    resources: &'a Resources<'a>,
     /// One copy of each name, however often its type is used.
     names: BTreeSet<Arc<str>>,
     /// How many types there may still be.

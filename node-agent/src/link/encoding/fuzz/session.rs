@@ -37,7 +37,7 @@ impl Handles for Session {
 
 fn kind(resource: Kind, owned: bool) -> u64 {
     let resource = match resource {
-        Kind::Interface(index) => index,
+        Kind::Provider(index) => index,
         Kind::Host(resource) => 100 + resource as usize,
     };
     ((resource << 1) | usize::from(owned)) as u64

@@ -116,7 +116,7 @@ impl TypeReader<'_> {
                 Shape::Flags(self.names(count))
             }
             HANDLE => {
-                let resource = Kind::Interface(usize::from(self.byte() % RESOURCES));
+                let resource = Kind::Provider(usize::from(self.byte() % RESOURCES));
                 Shape::Handle(Handle { resource, name: "r".into(), owned: self.flag() })
             }
             scalar => SCALARS[usize::from(scalar)].clone(),
@@ -187,7 +187,7 @@ fn put(shape: &Shape, out: &mut Vec<u8>) {
         }
         Shape::Flags(names) => out.extend(count(FLAGS, names.iter().count())),
         Shape::Handle(handle) => {
-            let Kind::Interface(resource) = handle.resource else { panic!("not of a random type") };
+            let Kind::Provider(resource) = handle.resource else { panic!("not of a random type") };
             out.extend([HANDLE, resource as u8, handle.owned.into()]);
         }
         scalar => out.push(SCALARS.iter().position(|known| known == scalar).unwrap() as u8),

@@ -1,12 +1,13 @@
 //! Signatures of real components.
 
+use model::interface::InterfaceName;
 use wasmtime::component::Component;
 use wasmtime::component::types::{self, ComponentFunc, ComponentItem};
 use wasmtime::{Config, Engine};
 use wit_component::{ComponentEncoder, StringEncoding, dummy_module, embed_component_metadata};
 use wit_parser::{LiftLowerAbi, ManglingAndAbi, Resolve};
 
-use super::super::{HostResources, Resources};
+use super::super::{HostResources, LinkResources};
 use super::*;
 
 /// A resource with its kinds of functions, and every type.
@@ -52,6 +53,10 @@ fn interface(item: Option<types::ComponentExtern<'_>>) -> types::ComponentInstan
     }
 }
 
+fn named(interface: &str) -> InterfaceName {
+    format!("test:made/{interface}").parse().unwrap()
+}
+
 /// The functions of an interface, in the order of their names.
 fn functions(engine: &Engine, interface: &types::ComponentInstance) -> Vec<(String, ComponentFunc)> {
     let mut found: Vec<_> = interface
@@ -73,8 +78,10 @@ fn importer_and_exporter_have_the_same_signatures() {
     let imports = interface(imports.component_type().get_import(&engine, "test:made/api"));
     let exports = interface(exports.component_type().get_export(&engine, "test:made/api"));
     let texts = |interface: &types::ComponentInstance| -> Vec<String> {
-        let resources = Resources::of(&engine, interface, &HostResources::default());
-        assert_eq!(resources.names().collect::<Vec<_>>(), ["blob", "connection"]);
+        let of = (&named("api"), interface);
+        let resources = LinkResources::of(&engine, [of], HostResources::default());
+        let resources = resources.seen_by(&engine, of);
+        assert_eq!(resources.names().collect::<Vec<_>>(), [("blob", 0), ("connection", 1)]);
         let functions = functions(&engine, interface);
         functions
             .iter()
@@ -107,7 +114,9 @@ fn a_resource_is_an_index_and_whether_it_is_owned() {
     let engine = Engine::default();
     let component = Component::new(&engine, made("import api;")).unwrap();
     let api = interface(component.component_type().get_import(&engine, "test:made/api"));
-    let resources = Resources::of(&engine, &api, &HostResources::default());
+    let of = (&named("api"), &api);
+    let resources = LinkResources::of(&engine, [of], HostResources::default());
+    let resources = resources.seen_by(&engine, of);
     let functions = functions(&engine, &api);
     let (_, swap) = functions.iter().find(|(name, _)| name == "swap").unwrap();
     let signature = Signature::of(swap, &resources).unwrap();
@@ -119,7 +128,56 @@ fn a_resource_is_an_index_and_whether_it_is_owned() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(handles, [(Kind::Interface(0), true), (Kind::Interface(1), false)]);
+    assert_eq!(handles, [(Kind::Provider(0), true), (Kind::Provider(1), false)]);
+}
+
+#[test]
+fn interfaces_of_one_provider_share_their_resources() {
+    let engine = Engine::default();
+    let wit = "package test:made;
+        interface store {
+            resource bucket;
+            resource aside;
+            record held { by: string, it: bucket }
+        }
+        interface atomics {
+            use store.{bucket as pail};
+            resource batch;
+            take: func(a: borrow<pail>, b: batch) -> pail;
+        }
+        interface more {
+            use store.{bucket as pail, held};
+            keep: func(it: held);
+            WHICH
+        }
+        world made { WHAT store; WHAT atomics; WHAT more; }";
+    // An importer that does not use all has no name of its own for the resource.
+    for (what, which) in [("import", ""), ("export", "put: func(it: borrow<pail>);")] {
+        let component = component(&wit.replace("WHAT", what).replace("WHICH", which));
+        let component = Component::new(&engine, component).unwrap();
+        let ty = component.component_type();
+        let found = ["store", "atomics", "more"].map(|name| {
+            let full = named(name).to_string();
+            (named(name), interface(ty.get_import(&engine, &full).or_else(|| ty.get_export(&engine, &full))))
+        });
+        let [store, atomics, more] = found.each_ref().map(|(name, instance)| (name, instance));
+        let resources = LinkResources::of(&engine, [store, atomics, more], HostResources::of(&engine, &ty));
+        let index = |of, name: &str| {
+            let resources = resources.seen_by(&engine, of);
+            resources.names().find(|(found, _)| *found == name).map(|(_, index)| index)
+        };
+        assert!(index(store, "bucket").is_some() && index(store, "bucket") == index(atomics, "pail"), "{what}");
+        let text = |of: (&InterfaceName, &types::ComponentInstance), function: &str| {
+            let functions = functions(&engine, of.1);
+            let (_, found) = functions.iter().find(|(name, _)| name == function).unwrap();
+            Signature::of(found, &resources.seen_by(&engine, of)).unwrap().text().to_owned()
+        };
+        let bucket = "test:made/store/bucket";
+        let expected = format!("func(a: borrow<{bucket}>, b: own<batch>) -> own<{bucket}>");
+        assert_eq!(text(atomics, "take"), expected, "{what}");
+        let expected = format!("func(it: record {{ by: string, it: own<{bucket}> }})");
+        assert_eq!(text(more, "keep"), expected, "{what}");
+    }
 }
 
 #[test]
@@ -138,9 +196,10 @@ fn streams_of_the_host_are_told_from_the_interface_s_own() {
     let component = Component::new(&engine, component(wit)).unwrap();
     let ty = component.component_type();
     let other = interface(ty.get_import(&engine, "test:made/other"));
-    let host = HostResources::of(&engine, &ty);
-    let resources = Resources::of(&engine, &other, &host);
-    assert_eq!(resources.names().collect::<Vec<_>>(), ["thing"]);
+    let of = (&named("other"), &other);
+    let resources = LinkResources::of(&engine, [of], HostResources::of(&engine, &ty));
+    let resources = resources.seen_by(&engine, of);
+    assert_eq!(resources.names().collect::<Vec<_>>(), [("thing", 0)]);
     let functions = functions(&engine, &other);
     let signature = Signature::of(&functions[0].1, &resources).unwrap();
     let stream = "wasi:io/streams/input-stream";
@@ -166,8 +225,9 @@ fn refusal(definitions: &str, ty: &str) -> String {
     let empty = wat::parse_str("(component (import \"a\" (instance)))").unwrap();
     let component = Component::new(&engine, empty).unwrap();
     let nothing = interface(component.component_type().get_import(&engine, "a"));
-    let resources = Resources::of(&engine, &nothing, &HostResources::default());
-    Signature::of(&function, &resources).unwrap_err().to_string()
+    let of = (&named("nothing"), &nothing);
+    let resources = LinkResources::of(&engine, [of], HostResources::default());
+    Signature::of(&function, &resources.seen_by(&engine, of)).unwrap_err().to_string()
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn variant(cases: Vec<(&str, Option<Shape>)>) -> Shape {
 }
 
 fn handle(owned: bool) -> Shape {
-    Shape::Handle(Handle { resource: Kind::Interface(0), name: "connection".into(), owned })
+    Shape::Handle(Handle { resource: Kind::Provider(0), name: "connection".into(), owned })
 }
 
 fn text(value: &str) -> Val {

@@ -80,7 +80,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     let enums = (1..40_usize).prop_map(|count| Shape::Enum(Names::new(numbered('e', count))));
     let flags = (1..=FLAGS_MAX).prop_map(|count| Shape::Flags(Names::new(numbered('f', count))));
     let handles = (0..2_usize, any::<bool>()).prop_map(|(resource, owned)| {
-        Shape::Handle(Handle { resource: Kind::Interface(resource), name: "r".into(), owned })
+        Shape::Handle(Handle { resource: Kind::Provider(resource), name: "r".into(), owned })
     });
     let leaves = prop_oneof![6 => scalars, 1 => enums, 1 => flags, 1 => handles];
     leaves.prop_recursive(DEPTH, SIZE, BREADTH, |inner| {

@@ -4,6 +4,7 @@ mod cancelled;
 mod fused;
 mod remote;
 mod resources;
+mod stages;
 mod streams;
 
 use super::Bench;

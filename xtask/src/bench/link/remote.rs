@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 
+use super::stages;
 use crate::bench::cluster::Cluster;
 use crate::bench::load::{Connection, Target, drive};
 use crate::bench::process::Process;
@@ -99,7 +100,9 @@ pub fn run(bench: &Bench) -> anyhow::Result<()> {
     for (callers, calls) in CALLERS {
         print_rates(&many_callers(bench, &contenders, callers, calls)?, &contenders, callers, calls);
     }
-    Ok(())
+    let Contender { target, processes, .. } = &contenders[REMOTE];
+    let asked = (CALLERS_OF_TARGET, CALLS);
+    stages::print(processes, &calling(target, CALLS), asked, bench.round, &folder)
 }
 
 /// Both ends of gRPC without components.

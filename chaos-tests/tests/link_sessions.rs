@@ -24,12 +24,16 @@ const MEMORY_SLACK_BYTES: u64 = 48 << 20;
 /// What is written in place of the line ROOM for each share.
 const SHARE: &str = "(core instance (instantiate $room))";
 
-/// A graph with `app` on n1 that calls a provider on n2, whose instances take so many shares of the pool each.
-fn apart(cluster: &Cluster, name: &str, shares: usize) -> Bundle {
+/// The nodes that call: one alone does not have all of another.
+const CALLERS: [&str; 2] = ["n1", "n3"];
+
+/// A graph with `app` on this node that calls a provider on n2, whose instances take so many shares of the pool each.
+fn apart(cluster: &Cluster, provider: &str, on: &str, shares: usize) -> Bundle {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/link_faults");
-    let folder = cluster.folder().join(name);
+    let name = format!("{provider}-{on}");
+    let folder = cluster.folder().join(&name);
     std::fs::create_dir_all(&folder).unwrap();
-    for (source, file) in [("app", "app.wasm"), (name, "work.wasm")] {
+    for (source, file) in [("app", "app.wasm"), (provider, "work.wasm")] {
         let text = std::fs::read_to_string(sources.join(format!("{source}.wat"))).unwrap();
         let text = text.replace(";; ROOM", &SHARE.repeat(shares));
         std::fs::write(folder.join(file), wat::parse_str(text).unwrap()).unwrap();
@@ -41,7 +45,7 @@ graph: {name}
 ingress:
   - {{http: {{host: {name}.localhost, path: /}}, to: app}}
 components:
-  app: {{source: ./app.wasm, {limits}, placement: {{require: {{node: n1}}}}}}
+  app: {{source: ./app.wasm, {limits}, placement: {{require: {{node: {on}}}}}}}
   work: {{source: ./work.wasm, {limits}, placement: {{require: {{node: n2}}}}}}
 "
     );
@@ -54,12 +58,12 @@ async fn neighbour(cluster: &Cluster) -> Client {
     Client::new(cluster.ingress_address_of("n2"), "hello.localhost")
 }
 
-/// So many clients that have asked and wait.
-async fn ask(cluster: &Cluster, name: &str, count: usize) -> Vec<TcpStream> {
+/// So many clients that have asked and wait, in equal parts at each node that calls.
+async fn ask(cluster: &Cluster, provider: &str, count: usize) -> Vec<TcpStream> {
     let mut clients = Vec::new();
-    for _ in 0..count {
-        let mut client = TcpStream::connect(cluster.ingress_address()).await.unwrap();
-        let request = format!("GET / HTTP/1.1\r\nhost: {name}.localhost\r\n\r\n");
+    for node in CALLERS.iter().cycle().take(count) {
+        let mut client = TcpStream::connect(cluster.ingress_address_of(node)).await.unwrap();
+        let request = format!("GET / HTTP/1.1\r\nhost: {provider}-{node}.localhost\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         clients.push(client);
     }
@@ -85,10 +89,12 @@ async fn has_room(neighbour: &mut Client) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_ends_the_instance_of_its_provider() {
     const SHARES: usize = 200;
-    let cluster = Cluster::start_nodes(2).await;
+    let cluster = Cluster::start_nodes(3).await;
     let mut neighbour = neighbour(&cluster).await;
     for name in ["sleeps", "spins"] {
-        cluster.api().deploy_and_wait(&apart(&cluster, name, SHARES)).await;
+        for on in CALLERS {
+            cluster.api().deploy_and_wait(&apart(&cluster, name, on, SHARES)).await;
+        }
         has_room(&mut neighbour).await;
         let clients = ask(&cluster, name, POOL / SHARES).await;
         is_full(&mut neighbour).await;
@@ -105,9 +111,11 @@ async fn a_client_that_leaves_ends_the_instance_of_its_provider() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_sessions_than_there_are_instances_are_given_up_and_killed_and_nothing_of_them_stays() {
     const SHARES: usize = 8;
-    let mut cluster = Cluster::start_nodes(2).await;
+    let mut cluster = Cluster::start_nodes(3).await;
     let mut neighbour = neighbour(&cluster).await;
-    cluster.api().deploy_and_wait(&apart(&cluster, "sleeps", SHARES)).await;
+    for on in CALLERS {
+        cluster.api().deploy_and_wait(&apart(&cluster, "sleeps", on, SHARES)).await;
+    }
     let mut settled = None;
     for wave in 0..5 {
         let clients = ask(&cluster, "sleeps", POOL / SHARES).await;
@@ -128,7 +136,7 @@ async fn more_sessions_than_there_are_instances_are_given_up_and_killed_and_noth
             used >> 20
         );
         until("the graph is called again", SOON, async || {
-            let mut client = cluster.client("sleeps.localhost");
+            let mut client = cluster.client("sleeps-n1.localhost");
             let asked = client.ask(http::Method::GET, "/", "");
             let asked = tokio::time::timeout(Duration::from_millis(50), asked).await;
             holds(asked.is_err(), asked)
@@ -141,9 +149,9 @@ async fn more_sessions_than_there_are_instances_are_given_up_and_killed_and_noth
 async fn the_trap_of_a_provider_is_told_by_both_nodes_under_one_request() {
     let cluster = Cluster::start_nodes(2).await;
     let api = cluster.api();
-    api.deploy_and_wait(&apart(&cluster, "traps", 0)).await;
+    api.deploy_and_wait(&apart(&cluster, "traps", "n1", 0)).await;
     for _ in 0..3 {
-        let answer = cluster.client("traps.localhost").get("/").await;
+        let answer = cluster.client("traps-n1.localhost").get("/").await;
         assert_eq!(
             (answer.status, &answer.json()["error"]),
             (500, &"component_failed".into()),
@@ -152,7 +160,7 @@ async fn the_trap_of_a_provider_is_told_by_both_nodes_under_one_request() {
         );
         let request = answer.request_id();
         until("both nodes tell of it", SOON, async || {
-            let lines = api.logs("default/traps", &request).await.map_err(|status| status.to_string())?;
+            let lines = api.logs("default/traps-n1", &request).await.map_err(|status| status.to_string())?;
             let told = |node: &str, component: &str| {
                 lines.iter().any(|line| {
                     let is_of = line.node == node && line.component == component && line.request == request;

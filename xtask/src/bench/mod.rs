@@ -139,22 +139,11 @@ fn build(root: &Path, target_dir: &Path, dev: bool) -> anyhow::Result<PathBuf> {
     if dev {
         return binaries::build(root, target_dir);
     }
-    // One command, so that all are built with the same features of what they share.
-    let programs = ["--package", "control-plane", "--package", "node-agent", "--package", "ctl", "--bins"];
-    let baselines = [
-        "--example",
-        "minimal_serve",
-        "--example",
-        "raw_hello",
-        "--example",
-        "raw_echo",
-        "--example",
-        "put_load",
-        "schedule_load",
-        "fleet_load",
-    ];
-    let arguments = [&["build", "--release", "--locked"], &programs[..], &baselines[..]].concat();
-    command::run(command::cargo(root, &arguments))?;
+    // All of the workspace, for the reason that [`binaries::build`] has.
+    command::run(command::cargo(
+        root,
+        &["build", "--release", "--workspace", "--bins", "--examples", "--locked"],
+    ))?;
     Ok(target_dir.join("release"))
 }
 

@@ -271,7 +271,9 @@ impl Sessions {
                 }
             }
             let first = FirstCall { function, arguments, pipes: pipes.get(), work };
-            let (opened, answer) = links.first_call((to, health), &mut asked, first, (lost, avoided)).await?;
+            // On the heap: it dials, which takes kilobytes that each further call would be moved about with.
+            let first = Box::pin(links.first_call((to, health), &mut asked, first, (lost, avoided)));
+            let (opened, answer) = first.await?;
             pipes.settled().await;
             Ok((opened, epoch + 1, answer))
         };
@@ -546,6 +548,9 @@ mod tests {
 
     use super::*;
 
+    /// Some hundreds of bytes; with a dial in it, it had many thousands.
+    const CALL_MAX_BYTES: usize = 2_048;
+
     fn sessions() -> Sessions {
         let remote = Remote {
             from: "app".parse().unwrap(),
@@ -575,6 +580,14 @@ mod tests {
         let large = vec![0; MESSAGE_MAX_BYTES + 1];
         let failure = sessions.call(0, 0, large, until(deadline)).await.unwrap_err();
         assert_eq!(failure.reason, LinkReason::Protocol);
+    }
+
+    /// Each call of a guest is a future that is made, put on the heap and dropped.
+    #[test]
+    fn a_call_is_small() {
+        let mut sessions = sessions();
+        let call = sessions.call(0, 0, Vec::new(), until(Instant::now()));
+        assert!(size_of_val(&call) <= CALL_MAX_BYTES, "{} bytes", size_of_val(&call));
     }
 
     #[tokio::test]

@@ -96,6 +96,7 @@ fn sorted(report: &str) -> Vec<(&'static str, f64)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

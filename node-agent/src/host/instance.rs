@@ -1,10 +1,13 @@
 //! A linked slice, ready to be instantiated: one store for each call, dropped with it.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use model::graph::Settings;
 use model::name::ComponentName;
+use tokio::time::error::Elapsed;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
@@ -123,12 +126,22 @@ fn look_at_the_clock(store: StoreContextMut<'_, State>) -> wasmtime::Result<Upda
     Ok(UpdateDeadline::YieldCustom(TICKS_BETWEEN_LOOKS, Box::pin(tokio::task::yield_now())))
 }
 
+/// Does `work`, unless `deadline` comes first. What is done at once sets no timer: making one is a part of what such a call
+/// costs.
+pub(crate) async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut work = pin!(work);
+    match futures::poll!(work.as_mut()) {
+        Poll::Ready(done) => Ok(done),
+        Poll::Pending => tokio::time::timeout_at(deadline.into(), work).await,
+    }
+}
+
 /// Runs `call` until `deadline`. Epochs end a guest that computes; the timeout ends one that waits in the host.
 pub(crate) async fn until<T>(
     deadline: Instant,
     call: impl Future<Output = wasmtime::Result<T>>,
 ) -> Result<T, CallError> {
-    match tokio::time::timeout_at(deadline.into(), call).await {
+    match in_time(deadline, call).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) if error.downcast_ref::<DeadlinePassed>().is_some() => Err(CallError::Deadline),
         Ok(Err(error)) => Err(CallError::Trap(error)),

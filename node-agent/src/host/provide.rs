@@ -19,7 +19,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{ComponentExportIndex, Func, Instance, ResourceAny};
 use wasmtime::{AsContextMut as _, Store};
 
-use crate::host::instance::{CallError, LINK_FUEL_BYTES, Prepared, until};
+use crate::host::instance::{CallError, LINK_FUEL_BYTES, Prepared, in_time, until};
 use crate::host::running::Running;
 use crate::host::state::{Call, State};
 use crate::host::streams::{self, Loans};
@@ -277,10 +277,10 @@ impl Running {
                     store.data_mut().call.trace.clone_from(trace);
                     let deadline = store.data().call.deadline;
                     let calling = async {
-                        in_time(deadline, pipes.settled()).await?;
+                        ready(deadline, pipes.settled()).await?;
                         streams::release(&pipes, &mut store.data_mut().table);
                         let answer = answer(&mut store, &instance, &bound, &mut held, &pipes, call).await?;
-                        in_time(deadline, pipes.drained()).await?;
+                        ready(deadline, pipes.drained()).await?;
                         Ok(answer)
                     };
                     let answer = tokio::select! {
@@ -297,8 +297,7 @@ impl Running {
                     drop(span);
                     let frame = Frame { session: inbound.session, body: Body::Returned(answer) };
                     // A peer that does not read its answers does not keep an instance longer than a call may.
-                    let left = store.data().call.deadline.saturating_duration_since(Instant::now());
-                    if inbound.answers.send_timeout(frame, left).await.is_err() {
+                    if !matches!(in_time(deadline, inbound.answers.send(frame)).await, Ok(Ok(()))) {
                         return Ok(());
                     }
                 }
@@ -346,8 +345,8 @@ impl Running {
 }
 
 /// What a call waits for besides its guest: streams of its consumer, and the way to that.
-async fn in_time(deadline: Instant, work: impl Future<Output = ()>) -> Result<(), LinkFailure> {
-    tokio::time::timeout_at(deadline.into(), work).await.map_err(|_| failed(CallError::Deadline))
+async fn ready(deadline: Instant, work: impl Future<Output = ()>) -> Result<(), LinkFailure> {
+    in_time(deadline, work).await.map_err(|_| failed(CallError::Deadline))
 }
 
 /// Makes one call.

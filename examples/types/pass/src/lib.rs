@@ -263,12 +263,14 @@ impl ledgers::Guest for Pass {
 
     fn split(it: Counter, color: Color) -> Result<Vec<Held>, String> {
         let held = inner_ledgers::split(it.into_inner::<Passed>().0, color_in(color))?;
-        let out = |held: inner_ledgers::Held| Held { at: point_out(held.at), it: Counter::new(Passed(held.it)) };
+        let out =
+            |held: inner_ledgers::Held| Held { at: point_out(held.at), it: Counter::new(Passed(held.it)) };
         Ok(held.into_iter().map(out).collect())
     }
 
     fn join(all: Vec<Held>) -> Counter {
-        let held = |held: Held| inner_ledgers::Held { at: point_in(held.at), it: held.it.into_inner::<Passed>().0 };
+        let held =
+            |held: Held| inner_ledgers::Held { at: point_in(held.at), it: held.it.into_inner::<Passed>().0 };
         Counter::new(Passed(inner_ledgers::join(all.into_iter().map(held).collect())))
     }
 }

@@ -119,7 +119,10 @@ fn shared(lines: &mut Vec<String>) {
     say!(lines, (ledger.take().is_some(), ledger.take().is_some(), ledger.take().is_some()));
     say!(lines, values::dropped());
     let halves = ledgers::split(Counter::new(9), Color::Green);
-    say!(lines, halves.as_ref().map(|all| all.iter().map(|held| (held.at.x, held.it.value())).collect::<Vec<_>>()));
+    say!(
+        lines,
+        halves.as_ref().map(|all| all.iter().map(|held| (held.at.x, held.it.value())).collect::<Vec<_>>())
+    );
     let joined = ledgers::join(halves.unwrap_or_default());
     say!(lines, (joined.value(), values::dropped()));
     say!(lines, ledgers::split(joined, Color::Blue).map(|all| all.len()));

@@ -33,8 +33,9 @@ const RETRY_LEAST: Duration = Duration::from_millis(20);
 /// The longest: what was moved to another node meanwhile is found within it. All tries together outlast the restart of an
 /// agent.
 const RETRY_MOST: Duration = Duration::from_millis(200);
-/// How often a connection that serves and was made with an earlier certificate is tried to be replaced.
-const FRESHEN_EVERY: Duration = Duration::from_secs(5);
+/// How often a connection that serves and was made with an earlier certificate is tried to be replaced: where no new one is
+/// to be had, somebody waits for that each time.
+const FRESHEN_EVERY: Duration = Duration::from_secs(60);
 /// Connections of one kind to one agent: HTTP/2 shares one window among all that a connection carries, and one task
 /// drives it.
 const CONNECTIONS_PER_NODE: usize = 2;
@@ -162,6 +163,8 @@ type Slot<C, E> = tokio::sync::Mutex<Place<C, E>>;
 struct Place<C, E> {
     connection: Option<C>,
     failed: Option<(Instant, E)>,
+    /// When somebody tried to replace a connection that serves.
+    freshened: Option<Instant>,
 }
 
 /// What a connection is good for.
@@ -203,7 +206,7 @@ impl<C: Clone, E: Clone> Pool<C, E> {
         let number = self.next.fetch_add(1, Ordering::Relaxed) % CONNECTIONS_PER_NODE;
         let slot = {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            let empty = || Arc::new(Slot::new(Place { connection: None, failed: None }));
+            let empty = || Arc::new(Slot::new(Place { connection: None, failed: None, freshened: None }));
             slots.entry((node.clone(), number)).or_insert_with(empty).clone()
         };
         let asked = Instant::now();
@@ -214,10 +217,12 @@ impl<C: Clone, E: Clone> Pool<C, E> {
             Some((connection, Condition::Stale)) => Some(connection),
             Some((_, Condition::Lost)) | None => None,
         };
-        if let (Some(stale), Some((when, _))) = (&stale, &place.failed)
-            && when.elapsed() < FRESHEN_EVERY
-        {
-            return Ok(stale.clone());
+        if let Some(stale) = &stale {
+            if place.freshened.is_some_and(|when| when.elapsed() < FRESHEN_EVERY) {
+                return Ok(stale.clone());
+            }
+            // Before the wait, which may be given up.
+            place.freshened = Some(asked);
         }
         // Whoever waited while another dialled in vain does not dial after it: with many, the last would wait long.
         if let Some((_, failure)) = place.failed.as_ref().filter(|(when, _)| *when >= asked) {
@@ -225,13 +230,72 @@ impl<C: Clone, E: Clone> Pool<C, E> {
         }
         match dial.await {
             Ok(connection) => {
-                *place = Place { connection: Some(connection.clone()), failed: None };
+                *place = Place { connection: Some(connection.clone()), failed: None, freshened: None };
                 Ok(connection)
             }
             Err(failure) => {
-                *place = Place { connection: stale.clone(), failed: Some((Instant::now(), failure.clone())) };
+                // It may be lost by now.
+                let stale = stale.filter(|connection| condition(connection) != Condition::Lost);
+                place.connection = stale.clone();
+                place.failed = Some((Instant::now(), failure.clone()));
                 stale.ok_or(failure)
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    const STALE: fn(&u32) -> Condition = |_| Condition::Stale;
+    const FRESH: fn(&u32) -> Condition = |_| Condition::Fresh;
+    const LOST: fn(&u32) -> Condition = |_| Condition::Lost;
+
+    /// A pool with the connections 0 and 1.
+    async fn pool(node: &NodeName) -> Pool<u32, &'static str> {
+        let pool = Pool::default();
+        for connection in 0..2 {
+            assert_eq!(pool.get(node, FRESH, ready(Ok(connection))).await, Ok(connection));
+        }
+        pool
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_serves_is_replaced_if_another_can_be_made() {
+        let node = "n2".parse().unwrap();
+        let pool = pool(&node).await;
+        assert_eq!(pool.get(&node, FRESH, ready(Ok(7))).await, Ok(0));
+        assert_eq!(pool.get(&node, STALE, ready(Ok(8))).await, Ok(8));
+        // One that cannot be replaced goes on, and is not tried to be each time.
+        assert_eq!(pool.get(&node, STALE, ready(Err("not now"))).await, Ok(0));
+        assert_eq!(pool.get(&node, FRESH, pending()).await, Ok(8));
+        assert_eq!(pool.get(&node, STALE, pending()).await, Ok(0));
+        assert_eq!(pool.get(&node, LOST, ready(Err("gone"))).await, Err("gone"));
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_the_wait_for_another_one_has_tried_for_the_rest() {
+        let node = "n2".parse().unwrap();
+        let pool = pool(&node).await;
+        for _ in 0..2 {
+            assert_eq!(pool.get(&node, STALE, pending()).now_or_never(), None);
+        }
+        for connection in 0..2 {
+            assert_eq!(pool.get(&node, STALE, pending()).now_or_never(), Some(Ok(connection)));
+        }
+    }
+
+    #[test]
+    fn a_connection_of_before_a_renewal_is_stale() {
+        assert_eq!(Condition::of(true, 3, 3), Condition::Fresh);
+        assert_eq!(Condition::of(true, 4, 3), Condition::Fresh);
+        assert_eq!(Condition::of(true, 2, 3), Condition::Stale);
+        assert_eq!(Condition::of(false, 3, 3), Condition::Lost);
     }
 }

@@ -115,6 +115,7 @@ fn paragraphs(component: &ComponentType, is_wide: bool) -> String {
     let mut out = String::new();
     for (side, interface) in sides(component) {
         let by = if side == "import" { satisfied_by(interface) } else { "" };
+        let by = if by != NODE && interface.is_types_only { "" } else { by };
         let shown = if by.is_empty() { String::new() } else { format!("  from {by}") };
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{side} {}{shown}", interface.name);
@@ -218,6 +219,7 @@ mod tests {
             name: name.parse().unwrap(),
             functions: functions.iter().map(function).collect(),
             uses: Vec::new(),
+            is_types_only: false,
         }
     }
 

@@ -85,12 +85,28 @@ impl<'a> Reader<'a> {
             );
         };
         let mut uses = BTreeSet::new();
-        let functions = &self.resolve.interfaces[id].functions;
-        let functions = functions
+        let interface = &self.resolve.interfaces[id];
+        let is_types_only = interface.functions.is_empty() && self.has_no_resources(id)?;
+        let functions = interface
+            .functions
             .values()
             .map(|function| self.function(id, function, &mut uses))
             .collect::<Result<_, _>>()?;
-        Ok(Interface { name, functions, uses: uses.into_iter().collect() })
+        Ok(Interface { name, functions, uses: uses.into_iter().collect(), is_types_only })
+    }
+
+    /// Whether none of an interface's types is a resource or has a handle in it.
+    fn has_no_resources(&self, id: InterfaceId) -> Result<bool, ReadError> {
+        let types = &self.resolve.interfaces[id].types;
+        let mut uses = BTreeSet::new();
+        for found in types.values() {
+            if matches!(self.resolve.types[*found].kind, TypeDefKind::Resource) {
+                return Ok(false);
+            }
+            self.defined(id, *found, &mut uses, 0)?;
+        }
+        // Handles are of one of its own, which were looked for, or of another interface's.
+        Ok(uses.is_empty())
     }
 
     fn function(

@@ -32,6 +32,8 @@ pub struct Interface {
     pub functions: Vec<FunctionType>,
     /// The other interfaces whose types its functions use.
     pub uses: Vec<InterfaceName>,
+    /// Whether it has types alone, without resources: they are the same everywhere, and nobody has to offer them.
+    pub is_types_only: bool,
 }
 
 impl Interface {

@@ -248,7 +248,8 @@ impl Builder<'_> {
             .iter()
             .find(|import| import.name.same_track(&behind.interface))
             .ok_or_else(|| format!("its component does not import {}", behind.interface))?;
-        let others = || found.imports.iter().filter(|other| other.name != import.name);
+        let is_needed = |other: &&Interface| !other.is_types_only || builtin::is_offered(&other.name);
+        let others = || found.imports.iter().filter(|other| other.name != import.name).filter(is_needed);
         if let Some(other) = others().find(|other| !builtin::is_offered(&other.name)) {
             return Err(format!("its component imports {}, which a node does not grant", other.name));
         }
@@ -383,7 +384,8 @@ pub fn check_policy(spec: &PolicySpec, types: &Types) -> Result<(), Vec<Finding>
             continue;
         };
         for import in &found.imports {
-            if !import.name.same_track(&offered.name) && !builtin::is_offered(&import.name) {
+            let is_granted = import.is_types_only || builtin::is_offered(&import.name);
+            if !import.name.same_track(&offered.name) && !is_granted {
                 let message = format!("the component imports {}, which a node does not grant", import.name);
                 findings.push(Finding::new("import_not_granted", Place::Graph, message));
             }

@@ -41,6 +41,8 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
                     let terms = graph.terms(name, import);
                     linked.links.push(Link { terms, ..new_link(name.clone(), import, to, wiring) });
                 }
+                // What means the same everywhere needs no provider.
+                Err(finding) if import.is_types_only && UNPROVIDED.contains(&finding.reason) => {}
                 Err(finding) => findings.push(finding),
             }
         }
@@ -75,6 +77,9 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
     linked.scaling.retain(|name, _| linked.components.contains_key(name));
     linked
 }
+
+/// Why an import has no one provider, though no link that is written out is wrong.
+const UNPROVIDED: [&str; 2] = ["unsatisfied_import", "ambiguous_import"];
 
 /// A link with the verdicts of the functions that the importer uses.
 pub(super) fn new_link(from: ComponentName, import: &Interface, to: Target, wiring: LinkOrigin) -> Link {

@@ -97,7 +97,7 @@ fn interface(number: usize, is_right: bool) -> Interface {
         result: None,
     };
     let functions = vec![function("one", own), function("two", Type::List(Box::new(Type::Primitive("u8"))))];
-    Interface { name: name_of(number), functions, uses: Vec::new() }
+    Interface { name: name_of(number), functions, uses: Vec::new(), is_types_only: false }
 }
 
 fn artifact(kind: u8, number: usize) -> Artifact {

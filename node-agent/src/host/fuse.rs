@@ -228,13 +228,16 @@ impl Fusing {
         for (name, (import, slot)) in &slots {
             let Some(id) = found.get(name) else { continue };
             self.graph.types_mut()[*id].id = Some(import.clone());
-            let is_foreign = |(other, provider): &&(InterfaceName, Provider)| match slots.get(other) {
-                Some((_, other)) => other.behind.place() != slot.behind.place(),
-                None => matches!(provider, Provider::Instance { .. }),
-            };
-            let foreign: Vec<InterfaceId> =
-                imports.iter().filter(is_foreign).filter_map(|(other, _)| found.get(other).copied()).collect();
-            self.part((*id, slot), &foreign)?;
+            let others = imports.iter().filter_map(|(other, provider)| {
+                let foreign = match (slots.get(other), provider) {
+                    (Some((_, other)), _) if other.behind.place() != slot.behind.place() => Foreign::Import,
+                    (None, Provider::Instance { .. }) => Foreign::Inside,
+                    _ => return None,
+                };
+                Some((*found.get(other)?, foreign))
+            });
+            let others: Vec<(InterfaceId, Foreign)> = others.collect();
+            self.part((*id, slot), &others)?;
         }
         let copied = slots.into_iter().filter_map(|(name, (import, slot))| {
             let id = *found.get(&name)?;
@@ -259,19 +262,24 @@ impl Fusing {
             .collect()
     }
 
-    /// An import cannot name types of what is inside the slice: it has them written out, as those of other providers. The
-    /// control plane refuses what would carry resources from one to the other; a node does not trust that.
-    fn part(&mut self, (slot, of): (InterfaceId, &Slot), foreign: &[InterfaceId]) -> Result<(), FuseError> {
+    /// An import cannot name types of what is inside the slice: it has them written out. The control plane refuses what would
+    /// carry resources from one provider to another; a node does not trust that.
+    fn part(
+        &mut self,
+        (slot, of): (InterfaceId, &Slot),
+        others: &[(InterfaceId, Foreign)],
+    ) -> Result<(), FuseError> {
         let types = self.graph.types();
         let interface = &types[slot];
         let mut used = interface.uses.clone();
-        used.retain(|_, used| foreign.contains(&used.interface));
+        used.retain(|_, used| others.iter().any(|(id, _)| *id == used.interface));
         for name in used.keys() {
             if interface.exports.get(name).is_some_and(|item| has_resources(types, *item)) {
                 let message = format!("`{name}` is a resource, or holds one, of another provider");
                 return Err(wrong(&of.component, format!("import `{}`", of.interface), message));
             }
         }
+        used.retain(|_, used| others.contains(&(used.interface, Foreign::Inside)));
         self.graph.types_mut()[slot].uses.retain(|name, _| !used.contains_key(name));
         Ok(())
     }
@@ -302,6 +310,15 @@ impl Fusing {
         }
         Ok(())
     }
+}
+
+/// What another interface is of an instance whose slot names types of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Foreign {
+    /// An import of another provider.
+    Import,
+    /// From a member of the slice.
+    Inside,
 }
 
 /// Whether a type is a resource or has one in it.

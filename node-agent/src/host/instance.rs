@@ -1,5 +1,6 @@
 //! A linked slice, ready to be instantiated: one store for each call, dropped with it.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use model::graph::Settings;
 use model::name::ComponentName;
-use tokio::time::error::Elapsed;
+use tokio::time::sleep_until;
 use wasmtime::component::{Component, ComponentExportIndex, Instance, InstancePre};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
@@ -126,14 +127,26 @@ fn look_at_the_clock(store: StoreContextMut<'_, State>) -> wasmtime::Result<Upda
     Ok(UpdateDeadline::YieldCustom(TICKS_BETWEEN_LOOKS, Box::pin(tokio::task::yield_now())))
 }
 
-/// Does `work`, unless `deadline` comes first. What is done at once sets no timer: making one is a part of what such a call
-/// costs.
-pub(crate) async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
-    let mut work = pin!(work);
-    match futures::poll!(work.as_mut()) {
-        Poll::Ready(done) => Ok(done),
-        Poll::Pending => tokio::time::timeout_at(deadline.into(), work).await,
-    }
+/// A deadline has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Late;
+
+/// Does `work`, unless `deadline` comes first. What is done at once makes no timer, which is a part of what such a call costs.
+pub(crate) async fn in_time<T>(deadline: Instant, work: impl Future<Output = T>) -> Result<T, Late> {
+    let (mut work, mut alarm) = (pin!(work), pin!(None));
+    poll_fn(|context| {
+        if let Poll::Ready(done) = work.as_mut().poll(context) {
+            return Poll::Ready(Ok(done));
+        }
+        if alarm.is_none() {
+            alarm.set(Some(sleep_until(deadline.into())));
+        }
+        match alarm.as_mut().as_pin_mut() {
+            Some(alarm) => alarm.poll(context).map(|()| Err(Late)),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Runs `call` until `deadline`. Epochs end a guest that computes; the timeout ends one that waits in the host.
@@ -145,6 +158,6 @@ pub(crate) async fn until<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) if error.downcast_ref::<DeadlinePassed>().is_some() => Err(CallError::Deadline),
         Ok(Err(error)) => Err(CallError::Trap(error)),
-        Err(_) => Err(CallError::Deadline),
+        Err(Late) => Err(CallError::Deadline),
     }
 }

@@ -113,14 +113,21 @@ pub(crate) fn link(
                 if shared.contains(&path) {
                     continue;
                 }
-                if !offer_shared(&mut linker, &path).map_err(wrong)? {
+                if offer_shared(&mut linker, &path).map_err(wrong)? {
+                    shared.push(path);
+                } else if !is_types_only(engine, &item.ty) {
                     return Err(unknown());
                 }
-                shared.push(path);
             }
         }
     }
     Ok((linker.instantiate_pre(component).map_err(wrong)?, remotes.into_list()))
+}
+
+/// Whether an import has types alone, which need nobody to offer them.
+fn is_types_only(engine: &Engine, import: &ComponentItem) -> bool {
+    let ComponentItem::ComponentInstance(instance) = import else { return false };
+    instance.exports(engine).all(|(_, item)| matches!(item.ty, ComponentItem::Type(_)))
 }
 
 /// What crosses the links of a slice to providers on other nodes. Requests to HTTP handlers are carried as that.

@@ -226,13 +226,13 @@ impl Host {
         self.parts.shares.of(caller, self.parts.pool)
     }
 
-    /// Room for one instance, if there is some soon enough in the pool; in the share of whoever has only one, if there is
-    /// some now.
+    /// Room for one instance, if there is some soon enough: in the share of whoever has only one, and in the pool.
     async fn room(&self, weight: u32, patience: Duration, share: Option<&Arc<Semaphore>>) -> Option<Room> {
         let of_share = match share {
-            // Its own agent tries again; here it would take the place of others who wait.
+            // Nobody else waits there: it takes no place of theirs.
             Some(share) => {
-                Some(share.clone().try_acquire_many_owned(weight.min(self.parts.pool.share())).ok()?)
+                let waiting = share.clone().acquire_many_owned(weight.min(self.parts.pool.share()));
+                Some(tokio::time::timeout(patience, waiting).await.ok()?.ok()?)
             }
             None => None,
         };

@@ -55,7 +55,8 @@ pub(crate) struct Provider {
 struct Export {
     name: String,
     index: ComponentExportIndex,
-    signature: Result<Arc<Signature>, String>,
+    /// By each way to name the resources of the provider, of which one is its consumers'; or why it cannot be carried.
+    signatures: Vec<Result<Arc<Signature>, String>>,
 }
 
 /// A function that a session may call.
@@ -139,12 +140,19 @@ impl Provider {
         let resources = LinkResources::of(engine, instances, HostResources::of(engine, &ty));
         let mut interfaces = Vec::new();
         for (interface, instance, at) in &exported {
-            let found = LinkInterface::of(engine, (interface, instance), &resources).functions.into_iter();
-            let exports = found.filter_map(|(name, signature)| {
-                let index = component.get_export_index(Some(at), &name)?;
-                Some(Export { name, index, signature })
-            });
-            interfaces.push((interface.clone(), exports.collect()));
+            let mut exports: Vec<Export> = Vec::new();
+            for owner in 0..resources.owners() {
+                for (name, signature) in
+                    LinkInterface::of(engine, (interface, instance), &resources, owner).functions
+                {
+                    let Some(index) = component.get_export_index(Some(at), &name) else { continue };
+                    match exports.iter_mut().find(|export| export.name == name) {
+                        Some(known) => known.signatures.push(signature),
+                        None => exports.push(Export { name, index, signatures: vec![signature] }),
+                    }
+                }
+            }
+            interfaces.push((interface.clone(), exports));
         }
         Self { prepared, interfaces }
     }
@@ -184,10 +192,14 @@ impl Provider {
                 .iter()
                 .find(|export| export.name == binding.function)
                 .ok_or_else(|| mismatch("there is no such function".to_owned()))?;
-            let signature = export.signature.as_ref().map_err(|why| mismatch(why.clone()))?;
-            if signature.digest() != binding.digest {
-                return Err(mismatch(format!("its type there is {}", signature.text())));
-            }
+            let is_same = |signature: &&Arc<Signature>| signature.digest() == binding.digest;
+            let Some(signature) = export.signatures.iter().flatten().find(is_same) else {
+                return Err(mismatch(match export.signatures.first() {
+                    Some(Ok(signature)) => format!("its type there is {}", signature.text()),
+                    Some(Err(why)) => why.clone(),
+                    None => "it has no type".to_owned(),
+                }));
+            };
             bound.push(Bound { index: export.index, signature: signature.clone() });
         }
         Ok(bound)

@@ -98,7 +98,7 @@ pub(crate) fn offer(
     remotes: &mut Remotes,
 ) -> wasmtime::Result<()> {
     let There { to, terms, .. } = there;
-    let interface = LinkInterface::of(engine, (&slot.interface, instance), resources);
+    let interface = LinkInterface::of(engine, (&slot.interface, instance), resources, 0);
     let remote = remotes.place(slot.consumer, &slot.component, there);
     let mut linker = linker.instance(name)?;
     for (resource, index) in &interface.resources {

@@ -18,13 +18,15 @@ pub(crate) struct LinkInterface {
 }
 
 impl LinkInterface {
-    /// Reads the type of an imported or exported instance of a component with these resources.
+    /// Reads the type of an imported or exported instance of a component with these resources, by one of the ways to name
+    /// them.
     pub(crate) fn of(
         engine: &Engine,
         (interface, instance): (&InterfaceName, &ComponentInstance),
         resources: &LinkResources,
+        owner: usize,
     ) -> Self {
-        let found = resources.seen_by(engine, (interface, instance));
+        let found = resources.seen_by(engine, (interface, instance), owner);
         let resources = found.names().map(|(name, index)| (name.to_owned(), index)).collect();
         let functions = instance.exports(engine).filter_map(|(name, item)| match item.ty {
             ComponentItem::ComponentFunc(function) => {

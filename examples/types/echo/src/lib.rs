@@ -6,6 +6,7 @@ use exports::weft::examples::ledgers::{self, GuestLedger, Held};
 use exports::weft::examples::values::{
     Access, Color, Counter, CounterBorrow, Deep, Guest, GuestCounter, Point, Shape,
 };
+use weft::examples::moods::{Mood, Report};
 
 wit_bindgen::generate!({ world: "types-echo", path: "../../wit", generate_all });
 
@@ -223,6 +224,10 @@ impl ledgers::Guest for Echo {
             Color::Green => Ok(vec![held(half, "one"), held(value(&it) - half, "other")]),
             Color::Blue => Err(format!("{} is not split by blue", value(&it))),
         }
+    }
+
+    fn tell(of: Mood, words: Vec<String>) -> Report {
+        Report { of, words }
     }
 
     fn join(all: Vec<Held>) -> Counter {

@@ -4,6 +4,7 @@ use exports::weft::examples::ledgers::{self, GuestLedger, Held};
 use exports::weft::examples::values::{
     Access, Color, Counter, CounterBorrow, Deep, Guest, GuestCounter, Point, Shape,
 };
+use weft::examples::moods::{Mood, Report};
 use weft::examples::{ledgers as inner_ledgers, values as inner};
 
 wit_bindgen::generate!({ world: "types-pass", path: "../../wit", generate_all });
@@ -266,6 +267,10 @@ impl ledgers::Guest for Pass {
         let out =
             |held: inner_ledgers::Held| Held { at: point_out(held.at), it: Counter::new(Passed(held.it)) };
         Ok(held.into_iter().map(out).collect())
+    }
+
+    fn tell(of: Mood, words: Vec<String>) -> Report {
+        inner_ledgers::tell(of, &words)
     }
 
     fn join(all: Vec<Held>) -> Counter {

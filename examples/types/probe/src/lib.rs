@@ -1,6 +1,7 @@
 //! Calls every function of `values` and `ledgers` and says what came back.
 
 use weft::examples::ledgers::{self, Ledger};
+use weft::examples::moods::Mood;
 use weft::examples::values::{self, Access, Color, Counter, Deep, Point, Shape};
 
 wit_bindgen::generate!({ world: "types-probe", path: "../../wit", generate_all });
@@ -126,6 +127,7 @@ fn shared(lines: &mut Vec<String>) {
     let joined = ledgers::join(halves.unwrap_or_default());
     say!(lines, (joined.value(), values::dropped()));
     say!(lines, ledgers::split(joined, Color::Blue).map(|all| all.len()));
+    say!(lines, ledgers::tell(Mood::Sad, &["why".to_owned(), String::new()]));
     // A ledger that is dropped takes with it what it keeps.
     ledger.put(Counter::new(1));
     drop((ledger, lent, last));

@@ -17,7 +17,6 @@ use super::Kind;
 /// on is the name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct LinkResources {
-    /// Each once, by the interface that defines it: that comes before those that `use` it, in imports and exports.
     found: Vec<Found>,
     host: HostResources,
 }
@@ -25,15 +24,21 @@ pub(crate) struct LinkResources {
 /// One of them.
 #[derive(Debug, Clone)]
 struct Found {
-    interface: InterfaceName,
-    name: Arc<str>,
     ty: ResourceType,
+    /// The interfaces that have it, and its names there. One of them defines it. Among imports that is the first, since
+    /// the others must be able to name it; among exports it need not be.
+    of: Vec<(InterfaceName, Arc<str>)>,
 }
+
+/// Of so many interfaces that export a resource, each is taken for the one that defines it where a consumer does.
+const OWNERS_MAX: usize = 8;
 
 /// The resources of one interface.
 #[derive(Debug, Clone)]
 pub(crate) struct Resources<'a> {
     interface: &'a InterfaceName,
+    /// Which of its interfaces is taken for the one that defines a resource.
+    owner: usize,
     /// By the names that the interface has for them, with the index among all.
     named: Vec<(Arc<str>, usize)>,
     all: &'a LinkResources,
@@ -80,23 +85,34 @@ impl LinkResources {
         let mut all = Self { found: Vec::new(), host };
         for (interface, instance) in interfaces {
             for (name, ty) in resources(engine, instance) {
-                if all.host.find(&ty).is_none() && all.position(&ty).is_none() {
-                    all.found.push(Found { interface: interface.clone(), name, ty });
+                if all.host.find(&ty).is_some() {
+                    continue;
+                }
+                let of = (interface.clone(), name);
+                match all.position(&ty).and_then(|index| all.found.get_mut(index)) {
+                    Some(found) => found.of.push(of),
+                    None => all.found.push(Found { ty, of: vec![of] }),
                 }
             }
         }
         all
     }
 
-    /// Those of one of the interfaces.
+    /// How many ways there are to name them: by each interface that may define them.
+    pub(crate) fn owners(&self) -> usize {
+        self.found.iter().map(|found| found.of.len()).max().unwrap_or(1).clamp(1, OWNERS_MAX)
+    }
+
+    /// Those of one of the interfaces, by one of the ways to name them; the first is that of importers.
     pub(crate) fn seen_by<'a>(
         &'a self,
         engine: &Engine,
         (interface, instance): (&'a InterfaceName, &ComponentInstance),
+        owner: usize,
     ) -> Resources<'a> {
         let found = resources(engine, instance).into_iter();
         let named = found.filter_map(|(name, resource)| Some((name, self.position(&resource)?))).collect();
-        Resources { interface, named, all: self }
+        Resources { interface, owner, named, all: self }
     }
 
     fn position(&self, resource: &ResourceType) -> Option<usize> {
@@ -123,17 +139,19 @@ impl Resources<'_> {
         self.named.iter().map(|(name, index)| (name.as_ref(), *index))
     }
 
-    /// What a resource is, with the name that both ends know it by: one of another interface has that before it.
+    /// What a resource is, with the name that both ends know it by: one of another interface has that before it, otherwise than
+    /// one of the host.
     pub(super) fn find(&self, resource: &ResourceType) -> Option<(Kind, Arc<str>)> {
         if let Some(found) = self.all.host.find(resource) {
             let (interface, name) = found.path();
             return Some((Kind::Host(found), format!("{interface}/{name}").into()));
         }
         let index = self.all.position(resource)?;
-        let Found { interface, name, .. } = self.all.found.get(index)?;
+        let Found { of, .. } = self.all.found.get(index)?;
+        let (interface, name) = of.get(self.owner).or(of.last())?;
         let name = match interface == self.interface {
             true => name.clone(),
-            false => format!("{}/{name}", interface.path()).into(),
+            false => format!("{}#{name}", interface.path()).into(),
         };
         Some((Kind::Provider(index), name))
     }

@@ -145,6 +145,11 @@ fn mismatch_of<'a>(
     })
 }
 
+/// Whether a policy's component may import it beside what it stands on: the node offers it, or nobody has to.
+fn is_granted(import: &Interface) -> bool {
+    import.is_types_only || builtin::is_offered(&import.name)
+}
+
 /// The policies that stand on some link.
 fn standing(linked: &LinkedGraph) -> Vec<PolicyVersion> {
     let mut found: BTreeMap<_, _> = BTreeMap::new();
@@ -248,9 +253,8 @@ impl Builder<'_> {
             .iter()
             .find(|import| import.name.same_track(&behind.interface))
             .ok_or_else(|| format!("its component does not import {}", behind.interface))?;
-        let is_needed = |other: &&Interface| !other.is_types_only || builtin::is_offered(&other.name);
-        let others = || found.imports.iter().filter(|other| other.name != import.name).filter(is_needed);
-        if let Some(other) = others().find(|other| !builtin::is_offered(&other.name)) {
+        let others = || found.imports.iter().filter(|other| other.name != import.name);
+        if let Some(other) = others().find(|other| !is_granted(other)) {
             return Err(format!("its component imports {}, which a node does not grant", other.name));
         }
         let name = self.free_name(&policy.spec)?;
@@ -263,7 +267,7 @@ impl Builder<'_> {
         }
         let version = PolicyVersion { name: policy.spec.name.clone(), generation: policy.generation };
         let wiring = LinkOrigin::Policy(version.clone());
-        for other in others() {
+        for other in others().filter(|other| builtin::is_offered(&other.name)) {
             self.linked.links.push(new_link(name.clone(), other, Target::Host, LinkOrigin::BuiltIn));
         }
         // What is asked of a link is asked of each of its parts.
@@ -384,8 +388,7 @@ pub fn check_policy(spec: &PolicySpec, types: &Types) -> Result<(), Vec<Finding>
             continue;
         };
         for import in &found.imports {
-            let is_granted = import.is_types_only || builtin::is_offered(&import.name);
-            if !import.name.same_track(&offered.name) && !is_granted {
+            if !import.name.same_track(&offered.name) && !is_granted(import) {
                 let message = format!("the component imports {}, which a node does not grant", import.name);
                 findings.push(Finding::new("import_not_granted", Place::Graph, message));
             }

@@ -37,12 +37,11 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
         );
         for import in &component_type.imports {
             match graph.provider(name, import, &mut used) {
-                Ok((to, wiring)) => {
+                Ok(Some((to, wiring))) => {
                     let terms = graph.terms(name, import);
                     linked.links.push(Link { terms, ..new_link(name.clone(), import, to, wiring) });
                 }
-                // What means the same everywhere needs no provider.
-                Err(finding) if import.is_types_only && UNPROVIDED.contains(&finding.reason) => {}
+                Ok(None) => {}
                 Err(finding) => findings.push(finding),
             }
         }
@@ -77,9 +76,6 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
     linked.scaling.retain(|name, _| linked.components.contains_key(name));
     linked
 }
-
-/// Why an import has no one provider, though no link that is written out is wrong.
-const UNPROVIDED: [&str; 2] = ["unsatisfied_import", "ambiguous_import"];
 
 /// A link with the verdicts of the functions that the importer uses.
 pub(super) fn new_link(from: ComponentName, import: &Interface, to: Target, wiring: LinkOrigin) -> Link {
@@ -172,7 +168,7 @@ impl<'a> Graph<'a> {
         from: &ComponentName,
         import: &Interface,
         used: &mut BTreeSet<usize>,
-    ) -> Result<(Target, LinkOrigin), Finding> {
+    ) -> Result<Option<(Target, LinkOrigin)>, Finding> {
         let links = self.links.get(from).map(Vec::as_slice).unwrap_or_default();
         let explicit: Vec<usize> =
             links.iter().copied().filter(|at| self.spec.links[*at].interface.matches(&import.name)).collect();
@@ -183,13 +179,15 @@ impl<'a> Graph<'a> {
                 let target = self.target(from, import, to, &Place::Link(index))?;
                 self.on_loss(index, import)?;
                 self.idempotent(index, import)?;
-                Ok((target, LinkOrigin::Explicit))
+                Ok(Some((target, LinkOrigin::Explicit)))
             }
             [_, second, ..] => {
                 let message = format!("two links satisfy the import {} of {from}", import.name);
                 Err(Finding::new("ambiguous_import", Place::Link(second), message).help("keep one of them"))
             }
-            [] => self.inferred(from, import),
+            // What means the same everywhere needs no provider.
+            [] if import.is_types_only => Ok(self.inferred(from, import).ok()),
+            [] => self.inferred(from, import).map(Some),
         }
     }
 

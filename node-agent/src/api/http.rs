@@ -92,7 +92,7 @@ async fn serve(connection: Connection, caller: Caller, answers: Arc<Answers>, st
     let ended = tokio::select! {
         ended = &mut serving => ended,
         // Nothing new comes by one whose certificate ends.
-        () = async { tokio::select! { () = stop.cancelled() => {} () = tokio::time::sleep(left) => {} } } => {
+        _ = tokio::time::timeout(left, stop.cancelled()) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }

@@ -27,8 +27,8 @@ const ANSWERS_WAITING_MAX: usize = 1_024;
 /// How long a stream stays when the agent stops, for what its peer has sent before it was told: that is refused and
 /// done elsewhere or later, where the end of the stream would leave in doubt whether it was done.
 const FAREWELL: Duration = Duration::from_millis(250);
-/// How long what is under way may take when the agent stops: with the drain of the ingress before it, less than the 30 s after which
-/// container runtimes kill.
+/// How long what is under way may take when the agent stops: with the drain of the ingress before it, less than the 30 s
+/// after which container runtimes kill.
 pub(super) const ENDING_MAX: Duration = Duration::from_secs(8);
 
 /// The service over what can be reached.

@@ -10,7 +10,7 @@ use model::interface::InterfaceName;
 use model::linked::LinkedGraph;
 use model::name::ComponentName;
 use wac_graph::types::{
-    DefinedType, Interface, InterfaceId, ItemKind, Package, Type, Types, UsedType, ValueType, WorldId,
+    DefinedType, Interface, InterfaceId, ItemKind, Package, Type, Types, ValueType, WorldId,
 };
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
@@ -164,12 +164,17 @@ impl Fusing {
             return Ok(*package);
         }
         let name = format!("weft:artifact-{}", digest.short());
-        let package = Package::from_bytes(&name, None, bytes.to_vec(), self.graph.types_mut())
-            .map_err(|error| wrong(component, "be read", error))?;
+        let package = self.read(component, &name, bytes.to_vec())?;
         let package =
             self.graph.register_package(package).map_err(|error| wrong(component, "be read", error))?;
         self.packages.insert(digest, package);
         Ok(package)
+    }
+
+    /// Reads a component, with types of its own each time.
+    fn read(&mut self, component: &ComponentName, name: &str, bytes: Vec<u8>) -> Result<Package, FuseError> {
+        Package::from_bytes(name, None, bytes, self.graph.types_mut())
+            .map_err(|error| wrong(component, "be read", error))
     }
 
     /// The slots of an instance, by what it imports, each with the name of its import and its interface.
@@ -195,18 +200,16 @@ impl Fusing {
             slots.insert(interface.clone(), (import, slot));
         }
         let world = self.graph[package].ty();
-        let found = self.interfaces(world, imports.iter().map(|(interface, _)| interface), component)?;
-        let is_apart = |used: &UsedType| {
-            let by = found.iter().find(|(_, id)| **id == used.interface).map(|(interface, _)| interface);
-            let is_inside = |name| {
-                imports.iter().any(|(of, provider)| of == name && matches!(provider, Provider::Instance { .. }))
-            };
-            by.is_some_and(|name| slots.contains_key(*name) || is_inside(*name))
+        let found = self.interfaces(world, instance)?;
+        // All but what the node offers to everybody.
+        let is_apart = |(name, provider): &&(InterfaceName, Provider)| {
+            slots.contains_key(name) || matches!(provider, Provider::Instance { .. })
         };
+        let apart: Vec<InterfaceId> =
+            imports.iter().filter(is_apart).filter_map(|(name, _)| found.get(name).copied()).collect();
         let types = self.graph.types();
-        let shares =
-            slots.keys().filter_map(|name| found.get(name)).any(|id| types[*id].uses.values().any(is_apart));
-        if !shares {
+        let shares = |id: &InterfaceId| types[*id].uses.values().any(|used| apart.contains(&used.interface));
+        if !slots.keys().filter_map(|name| found.get(name)).any(shares) {
             let anonymous = slots.into_iter().filter_map(|(name, (import, slot))| {
                 let found = &self.graph.types()[*found.get(&name)?];
                 let interface =
@@ -219,12 +222,8 @@ impl Fusing {
         // instances are two.
         let read = &self.graph[package];
         let (name, bytes) = (read.name().to_owned(), read.bytes().to_vec());
-        let world = Package::from_bytes(&name, None, bytes, self.graph.types_mut())
-            .map_err(|error| wrong(component, "be read", error))?
-            .ty();
-        let found = self.interfaces(world, imports.iter().map(|(interface, _)| interface), component)?;
-        let found: BTreeMap<InterfaceName, InterfaceId> =
-            found.into_iter().map(|(name, id)| (name.clone(), id)).collect();
+        let world = self.read(component, &name, bytes)?.ty();
+        let found = self.interfaces(world, instance)?;
         for (name, (import, slot)) in &slots {
             let Some(id) = found.get(name) else { continue };
             self.graph.types_mut()[*id].id = Some(import.clone());
@@ -246,17 +245,17 @@ impl Fusing {
         Ok(copied.collect())
     }
 
-    /// The imports of a component, by the names that its instances have for them.
-    fn interfaces<'i>(
+    /// What an instance imports, in the types of its component.
+    fn interfaces(
         &self,
         world: WorldId,
-        names: impl Iterator<Item = &'i InterfaceName>,
-        component: &ComponentName,
-    ) -> Result<BTreeMap<&'i InterfaceName, InterfaceId>, FuseError> {
-        let imports = &self.graph.types()[world].imports;
-        names
-            .map(|name| match imports.get(&name.to_string()) {
-                Some(ItemKind::Instance(id)) => Ok((name, *id)),
+        Instance { component, imports }: &Instance,
+    ) -> Result<BTreeMap<InterfaceName, InterfaceId>, FuseError> {
+        let types = &self.graph.types()[world].imports;
+        imports
+            .iter()
+            .map(|(name, _)| match types.get(&name.to_string()) {
+                Some(ItemKind::Instance(id)) => Ok((name.clone(), *id)),
                 _ => Err(wrong(component, format!("import `{name}`"), "it is not an imported interface")),
             })
             .collect()

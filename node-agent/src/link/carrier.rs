@@ -164,22 +164,20 @@ impl Line {
         !is_lost.load(Ordering::Acquire) && !is_ending.load(Ordering::Acquire) && !self.outgoing.is_closed()
     }
 
-    /// Sends frames of one session, the last of which is a call, and waits for its answer.
-    pub(crate) async fn call(&self, session: u64, frames: Vec<Body>) -> Answer {
+    /// Sends a call of one session, after what comes before it, and waits for its answer.
+    pub(crate) async fn call(&self, session: u64, before: Option<Body>, call: Body) -> Answer {
         let (sender, answer) = oneshot::channel();
         self.sessions.wait(session, sender)?;
-        // Whoever gives up waiting must not leave its place behind.
-        let waiting = Waiting { sessions: &self.sessions, session };
+        let mut waiting = Waiting { sessions: &self.sessions, session, answer };
         let not_sent = || {
             LinkFailure::new(LinkReason::Unavailable, "the stream to the other node was lost before the call")
         };
-        let permits = self.outgoing.reserve_many(frames.len()).await.map_err(|_| not_sent())?;
-        for (permit, body) in permits.zip(frames) {
+        let frames = 1 + usize::from(before.is_some());
+        let permits = self.outgoing.reserve_many(frames).await.map_err(|_| not_sent())?;
+        for (permit, body) in permits.zip(before.into_iter().chain([call])) {
             permit.send(Frame { session, body });
         }
-        let answer = answer.await.map_err(|_| lost())?;
-        drop(waiting);
-        answer
+        (&mut waiting.answer).await.map_err(|_| lost())?
     }
 
     /// From now on, what comes of pipes of a session is for these. `false` if they are lost.
@@ -265,15 +263,18 @@ impl Sessions {
     }
 }
 
-/// A place in the list of those who wait, left when this is dropped.
+/// A place in the list of those who wait. Who gives up waiting leaves it, and who is answered has left it with that.
 struct Waiting<'a> {
     sessions: &'a Sessions,
     session: u64,
+    answer: oneshot::Receiver<Answer>,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.sessions.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
+        if !self.answer.is_terminated() {
+            self.sessions.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.session);
+        }
     }
 }
 

@@ -249,14 +249,11 @@ impl Sessions {
             let (mut lost, mut avoided) = (None, Vec::new());
             pipes.drained().await;
             if let Some(mut opened) = opened {
-                let mut frames = Vec::with_capacity(2);
-                if !opened.dropped.is_empty() {
-                    frames.push(Body::Dropped(std::mem::take(&mut opened.dropped)));
-                }
+                let dropped = std::mem::take(&mut opened.dropped);
+                let dropped = (!dropped.is_empty()).then_some(Body::Dropped(dropped));
                 let arguments =
                     if work.is_repeatable { arguments.clone() } else { std::mem::take(&mut arguments) };
-                frames.push(call(function, arguments, work));
-                match opened.line.call(opened.id, frames).await {
+                match opened.line.call(opened.id, dropped, call(function, arguments, work)).await {
                     Ok(answer) => {
                         pipes.settled().await;
                         return Ok((opened, epoch, answer));
@@ -534,7 +531,7 @@ impl Links {
             functions: to.functions.clone(),
             trace_state: work.trace.and(work.trace_state).cloned(),
         }));
-        let answer = opened.line.call(opened.id, vec![open, call]).await?;
+        let answer = opened.line.call(opened.id, Some(open), call).await?;
         Ok((opened, answer))
     }
 }

@@ -160,7 +160,8 @@ impl<T> Storer<'_, '_, T> {
                     // As they are in memory. What is left is no number.
                     let width = abi.size32 as usize;
                     if !packed.len().is_multiple_of(width) {
-                        return Err(DecodeProblem::Truncated.into());
+                        let cut = stored + packed.len() / width + 1;
+                        return Err(StoreError::from(DecodeProblem::Truncated)).at(|| Step::Element(cut));
                     }
                     let Place::Memory(at) = &mut to else { return Err(unknown().into()) };
                     self.part(*at, packed.len())?.copy_from_slice(packed);

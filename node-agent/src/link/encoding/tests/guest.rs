@@ -338,6 +338,23 @@ fn a_changed_message_is_refused_for_the_same_reason_or_is_the_same_values() {
     checked.unwrap();
 }
 
+#[test]
+fn numbers_that_are_copied_whole_are_counted_where_the_last_is_cut_off() {
+    let engine = Engine::default();
+    // One by itself, and then one and a quarter in one piece.
+    for (shape, bytes) in
+        [(Shape::F32, "0a 05 0000c03f00"), (Shape::F64, "09 0000000000000000 0a 0a 00000000000000000000")]
+    {
+        let signature = of(list(shape));
+        let host = Host { heard: Mutex::default(), message: Vec::new(), value: None };
+        let mut guest = Guest::new(&engine, &passing(&signature, "utf8"), &signature, host, false).unwrap();
+        let error = guest.call(&signature, &unhex(bytes)).unwrap_err();
+        let expected = signature.decode_arguments(&unhex(bytes), &mut NoHandles).unwrap_err();
+        assert_eq!(refused(&error), expected.to_string());
+        assert!(expected.to_string().contains("element "), "{expected}");
+    }
+}
+
 /// What comes of a guest that calls its import with these cells, in a memory that says `héé` at 16.
 fn says(shape: Shape, cells: &str) -> String {
     let signature = of(shape);

@@ -139,6 +139,18 @@ impl Peer {
         }
     }
 
+    /// Whether what comes next is an answer, rather than that there is no room.
+    pub async fn is_served(&mut self) -> bool {
+        match self.next().await {
+            Some((_, Body::Returned(_))) => true,
+            Some((_, Body::Failed(failed))) => {
+                assert_eq!(failed.reason(), wire::Reason::Busy, "{}", failed.message);
+                false
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Two and three are five.
     pub async fn returned(&mut self, session: u64) {
         let returned = Body::Returned(wire::Returned { result: vec![8, 5] });

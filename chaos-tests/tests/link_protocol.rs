@@ -22,6 +22,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(20);
 const SESSIONS: u64 = 3_000;
 /// Instances that fit into an agent's pool.
 const POOL: u64 = 1_000;
+/// Most of what can be reserved.
+const RESERVED: u64 = 700;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_breach_of_a_session_is_refused_with_its_reason() {
@@ -184,6 +186,71 @@ async fn who_opens_all_that_its_grant_allows_leaves_room_for_others() {
             other => panic!("{other:?}"),
         }
         holds(again == 10, again)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_reserved_for_a_graph_is_had_by_nobody_else_however_much_is_asked() {
+    let chain = Chain::start(Cluster::start_nodes(2).await).await;
+    let hello = Bundle::graph("hello").on("app.wasm", "n1");
+    let reserving = hello
+        .clone()
+        .with("app.wasm,", &format!("app.wasm, limits: {{memory: 4Mi}}, scale: {{reserved: {RESERVED}}},"));
+    let api = chain.cluster.api();
+    api.deploy_and_wait(&reserving).await;
+    let placed = "placement: {require: {node: n1}}\n    limits: {memory: 16Mi, deadline: 9s}";
+    api.deploy_and_wait(&Bundle::graph("faulty").with("limits: {memory: 16Mi, deadline: 1s}", placed)).await;
+    let mut peer = chain.peer().await;
+    let mut last = 0;
+    // Some of each try are refused at once, and those that are granted are held.
+    let mut held = 0;
+    until("all others are held", SOON, async || {
+        let before = held;
+        for session in last + 1..=last + 100 {
+            peer.say([(session, Body::Open(chain.open())), (session, call(&[8, 2, 16, 3]))]).await;
+        }
+        for _ in 0..100 {
+            held += u64::from(peer.is_served().await);
+        }
+        last += 100;
+        holds(held == before, held)
+    })
+    .await;
+    // Three quarters of what is not reserved.
+    assert_eq!(held, (POOL - RESERVED) * 3 / 4);
+    // The rest is had by another graph, which gets no more.
+    let address = chain.cluster.ingress_address();
+    let sleeping = (0..POOL - RESERVED - held + 1).map(|_| {
+        tokio::spawn(async move {
+            let mut client = Client::new(address, "faulty.localhost");
+            client.ask(Method::GET, "/sleep?ms=4000", "").await.unwrap().status
+        })
+    });
+    let sleeping: Vec<_> = sleeping.collect();
+    let mut client = Client::new(address, "hello.localhost");
+    let mut other = Client::new(address, "faulty.localhost");
+    until("the pool is full", SOON, async || {
+        let status = other.ask(Method::GET, "/sleep?ms=1", "").await.unwrap().status;
+        holds(status == 503, status)
+    })
+    .await;
+    for _ in 0..10 {
+        let answer = client.ask(Method::GET, "/", "").await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let mut refused = 0;
+    for asked in sleeping {
+        refused += u32::from(asked.await.unwrap() == 503);
+    }
+    assert!(refused > 0, "all were served, and the pool was not full");
+    // What is reserved no more is had by who asks for it, up to the share of one other node.
+    api.deploy_and_wait(&hello).await;
+    until("more is held", SOON, async || {
+        last += 1;
+        peer.say([(last, Body::Open(chain.open())), (last, call(&[8, 2, 16, 3]))]).await;
+        held += u64::from(peer.is_served().await);
+        holds(held == POOL - POOL / 4, held)
     })
     .await;
 }

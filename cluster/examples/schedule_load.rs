@@ -14,6 +14,7 @@ use model::graph::{Artifact, GraphSpec, Settings, Wiring};
 use model::linked::{LinkedComponent, LinkedGraph, Origin};
 use model::name::NodeName;
 use model::node::{AGENT_LEVEL, Capacity, NodeDescription, NodeState};
+use model::reserve::Reserves;
 
 const COMPONENTS: usize = 5;
 /// Rounds of each single event.
@@ -130,6 +131,7 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
         each_node: BTreeSet::new(),
         scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
+        reserves: Reserves::default(),
         rollout: None,
     };
     Body::Deploy(Box::new(Deploy {

@@ -24,7 +24,8 @@ use crate::state::State;
 /// 6: versions of policies take over by steps; what is asked of nodes may be more than values of labels; components run on
 /// each node, and are scaled by their calls; what serves is checked again, or stops once its node is cut off;
 /// namespaces have quotas.
-pub const FEATURE_LEVEL: u32 = 6;
+/// 7: instances are kept for components, by priority.
+pub const FEATURE_LEVEL: u32 = 7;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
@@ -49,6 +50,8 @@ pub const SCALING: u32 = 6;
 pub const RECHECKS: u32 = 6;
 /// From this level on graphs stop serving on nodes that are cut off.
 pub const ISOLATION: u32 = 6;
+/// From this level on instances are kept for components.
+pub const RESERVES: u32 = 7;
 /// From this level on namespaces have quotas.
 pub const QUOTAS: u32 = 6;
 /// From this level on it counts when a request was made.
@@ -64,6 +67,14 @@ impl Body {
     pub fn level(&self) -> u32 {
         match self {
             // The highest first: a command may need several.
+            // Those of earlier levels would not keep it.
+            Self::Deploy(deploy)
+                if !deploy.spec.reserves.is_default() || !deploy.linked.reserves.is_default() =>
+            {
+                RESERVES
+            }
+            Self::Relink(relink) if !relink.linked.reserves.is_default() => RESERVES,
+            Self::OpenCandidate(open) if !open.linked.reserves.is_default() => RESERVES,
             Self::Deploy(deploy) if has_more_settings(&deploy.linked, &deploy.spec) => RECHECKS,
             Self::Relink(relink)
                 if relink.linked.components.values().any(|found| says_more(&found.settings)) =>

@@ -7,7 +7,8 @@
 //! without requirements with its caller. Filter: the node is ready, has the labels and no taint that is not tolerated, offers
 //! the capabilities and could hold one instance. Score of a home: the cells with requirements that it meets, then the wishes
 //! that it meets, then fewest graphs, then name.
-//! Memory is not reserved: an idle graph holds no instance, and each node bounds what runs at one time by its own pool.
+//! An idle graph holds no instance, and each node bounds what runs at one time by its own pool: only what a graph asks to
+//! have reserved is counted, and must have room.
 //! What is placed stays as long as its labels fit and its nodes are there, whatever it wishes and however they are tainted:
 //! it is moved off nodes that are down or drained, but for graphs that have data there. Where most of a zone is lost at one
 //! time, it is more likely cut off than gone, and nothing is moved off it. A planned state plans to nothing.
@@ -15,12 +16,15 @@
 mod each_node;
 mod filter;
 mod forecast;
+mod load;
 mod rebalance;
 mod replicas;
 mod requirements;
+mod reserved;
 mod suspects;
 mod wishes;
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,6 +33,7 @@ use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, KNOWS_CANDIDATES, NodeState};
 use model::placement::{Placement, Wishes, ZONE_LABEL};
+use model::reserve::Reserve;
 
 use crate::command::Place;
 use crate::feature::MOVES;
@@ -36,12 +41,16 @@ use crate::scaling::wanted;
 use crate::state::{GraphRecord, NodeRecord, State};
 
 use filter::{meets, names, refusal, refusals, serves_alone};
+use load::Load;
 use requirements::{Required, lacked};
+use reserved::{Given, Placed, Room, is_crowded, place};
 
 pub(crate) use each_node::has_each_node_part_alone;
 pub use forecast::forecast;
 pub use rebalance::{REBALANCE_MAX, rebalance};
 pub(crate) use replicas::replicas;
+pub use reserved::Reservations;
+pub(crate) use reserved::reserved;
 
 /// Nodes of a zone that are lost before it counts as cut off.
 pub const CUT_OFF_LEAST: usize = 3;
@@ -109,6 +118,15 @@ impl<'a> Lost<'a> {
         }
     }
 
+    /// The same, with these nodes as well.
+    fn and<'b>(&self, nodes: &BTreeSet<&'b NodeName>) -> Lost<'b>
+    where
+        'a: 'b,
+    {
+        let nodes = self.nodes.iter().chain(nodes).copied().collect();
+        Lost { state: self.state, now_ms: self.now_ms, cut_off: self.cut_off.clone(), nodes }
+    }
+
     /// Whether what is on a node is to be moved off it.
     fn has(&self, name: &NodeName) -> bool {
         self.nodes.contains(name)
@@ -128,14 +146,15 @@ pub fn around(state: &State, now_ms: u64, suspects: &BTreeSet<NodeName>) -> Vec<
     let cautious = cautious.as_ref().map(|state| Lost::at(state, now_ms));
     let mut places: Vec<Place> = Vec::new();
     for (key, record) in &state.graphs {
-        if settled(&lost, &record.linked, Some(record)).is_some() {
+        let stays = settled(&lost, &record.linked, Some(record)).is_some();
+        if stays && (key.is_candidate || !is_crowded(&load, state, &record.linked, Placed::new(key, record))) {
             continue;
         }
         // Its graph came just before it, and may go elsewhere in this pass.
         let base = places.last().filter(|place| place.key == key.base()).map(|place| &place.placement);
         let place_at = |lost: &Lost<'_>| match key.is_candidate {
             true => place_candidate(lost, key, record, base, &load),
-            false => place(lost, &record.linked, Some(record), &load),
+            false => place(lost, &record.linked, Some(record), Placed::new(key, record), &load),
         };
         let apart = cautious.as_ref().and_then(|lost| {
             let placement = place_at(lost).ok()?;
@@ -147,9 +166,7 @@ pub fn around(state: &State, now_ms: u64, suspects: &BTreeSet<NodeName>) -> Vec<
         if record.placement.as_ref() == Some(&placement) {
             continue;
         }
-        for node in placement.nodes().into_iter().filter(|node| !record.is_on(node)) {
-            load.add(node);
-        }
+        load.place((key, record), &placement);
         places.push(Place {
             key: key.clone(),
             uid: record.uid.clone(),
@@ -178,7 +195,8 @@ fn place_candidate(
     let beside = GraphRecord { placement: Some(now.clone()), ..record.clone() };
     let placement = match settled(lost, &record.linked, Some(&beside)) {
         Some(placement) => placement.clone(),
-        None => place(lost, &record.linked, Some(&beside), load)?,
+        // What is kept for its graph is kept for it.
+        None => place_with(lost, &record.linked, Some(&beside), load, None)?,
     };
     let is_too_old = |name: &&&NodeName| {
         lost.state.nodes.get(**name).is_none_or(|node| node.description.level < KNOWS_CANDIDATES)
@@ -221,10 +239,12 @@ pub fn preview(
     linked: &LinkedGraph,
     record: Option<&GraphRecord>,
 ) -> Result<Placement, Vec<String>> {
-    let lost = Lost::of(state);
-    match settled(&lost, linked, record) {
+    let (lost, load) = (Lost::of(state), Load::of(state));
+    let placed = || (!linked.reserves.is_empty()).then(|| Placed::of(state, record)).flatten();
+    let is_crowded = || is_crowded(&load, state, linked, placed());
+    match settled(&lost, linked, record).filter(|_| !is_crowded()) {
         Some(placement) => Ok(placement.clone()),
-        None => place(&lost, linked, record, &Load::of(state)),
+        None => place(&lost, linked, record, placed(), &load),
     }
 }
 
@@ -255,7 +275,8 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
     if now.is_some_and(|now| has_each_node_part_alone(linked, now, name)) {
         return Some(NOT_REPLACED.to_owned());
     }
-    match place(&lost, linked, Some(record), &Load::of(state)) {
+    let placed = (!linked.reserves.is_empty()).then(|| Placed::of(state, Some(record))).flatten();
+    match place(&lost, linked, Some(record), placed, &Load::of(state)) {
         Err(why) => Some(why.join("; ")),
         Ok(placement) if has_each_node_part_alone(linked, &placement, name) => Some(NOT_REPLACED.to_owned()),
         Ok(placement) if placement.is_on(name) => {
@@ -288,21 +309,28 @@ fn missing_of(
         return None;
     }
     let mut lines = Vec::new();
+    let load = OnceCell::new();
+    let given = Given::of(linked, placement);
     for cell in cells(linked, record, Some(placement)).ok()? {
         let Some(first) = cell.members.iter().next() else { continue };
         let has: BTreeSet<&NodeName> = placement.nodes_of(first).filter(|node| !is_lost(node)).collect();
-        if cell.each_node {
-            lines.extend(each_node::missing(state, linked, &cell, &has));
+        if !cell.each_node && has.len() >= cell.replicas() {
             continue;
         }
-        if has.len() >= cell.replicas() {
+        // Mostly all is there, and to count what is reserved takes long.
+        let room = (!cell.reserve.is_none()).then(|| load.get_or_init(|| Load::of(state)));
+        let room = room.and_then(|load| reserved::room(load, state, linked, record));
+        let cell = Cell { room, ..cell };
+        let cell = &*cell.beside(&given);
+        if cell.each_node {
+            lines.extend(each_node::missing(state, linked, cell, &has));
             continue;
         }
         let mut why: Vec<String> = state
             .nodes
             .iter()
             .filter(|(name, _)| !has.contains(*name))
-            .filter_map(|(name, node)| Some(format!("{name} no: {}", refusal(linked, &cell, node)?)))
+            .filter_map(|(name, node)| Some(format!("{name} no: {}", refusal(linked, cell, node)?)))
             .collect();
         let more = why.len().saturating_sub(REFUSALS_SHOWN);
         why.truncate(REFUSALS_SHOWN);
@@ -312,7 +340,7 @@ fn missing_of(
         if state.nodes.len() <= has.len() {
             why.push("there are no other nodes".to_owned());
         }
-        let (names, count) = (names(&cell), has.len());
+        let (names, count) = (names(cell), has.len());
         lines.push(format!("{names} on {count} of {} nodes: {}", cell.replicas(), why.join("; ")));
     }
     (!lines.is_empty()).then(|| lines.join(". "))
@@ -399,59 +427,8 @@ pub fn unmet(state: &State, linked: &LinkedGraph, record: Option<&GraphRecord>) 
     Some(refusals(state, linked, bound))
 }
 
-/// How many graphs have a part on each node, and the nodes by that.
-struct Load<'a> {
-    by_node: BTreeMap<&'a NodeName, usize>,
-    in_order: BTreeSet<(usize, &'a NodeName)>,
-    /// The zones of the nodes that get work.
-    zones: BTreeSet<&'a str>,
-}
-
-impl<'a> Load<'a> {
-    fn of(state: &'a State) -> Self {
-        let mut by_node: BTreeMap<&NodeName, usize> = state.nodes.keys().map(|name| (name, 0)).collect();
-        let mut count = |node: &NodeName| {
-            if let Some(count) = by_node.get_mut(node) {
-                *count += 1;
-            }
-        };
-        for placement in state.graphs.values().filter_map(|record| record.placement.as_ref()) {
-            if placement.is_parted() {
-                placement.nodes().into_iter().for_each(&mut count);
-            } else {
-                count(&placement.home);
-            }
-        }
-        let in_order = by_node.iter().map(|(name, count)| (*count, *name)).collect();
-        let open = state.nodes.values().filter(|node| node.refuses().is_none());
-        Self { by_node, in_order, zones: open.map(zone_of).collect() }
-    }
-
-    fn on(&self, node: &NodeName) -> usize {
-        self.by_node.get(node).copied().unwrap_or_default()
-    }
-
-    fn add(&mut self, node: &NodeName) {
-        self.change(node, |count| count + 1);
-    }
-
-    fn take(&mut self, node: &NodeName) {
-        self.change(node, |count| count.saturating_sub(1));
-    }
-
-    fn change(&mut self, node: &NodeName, change: impl FnOnce(usize) -> usize) {
-        let Some((&name, &before)) = self.by_node.get_key_value(node) else { return };
-        let now = change(before);
-        // One that gets nothing is not in order.
-        if self.in_order.remove(&(before, name)) {
-            self.in_order.insert((now, name));
-        }
-        self.by_node.insert(name, now);
-    }
-}
-
 /// Members that must be on one node, what they require of it together, and on how many nodes all of them should be.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 struct Cell<'a> {
     members: BTreeSet<&'a ComponentName>,
     require: Vec<Required<'a>>,
@@ -463,6 +440,10 @@ struct Cell<'a> {
     wishes: Vec<&'a Wishes>,
     /// Where the graph is now: what is on a node already is not kept off it by its taints.
     now: Option<&'a Placement>,
+    /// What is reserved for its members on each of its nodes.
+    reserve: Reserve,
+    /// The room for that, where it is asked for.
+    room: Option<Room<'a>>,
 }
 
 impl<'a> Cell<'a> {
@@ -472,11 +453,13 @@ impl<'a> Cell<'a> {
     }
 
     /// These cells as if they were one.
-    fn all_of(cells: &[Self], now: Option<&'a Placement>) -> Self {
+    fn all_of(linked: &LinkedGraph, cells: &[Self], now: Option<&'a Placement>) -> Self {
         Self {
             members: cells.iter().flat_map(|cell| cell.members.iter().copied()).collect(),
             wishes: cells.iter().flat_map(|cell| cell.wishes.iter().copied()).collect(),
             now,
+            reserve: linked.reserve_together(|member| cells.iter().any(|cell| cell.members.contains(member))),
+            room: cells.iter().find_map(|cell| cell.room),
             ..Self::default()
         }
     }
@@ -490,22 +473,24 @@ impl<'a> Cell<'a> {
     }
 }
 
-/// Where everything of a graph goes, or why it cannot go anywhere.
-fn place(
+/// Where everything of a graph goes, or why it cannot go anywhere. What is reserved for it must have `room`, if it is asked.
+fn place_with(
     lost: &Lost<'_>,
     linked: &LinkedGraph,
     record: Option<&GraphRecord>,
     load: &Load<'_>,
+    room: Option<Room<'_>>,
 ) -> Result<Placement, Vec<String>> {
     let state = lost.state;
     if state.nodes.is_empty() {
         return Err(vec!["no node has joined: start a node agent".to_owned()]);
     }
     let now = record.and_then(|record| record.placement.as_ref());
-    let cells = cells(linked, record, now)?;
+    let mut cells = cells(linked, record, now)?;
+    cells.iter_mut().for_each(|cell| cell.room = room);
     let is_bound = |cell: &Cell<'_>| !cell.require.is_empty() || data_of(record, cell).is_some();
     let (mut bound, loose): (Vec<Cell<'_>>, Vec<Cell<'_>>) = cells.into_iter().partition(is_bound);
-    let free = Cell::all_of(&loose, now);
+    let free = Cell::all_of(linked, &loose, now);
     // What was parted because of taints is so until its home takes all of it.
     let is_parted = |now: &&Placement| free.members.iter().any(|member| now.away.contains_key(*member));
     let takes_all =
@@ -534,7 +519,7 @@ fn place_cells(
 ) -> Result<Placement, Vec<String>> {
     let state = lost.state;
     let now = record.and_then(|record| record.placement.as_ref());
-    let free = Cell::all_of(loose, now);
+    let free = Cell::all_of(linked, loose, now);
     // Without its data it is of no use elsewhere.
     if let Some(now) = now.filter(|_| bound.iter().any(|cell| is_at_lost(lost, record, cell))) {
         return Ok(now.clone());
@@ -555,8 +540,11 @@ fn place_cells(
         return Err(vec![why]);
     }
     let mut placement = Placement::whole(home.clone());
+    let mut given = Given::default();
+    given.add(&home, &free);
     for cell in bound {
-        let node = node_of(lost, linked, record, cell, &home, load)?;
+        let node = node_of(lost, linked, record, &cell.beside(&given), &home, load)?;
+        given.add(&node, cell);
         if node != home {
             placement.away.extend(cell.members.iter().map(|member| ((*member).clone(), node.clone())));
         }
@@ -570,11 +558,13 @@ fn place_cells(
     for cell in bound.iter().chain(loose).filter(|cell| cell.is_on_several()) {
         let Some(member) = cell.members.iter().next() else { continue };
         let first = placement.first_node_of(member).clone();
+        let beside = cell.beside(&given);
         let others = if cell.each_node {
-            each_node::others(lost, linked, now, cell, &first)
+            each_node::others(lost, linked, now, &beside, &first)
         } else {
-            others(lost, linked, now, cell, &first, load)
+            others(lost, linked, now, &beside, &first, load)
         };
+        others.iter().for_each(|node| given.add(node, cell));
         if !others.is_empty() {
             placement.more.extend(cell.members.iter().map(|member| ((*member).clone(), others.clone())));
         }
@@ -794,5 +784,11 @@ fn cells<'a>(
             added.map_err(|why| vec![format!("{} must be on one node, but {why}", names(cell))])?;
         }
     }
-    Ok(cells.into_values().collect())
+    let mut cells: Vec<Cell<'_>> = cells.into_values().collect();
+    if !linked.reserves.is_empty() {
+        cells
+            .iter_mut()
+            .for_each(|cell| cell.reserve = linked.reserve_together(|member| cell.members.contains(member)));
+    }
+    Ok(cells)
 }

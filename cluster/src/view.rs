@@ -18,7 +18,7 @@ use model::status::{ComponentStatus, GraphState, GraphStatus, ScaleStatus};
 
 use crate::rollout::is_well;
 use crate::scaling;
-use crate::schedule;
+use crate::schedule::{self, Reservations};
 use crate::state::{GraphRecord, PolicyRecord, State};
 
 pub use parts::{Part, PartState, parts};
@@ -181,6 +181,13 @@ fn failing(state: &State, graph: &GraphRecord) -> BTreeMap<NodeName, String> {
 
 /// Where one graph stands.
 pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
+    let is_reserving = state.graphs.get(key).is_some_and(|record| !record.linked.reserves.is_empty());
+    let reservations = if is_reserving { Reservations::of(state) } else { Reservations::default() };
+    status_with(state, key, &reservations)
+}
+
+/// The same, among what is reserved in all.
+pub fn status_with(state: &State, key: &GraphKey, reservations: &Reservations<'_>) -> Option<GraphStatus> {
     let record = state.graphs.get(key)?;
     let placed = |name: &ComponentName, is_counted: &dyn Fn(&&NodeName) -> bool| {
         let nodes = record.placement.iter().flat_map(|placement| placement.nodes_of(name));
@@ -226,6 +233,11 @@ pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
         reverted: record.reverted.clone(),
         policy_rollout: policy_rollout_of(state, key, record),
         failing: failing(state, record),
+        unkept: record
+            .placement
+            .as_ref()
+            .map(|placement| reservations.unkept(state, key, &record.linked, placement))
+            .unwrap_or_default(),
     })
 }
 

@@ -349,6 +349,7 @@ mod tests {
             policy_rollout: None,
             scales: Vec::new(),
             failing: std::collections::BTreeMap::new(),
+            unkept: std::collections::BTreeMap::new(),
         }
     }
 

@@ -18,6 +18,7 @@ use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Or
 use model::name::ComponentName;
 use model::placement::Placement;
 use model::policy::PolicyVersion;
+use model::reserve::Reserves;
 use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, RolloutStatus, Step};
 use model::route::HttpRoute;
 use model::status::{GraphState, GraphStatus};
@@ -148,6 +149,7 @@ pub(crate) fn rolling(rollout: RolloutStatus) -> GraphStatus {
         policy_rollout: None,
         scales: Vec::new(),
         failing: BTreeMap::new(),
+        unkept: BTreeMap::new(),
     }
 }
 
@@ -223,5 +225,6 @@ pub(crate) fn customers() -> LinkedGraph {
         each_node: BTreeSet::new(),
         scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
+        reserves: Reserves::default(),
     }
 }

@@ -71,9 +71,12 @@ fn components(graph: &LinkedGraph) -> Objects {
                     graph.each_node.contains(name)
                 ),
             ),
+            ("reserved", format!("{:?}", graph.reserves.instances.get(name).map(|_| graph.reserves.priority))),
         ];
+        let reserved = graph.reserves.instances.get(name);
+        let reserved = reserved.map(|count| format!(", {count} reserved")).unwrap_or_default();
         let scaling = graph.scaling.get(name).map(|scaling| format!(", on {scaling}")).unwrap_or_default();
-        Object { shown: format!("{}{origin}{scaling}", component.artifact.digest.short()), hidden }
+        Object { shown: format!("{}{origin}{scaling}{reserved}", component.artifact.digest.short()), hidden }
     };
     graph
         .components

@@ -12,6 +12,7 @@ use crate::egress::EgressRule;
 use crate::interface::InterfacePattern;
 use crate::name::ComponentName;
 use crate::placement::{LinkTerms, Requirements, Wishes};
+use crate::reserve::Reserves;
 use crate::rollout::RolloutSpec;
 use crate::route::{HttpRoute, PathPrefix};
 use crate::scale::Scaling;
@@ -78,6 +79,9 @@ pub struct GraphSpec {
     /// What components and capabilities wish of their node; those that wish nothing are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<ComponentName, Wishes>,
+    /// What is kept for its components on each of their nodes.
+    #[serde(default, skip_serializing_if = "Reserves::is_default")]
+    pub reserves: Reserves,
     /// How its revisions take over; at once if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutSpec>,

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod policy;
 pub mod quota;
 pub mod report;
+pub mod reserve;
 pub mod rollout;
 pub mod route;
 pub mod routing;

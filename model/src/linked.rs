@@ -12,6 +12,7 @@ use crate::interface::InterfaceName;
 use crate::name::ComponentName;
 use crate::placement::{LinkTerms, Locality, Requirements, Wishes};
 use crate::policy::PolicyVersion;
+use crate::reserve::Reserves;
 use crate::route::HttpRoute;
 use crate::scale::Scaling;
 
@@ -43,6 +44,9 @@ pub struct LinkedGraph {
     /// What components and capabilities wish of their node; those that wish nothing are left out.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub wishes: BTreeMap<ComponentName, Wishes>,
+    /// What is kept for components on each of their nodes.
+    #[serde(default, skip_serializing_if = "Reserves::is_default")]
+    pub reserves: Reserves,
 }
 
 /// A component of a linked graph.

@@ -38,8 +38,8 @@ pub struct NodeDescription {
 }
 
 /// What agents of this version know. 1: components on several nodes, and checks. 2: candidates of graphs, and routes that
-/// come encoded. 3: checks of what serves, and what stops in isolation.
-pub const AGENT_LEVEL: u32 = 3;
+/// come encoded. 3: checks of what serves, and what stops in isolation. 4: instances that are kept for a component.
+pub const AGENT_LEVEL: u32 = 4;
 /// From this level on agents know components on several nodes, and checks.
 pub const KNOWS_REPLICAS: u32 = 1;
 /// From this level on agents know candidates of graphs.
@@ -48,6 +48,8 @@ pub const KNOWS_CANDIDATES: u32 = 2;
 pub const KNOWS_RECHECKS: u32 = 3;
 /// From this level on agents know what stops serving once they are cut off from the control plane.
 pub const KNOWS_ISOLATION: u32 = 3;
+/// From this level on agents keep instances for components.
+pub const KNOWS_RESERVES: u32 = 4;
 /// From this level on agents know routes that come encoded.
 pub const KNOWS_ENCODED_ROUTES: u32 = 2;
 

@@ -54,6 +54,9 @@ pub struct GraphStatus {
     /// The nodes on which it serves and fails, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub failing: BTreeMap<NodeName, String>,
+    /// The nodes that do not keep all that is reserved for it there, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unkept: BTreeMap<NodeName, String>,
 }
 
 /// Where a graph stands.

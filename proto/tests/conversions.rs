@@ -22,6 +22,7 @@ use model::plan::{Change, ChangeKind, Move, Plan, Takeover};
 use model::policy::PolicyVersion;
 use model::quota::{Quota, Usage};
 use model::report::{Failure, GraphReport, Progress, Report};
+use model::reserve::{PRIORITIES, Priority, RESERVED, Reserves};
 use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
@@ -213,6 +214,11 @@ fn scaling() -> impl Strategy<Value = Scaling> {
     })
 }
 
+fn reserves() -> impl Strategy<Value = Reserves> {
+    (PRIORITIES, btree_map(component(), RESERVED, 0..3))
+        .prop_map(|(priority, instances)| Reserves { priority: Priority::new(priority).unwrap(), instances })
+}
+
 fn linked() -> impl Strategy<Value = LinkedGraph> {
     let capability =
         (text(), option::of(artifact())).prop_map(|(database, seed)| CapabilitySpec::Sqlite { database, seed });
@@ -229,7 +235,7 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
         btree_map(component(), conditions(), 0..3),
         btree_map(component(), any::<u32>(), 0..3),
         btree_map(component(), wishes, 0..3),
-        (btree_set(component(), 0..3), btree_map(component(), scaling(), 0..3)),
+        (btree_set(component(), 0..3), btree_map(component(), scaling(), 0..3), reserves()),
     );
     parts.prop_map(
         |(
@@ -241,7 +247,7 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
             require,
             replicas,
             wishes,
-            (each_node, scaling),
+            (each_node, scaling, reserves),
         )| {
             LinkedGraph {
                 ingress,
@@ -254,6 +260,7 @@ fn linked() -> impl Strategy<Value = LinkedGraph> {
                 each_node,
                 scaling,
                 wishes,
+                reserves,
             }
         },
     )
@@ -455,7 +462,8 @@ fn status() -> impl Strategy<Value = GraphStatus> {
     let reverted =
         (any::<u64>(), text()).prop_map(|(revision, why)| Reverted { revision: RevisionNumber(revision), why });
     let failing = btree_map(node_name(), text(), 0..3);
-    let rollouts = (option::of(rollout()), option::of(policy_rollout()), failing);
+    let unkept = btree_map(node_name(), text(), 0..3);
+    let rollouts = (option::of(rollout()), option::of(policy_rollout()), failing, unkept);
     let place = (option::of(placement()), option::of(some_text()), rollouts, option::of(reverted));
     let calls = option::of(any::<u64>().prop_map(Calls::from_thousandths));
     let scale = (self::component(), any::<u32>(), scaling(), calls)
@@ -488,6 +496,7 @@ fn status() -> impl Strategy<Value = GraphStatus> {
                 policy_rollout: place.2.1,
                 scales,
                 failing: place.2.2,
+                unkept: place.2.3,
             }
         },
     )

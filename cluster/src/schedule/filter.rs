@@ -4,7 +4,7 @@ use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
 use model::node::{KNOWS_ISOLATION, KNOWS_REPLICAS, NodeState};
 
-use super::{Cell, requirements, wishes};
+use super::{Cell, requirements, reserved, wishes};
 use crate::state::{NodeRecord, State};
 
 /// The members of a cell, in words.
@@ -41,6 +41,9 @@ pub(super) fn refusal(linked: &LinkedGraph, cell: &Cell<'_>, node: &NodeRecord) 
     }
     if let Some(missing) = offers(linked, cell, node) {
         return Some(format!("offers no {missing}"));
+    }
+    if let Some(lacked) = reserved::lacked(linked, cell, node) {
+        return Some(lacked);
     }
     let capacity = node.description.capacity.memory_bytes;
     let need = linked.memory_bytes(|name| cell.members.contains(name));

@@ -5,7 +5,9 @@ use model::linked::LinkedGraph;
 use model::name::{ComponentName, NodeName};
 use model::placement::Placement;
 use model::report::{Failure, Progress};
+use model::reserve::{Priority, Reserve};
 
+use crate::schedule;
 use crate::state::{GraphRecord, State};
 
 /// What is on a node of one graph.
@@ -23,6 +25,8 @@ pub struct Part {
     pub members: Vec<ComponentName>,
     /// The capabilities that have their data there, and do not move.
     pub data: Vec<ComponentName>,
+    /// What is reserved for it there, and with which priority.
+    pub reserve: (Reserve, Priority),
 }
 
 /// How far a node is with what it has of a graph.
@@ -73,6 +77,7 @@ fn part(key: &GraphKey, record: &GraphRecord, node: &NodeName) -> Option<Part> {
         state,
         members,
         data: data.clone(),
+        reserve: (schedule::reserved(key, record, node), record.linked.reserves.priority),
     };
     if let Some(placement) = record.placement.as_ref().filter(|placement| placement.is_on(node)) {
         let seen = record.observed.get(node).filter(|seen| seen.desired == record.generation);

@@ -18,6 +18,7 @@ mod random;
 mod recovery;
 mod replicas;
 mod requests;
+mod reserves;
 mod rollouts;
 mod scaling;
 mod schedule;

@@ -18,6 +18,7 @@ use model::placement::{Placement, Wishes};
 use model::policy::{PolicySpec, PolicyVersion};
 use model::quota::Quota;
 use model::report::{Failure, GraphReport, Progress, Report};
+use model::reserve::{Priority, Reserves};
 use model::rollout::Phase;
 use model::scale::{Calls, DOWN_AFTER_DEFAULT, Scaling};
 use model::unit::ByteSize;
@@ -67,7 +68,12 @@ impl Asked {
 
     fn linked(&self) -> LinkedGraph {
         match self.other {
-            0..2 => linked(self.other),
+            0 => linked(0),
+            1 => {
+                let instances = [("app".parse().unwrap(), 1 + 5 * u32::from(self.which))].into();
+                let priority = Priority::new(10 * u32::from(self.which)).unwrap();
+                LinkedGraph { reserves: Reserves { priority, instances }, ..linked(1) }
+            }
             2 => {
                 let zone = |number: u8| [("zone".to_owned(), number.to_string().into())].into();
                 let tolerate = [("gpu".to_owned(), (self.which % 3).to_string())].into();
@@ -521,7 +527,9 @@ proptest! {
         for place in &places {
             let record = &state.graphs[&place.key];
             prop_assert!(record.placement.as_ref() != Some(&place.placement));
-            for node in place.placement.nodes().into_iter().filter(|node| !record.is_on(node)) {
+            // A candidate goes where its graph is, and waits with it for a node that is down.
+            let new = place.placement.nodes().into_iter().filter(|node| !record.is_on(node));
+            for node in new.filter(|_| !place.key.is_candidate) {
                 prop_assert_eq!(state.nodes[node].state, NodeState::Ready);
             }
         }

@@ -14,6 +14,7 @@ use model::linked::{LinkedComponent, LinkedGraph, Origin};
 use model::name::NodeName;
 use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
+use model::reserve::Reserves;
 use model::rollout::{self, DEADLINE_DEFAULT, MAX_ERRORS_DEFAULT, RolloutSpec, Share, Step};
 use model::route::HttpRoute;
 use proptest::prelude::ProptestConfig;
@@ -214,6 +215,7 @@ pub(crate) fn spec() -> GraphSpec {
         each_node: BTreeSet::new(),
         scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
+        reserves: Reserves::default(),
         rollout: None,
     }
 }

@@ -74,7 +74,22 @@ impl Graphs {
             let base = record.map(|record| (record.number(), &record.linked));
             let id = plan_id(&manifest, &artifacts, &state, &checked.key);
             let mut plan = graph::plan::plan(id, checked.key.clone(), base, &checked.linked);
-            plan.placement = cluster::schedule::preview(&state, &checked.linked.graph, record).ok();
+            let place = cluster::schedule::preview(&state, &checked.linked.graph, record);
+            let refused = place.as_ref().err().filter(|_| !plan.linked.reserves.is_empty());
+            plan.warnings.extend(refused.map(|why| format!("it would be on no node: {}", why.join("; "))));
+            plan.placement = place.ok();
+            if let Some(placement) = plan.placement.as_ref().filter(|_| !plan.linked.reserves.is_empty()) {
+                let reservations = cluster::schedule::Reservations::of(&state);
+                let unkept = reservations.unkept(&state, &checked.key, &plan.linked, placement);
+                plan.warnings.extend(unkept.into_iter().map(|(node, why)| format!("{node} would keep {why}")));
+            }
+            let fused = plan.placement.iter().flat_map(|placement| plan.linked.unreserved(placement));
+            plan.warnings.extend(fused.map(|name| {
+                format!(
+                    "nothing is reserved for {name}: it is called on the nodes of its callers alone, as a part of their \
+                     instances; reserve for these"
+                )
+            }));
             plan.warnings.extend(plan.placement.iter().flat_map(|placement| apart(&plan.linked, placement)));
             let missing = |placement| cluster::schedule::missing(&state, &plan.linked, record, placement);
             plan.warnings.extend(plan.placement.as_ref().and_then(missing));
@@ -550,7 +565,9 @@ impl wire::graphs_server::Graphs for Graphs {
         let state = self.state().await?;
         let keys = state.graphs.keys().filter(|key| !key.is_candidate);
         let keys = keys.filter(|key| namespace.as_ref().is_none_or(|wanted| key.namespace == *wanted));
-        let graphs = keys.filter_map(|key| view::status(&state, key)).map(|mut status| {
+        let reservations = cluster::schedule::Reservations::of(&state);
+        let statuses = keys.filter_map(|key| view::status_with(&state, key, &reservations));
+        let graphs = statuses.map(|mut status| {
             self.context.calls.tell(&state, &mut status);
             status.into()
         });

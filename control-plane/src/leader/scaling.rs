@@ -144,6 +144,7 @@ mod tests {
     use model::name::NodeName;
     use model::node::{AGENT_LEVEL, Capacity, NodeDescription};
     use model::report::{GraphReport, Progress, Report};
+    use model::reserve::Reserves;
     use model::scale::{DOWN_AFTER_DEFAULT, Scaling};
 
     use super::*;
@@ -189,6 +190,7 @@ mod tests {
                 each_node: std::collections::BTreeSet::new(),
                 scaling: BTreeMap::new(),
                 wishes: BTreeMap::new(),
+                reserves: Reserves::default(),
                 rollout: None,
             },
             linked: LinkedGraph { components: [(app, component)].into(), scaling, ..LinkedGraph::default() },

@@ -62,7 +62,11 @@ fn component_branch(
     }
     let on = parted.map(|placed| format!("  on {}", placed.shown(name))).unwrap_or_default();
     let scaled = graph.scaling.get(name).map(|scaling| format!("  ({scaling})")).unwrap_or_default();
-    Branch { line: format!("{name}  {}{on}{scaled}", component.artifact.digest.short()), below }
+    let reserved = graph.reserves.instances.get(name);
+    let reserved = reserved
+        .map(|count| format!("  ({count} reserved, priority {})", graph.reserves.priority))
+        .unwrap_or_default();
+    Branch { line: format!("{name}  {}{on}{scaled}{reserved}", component.artifact.digest.short()), below }
 }
 
 /// How far a link goes, by way of the policies on it: `fused`, or `remote: n1 -> n2+n3 -> n4` where its members are on these.

@@ -39,6 +39,11 @@ pub fn failing(status: &GraphStatus) -> Vec<String> {
     status.failing.iter().map(|(node, why)| printable(&format!("failing on {node}: {why}"))).collect()
 }
 
+/// The nodes that do not keep all that is reserved for it there, a line each.
+pub fn unkept(status: &GraphStatus) -> Vec<String> {
+    status.unkept.iter().map(|(node, why)| printable(&format!("{node} keeps {why}"))).collect()
+}
+
 /// Where requests can be sent: one URL for each route.
 pub fn urls(status: &GraphStatus) -> Vec<String> {
     let Some(address) = &status.ingress_address else { return Vec::new() };
@@ -101,7 +106,8 @@ fn standing(status: &GraphStatus) -> String {
         count => Some(format!("failing on {count} nodes")),
     };
     let mut text = status.state.word().to_owned();
-    for hint in failing.into_iter().chain(rollout).chain(policy) {
+    let unkept = (!status.unkept.is_empty()).then(|| "without all that is reserved".to_owned());
+    for hint in failing.into_iter().chain(unkept).chain(rollout).chain(policy) {
         text.push_str(&format!(", {hint}"));
     }
     text
@@ -112,7 +118,13 @@ fn why(status: &GraphStatus) -> String {
         GraphState::Serving => None,
         state => Some(sentence(state)),
     };
-    state.into_iter().chain(failing(status)).chain(rollout::sentences(status)).collect::<Vec<_>>().join("; ")
+    state
+        .into_iter()
+        .chain(failing(status))
+        .chain(unkept(status))
+        .chain(rollout::sentences(status))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// One graph: a line about all of it, what takes over or was given up, its components, and where requests go.
@@ -127,7 +139,7 @@ pub fn graph(status: &GraphStatus, width: Option<u16>, now_ms: u64) -> String {
         sentence(&status.state),
         status.generation
     );
-    for line in failing(status).into_iter().chain(rollout::sentences(status)) {
+    for line in failing(status).into_iter().chain(unkept(status)).chain(rollout::sentences(status)) {
         text.push_str(&format!("{line}\n"));
     }
     for scale in &status.scales {
@@ -208,6 +220,7 @@ mod tests {
             reverted: None,
             scales: Vec::new(),
             failing: BTreeMap::new(),
+            unkept: BTreeMap::new(),
             policy_rollout: None,
         }
     }

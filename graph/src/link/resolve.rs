@@ -7,6 +7,7 @@ use model::interface::InterfaceName;
 use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Origin, Target, Verdict};
 use model::name::ComponentName;
 use model::placement::LinkTerms;
+use model::reserve::Reserves;
 
 use super::verdict::verdict;
 use super::{FINDINGS_MAX, Finding, Place, Types, builtin};
@@ -74,6 +75,11 @@ pub(super) fn resolve(spec: &GraphSpec, types: &Types, findings: &mut Vec<Findin
     linked.each_node.retain(|name| linked.components.contains_key(name));
     linked.scaling = spec.scaling.clone();
     linked.scaling.retain(|name, _| linked.components.contains_key(name));
+    linked.reserves = spec.reserves.clone();
+    linked.reserves.instances.retain(|name, _| linked.components.contains_key(name));
+    if linked.reserves.is_empty() {
+        linked.reserves = Reserves::default();
+    }
     linked
 }
 

@@ -11,11 +11,12 @@ use model::id::GraphKey;
 use model::interface::InterfacePattern;
 use model::name::{ComponentName, GraphName, NamespaceName};
 use model::placement::{LinkTerms, Locality, Requirements, Wishes};
+use model::reserve::{PRIORITIES, Priority, RESERVED, Reserves};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::scale::Scaling;
 
 use super::rollout::{duration, rollout};
-use super::scale::{Scale, scale};
+use super::scale::{Scale, bounded, scale};
 use super::shape::{
     CapabilityEntry, ComponentEntry, GraphFile, HealthEntry, HttpEntry, IngressEntry, LinkEntry,
     PlacementEntry, ScaleEntry,
@@ -98,6 +99,9 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
     let links = reading.links(&mut findings, file.links, &names);
     let labels = findings.labels("labels", file.labels);
     let rollout = file.rollout.as_ref().map(|entry| rollout(&mut findings, entry));
+    let priority = file.priority.as_ref();
+    let priority = priority.and_then(|priority| bounded(&mut findings, "priority", priority, &PRIORITIES));
+    let priority = priority.and_then(|priority| Priority::new(priority).ok()).unwrap_or_default();
     if file.components.value.is_empty() && !file.components.is_stand_in {
         let diagnostic = Diagnostic::error("no_components", "components", "a graph has at least one component");
         findings.push(diagnostic.at(place(&file.components), "none here"));
@@ -131,6 +135,12 @@ pub(super) fn check(file: GraphFile, mut findings: Findings) -> Result<Manifest,
                 each_node: reading.each_node,
                 scaling: reading.scaling,
                 wishes: reading.wishes,
+                // A priority is about nothing else.
+                reserves: if reading.reserved.is_empty() {
+                    Reserves::default()
+                } else {
+                    Reserves { priority, instances: reading.reserved }
+                },
                 rollout,
             },
             sources: reading.sources,
@@ -168,6 +178,7 @@ struct Reading {
     each_node: BTreeSet<ComponentName>,
     scaling: BTreeMap<ComponentName, Scaling>,
     wishes: BTreeMap<ComponentName, Wishes>,
+    reserved: BTreeMap<ComponentName, u32>,
 }
 
 impl Reading {
@@ -179,6 +190,12 @@ impl Reading {
         owner: Option<&ComponentName>,
     ) {
         let scale = scale(findings, field, entry);
+        let reserved = entry.reserved.as_ref();
+        let reserved = reserved
+            .and_then(|reserved| bounded(findings, &format!("{field}.scale.reserved"), reserved, &RESERVED));
+        if let (Some(owner), Some(reserved)) = (owner, reserved) {
+            self.reserved.insert(owner.clone(), reserved);
+        }
         let Some(owner) = owner.cloned() else { return };
         match scale {
             Some(Scale::Calls(scaling)) => drop(self.scaling.insert(owner, scaling)),

@@ -1,6 +1,8 @@
 //! The section `scale` of a component: on how many nodes it runs, always or as its calls need. Where these are is decided
 //! elsewhere.
 
+use std::ops::RangeInclusive;
+
 use model::placement::REPLICAS_MAX;
 use model::scale::{CONCURRENCY, DOWN_AFTER, DOWN_AFTER_DEFAULT, Scaling};
 
@@ -104,6 +106,20 @@ fn nodes(findings: &mut Findings, field: &str, written: &Placed<u32>) -> Option<
     None
 }
 
+/// A number within its bounds.
+pub(super) fn bounded(
+    findings: &mut Findings,
+    field: &str,
+    written: &Placed<u32>,
+    bounds: &RangeInclusive<u32>,
+) -> Option<u32> {
+    if written.is_stand_in || bounds.contains(&written.value) {
+        return (!written.is_stand_in).then_some(written.value);
+    }
+    let message = format!("`{field}` is {} to {}, not {}", bounds.start(), bounds.end(), written.value);
+    findings.push(Diagnostic::error("out_of_range", field, message).at(place(written), "here"));
+    None
+}
 fn aimed_at(findings: &mut Findings, field: &str, written: &Placed<u32>) -> Option<u32> {
     if written.is_stand_in || CONCURRENCY.contains(&written.value) {
         return (!written.is_stand_in).then_some(written.value);

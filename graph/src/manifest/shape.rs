@@ -44,6 +44,11 @@ pub struct GraphFile {
     /// that fails more than the one before as surely as statistics can tell, is given up by itself: the one before answers
     /// everything again. The first revision of a graph has nothing to take over from and answers everything at once.
     pub rollout: Option<RolloutEntry>,
+    /// Whose reserved instances come first on nodes that have not room for those of all graphs: the higher, of 0 to 100; 50
+    /// if left out. Graphs of a lower priority go to other nodes for those of a higher one or, where none has room, go on
+    /// serving where they are without all of what is reserved for them.
+    #[schemars(range(min = 0, max = 100))]
+    pub priority: Option<Placed<u32>>,
 }
 
 /// One way in.
@@ -155,6 +160,11 @@ pub struct ScaleEntry {
     /// How long fewer nodes must have been enough before there are fewer: `1s` to `24h`; `60s` if left out.
     #[schemars(regex(pattern = "^[0-9]+(ms|s|m|h)$"))]
     pub down_after: Option<Placed<String>>,
+    /// The instances that each of its nodes keeps for it, with all that they call there: 1 to 10000; none if left out. Others
+    /// do not get these, however much they are asked, and it gets more where there is room. At most three quarters of a node
+    /// are reserved.
+    #[schemars(range(min = 1, max = 10000))]
+    pub reserved: Option<Placed<u32>>,
 }
 
 /// Where a component or a capability may run.

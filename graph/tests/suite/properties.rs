@@ -13,6 +13,7 @@ use model::id::{Generation, GraphKey};
 use model::interface::InterfaceName;
 use model::linked::{LinkedGraph, Origin, Target};
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
+use model::reserve::Reserves;
 use model::unit::ByteSize;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, proptest};
@@ -148,6 +149,7 @@ fn build(made: &Made) -> (GraphSpec, Types, Vec<PolicyInForce>) {
         each_node: BTreeSet::new(),
         scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
+        reserves: Reserves::default(),
         rollout: None,
     };
     let policies = made.policies.iter().enumerate().map(|(number, policy)| in_force(number, policy));
@@ -346,6 +348,7 @@ fn the_largest_graph_is_linked_in_time() {
         each_node: BTreeSet::new(),
         scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
+        reserves: Reserves::default(),
         rollout: None,
     };
     let policy = |number: usize| {

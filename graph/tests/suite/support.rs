@@ -204,6 +204,9 @@ fn show_linked(linked: &Linked) -> String {
             }
         }
     }
+    for (member, count) in &linked.graph.reserves.instances {
+        writeln!(out, "{member} reserves {count}, priority {}", linked.graph.reserves.priority).unwrap();
+    }
     for policy in &linked.graph.policies {
         writeln!(out, "policy {}@{}", policy.name, policy.generation).unwrap();
     }

@@ -14,12 +14,13 @@ use model::assignment::AssignedGraph;
 use model::id::Uid;
 use model::link::{BINDINGS_MAX, GraphVersion, Open};
 use model::name::NodeName;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tonic::{Request, Status};
 use trust::{Role, gate};
 
 use crate::host::engine::PoolLimits;
 use crate::host::prepare::Plan;
+use crate::host::reserve::{Reserves, keep};
 
 /// What every caller is told whose session is not granted, whatever the reason: nothing can be learnt from it.
 pub(crate) const DENIED: &str = "this session is not granted";
@@ -88,16 +89,34 @@ impl Caller {
     }
 }
 
-/// The room that the grants of each other node have in the pool: so many memories at a time.
+/// The room that the grants of each other node have in the pool: so many memories at a time, of what is not kept for others.
 #[derive(Default)]
 pub(crate) struct Shares(Mutex<HashMap<NodeName, Arc<Semaphore>>>);
 
 impl Shares {
     /// That of a node with a grant: there are no more of them than nodes.
-    pub(crate) fn of(&self, caller: NodeName, pool: PoolLimits) -> Arc<Semaphore> {
+    pub(crate) fn of(&self, caller: NodeName, pool: PoolLimits, reserves: &Reserves) -> Arc<Semaphore> {
         let mut shares = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        shares.entry(caller).or_insert_with(|| Arc::new(Semaphore::new(pool.share() as usize))).clone()
+        let share = shares.entry(caller).or_insert_with(|| {
+            let share = Arc::new(Semaphore::new(pool.share() as usize));
+            tokio::spawn(lessen(share.clone(), reserves.granted()));
+            share
+        });
+        share.clone()
     }
+}
+
+/// Keeps as much of a share from its node as it would have of what is reserved; ends with the host.
+async fn lessen(share: Arc<Semaphore>, mut granted: watch::Receiver<u32>) {
+    let (less, aimed) = watch::channel(0);
+    let keeping = tokio::spawn(keep([share], Arc::new(Semaphore::new(0)), aimed));
+    loop {
+        let granted_now = *granted.borrow_and_update();
+        if less.send(granted_now - granted_now / 4).is_err() || granted.changed().await.is_err() {
+            break;
+        }
+    }
+    keeping.abort();
 }
 
 /// Whether `caller`, a node, may have this session of the graph.

@@ -14,6 +14,7 @@ use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
 use crate::calls::{Meters, UnderWay};
 use crate::host::egress::{Client, EgressHooks};
+use crate::host::reserve::Claim;
 use crate::host::state::{Call, MemoryBudget, State};
 use crate::link::session::{Links, Sessions};
 
@@ -46,6 +47,8 @@ pub(crate) struct Prepared {
     links: Option<Arc<Links>>,
     /// Of its members that are scaled by their calls.
     meters: Meters,
+    /// The room that is kept for its instances, if some is.
+    pub(crate) kept: Option<Claim>,
 }
 
 /// The call's time was up while the guest was computing.
@@ -86,12 +89,17 @@ impl Prepared {
             members.iter().map(bytes).max().unwrap_or_default(),
         );
         let meters = Meters::default();
-        Self { root, weight, deadline, pre, _code: code, handle, memory, client, links, meters }
+        Self { root, weight, deadline, pre, _code: code, handle, memory, client, links, meters, kept: None }
     }
 
     /// With its calls counted.
     pub(crate) fn counted(self, meters: Meters) -> Self {
         Self { meters, ..self }
+    }
+
+    /// With room kept for it.
+    pub(crate) fn kept(self, kept: Option<Claim>) -> Self {
+        Self { kept, ..self }
     }
 
     /// A call begins, and is under way until what this returns is dropped.

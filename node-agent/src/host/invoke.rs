@@ -118,7 +118,7 @@ impl Running {
         let arguments = parse(&found, function, arguments)?;
         let id = self.host.request_id();
         let _under_way = prepared.begin();
-        let Some(_room) = self.host.room(prepared.weight, prepared.deadline, None).await else {
+        let Some(_room) = self.host.room(&prepared, prepared.deadline, None).await else {
             return Err(InvokeError::Busy);
         };
         if !self.may_serve() {
@@ -170,11 +170,10 @@ impl Running {
         if let Some(prepared) = invoked.get(component) {
             return Ok(prepared.clone());
         }
-        let prepared = self
-            .host
-            .prepare_entry(&self.plan, component)
-            .await
-            .map_err(|error| InvokeError::Prepare { component: component.clone(), failure: error.into() })?;
+        let prepared =
+            self.host.prepare_slice(&self.plan, component).await.map(Arc::new).map_err(|error| {
+                InvokeError::Prepare { component: component.clone(), failure: error.into() }
+            })?;
         invoked.insert(component.clone(), prepared.clone());
         Ok(prepared)
     }

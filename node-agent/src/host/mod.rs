@@ -26,6 +26,7 @@ mod relay;
 mod remote;
 mod request;
 mod request_id;
+mod reserve;
 mod running;
 mod seal;
 mod slice;
@@ -36,8 +37,9 @@ mod streams;
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use model::assignment::AssignedGraph;
 use model::name::NodeName;
@@ -62,7 +64,9 @@ use self::capabilities::sqlite::{Database, OpenError as DatabaseError, Source};
 use self::compile::CompileCache;
 use self::egress::Client;
 use self::grant::Shares;
+use self::instance::{Prepared, in_time};
 use self::request_id::RequestIds;
+use self::reserve::{Claim, Reserves};
 use crate::calls::CallBook;
 use crate::http_road::HttpRoad;
 use crate::lease::Lease;
@@ -137,6 +141,7 @@ struct Parts {
     pool: PoolLimits,
     waiting: Semaphore,
     shares: Shares,
+    reserves: Reserves,
     ids: RequestIds,
     traces: Traces,
     calls: CallBook,
@@ -175,6 +180,7 @@ impl Host {
             .map_err(|error| OpenError::Engine { message: format!("{error:#}") })?;
         engine::start_ticker(&engine).map_err(OpenError::Ticker)?;
         let compiled = CompileCache::new(&config.data_dir, sealer, &engine);
+        let room = Arc::new(Semaphore::new(config.pool.memories as usize));
         let parts = Parts {
             data_dir: config.data_dir,
             engine,
@@ -184,7 +190,8 @@ impl Host {
             carrier: Arc::new(Carrier::new(config.roads)),
             http_road: config.http_road,
             logs,
-            room: Arc::new(Semaphore::new(config.pool.memories as usize)),
+            reserves: Reserves::new(room.clone(), config.pool.share()),
+            room,
             pool: config.pool,
             waiting: Semaphore::new(WAITING_MAX),
             shares: Shares::default(),
@@ -223,16 +230,36 @@ impl Host {
 
     /// The room that the sessions of another node have.
     fn share(&self, caller: NodeName) -> Arc<Semaphore> {
-        self.parts.shares.of(caller, self.parts.pool)
+        self.parts.shares.of(caller, self.parts.pool, &self.parts.reserves)
     }
 
-    /// Room for one instance, if there is some soon enough: in the share of whoever has only one, and in the pool.
-    async fn room(&self, weight: u32, patience: Duration, share: Option<&Arc<Semaphore>>) -> Option<Room> {
+    /// Room for one instance, if there is some soon enough: in what is kept for it, or in what is there for all.
+    async fn room(&self, of: &Prepared, patience: Duration, share: Option<&Arc<Semaphore>>) -> Option<Room> {
+        let of_all = self.room_of_all(of.weight, share);
+        let found = async {
+            let Some(kept) = of.kept.as_ref().map(Claim::room) else { return of_all.await };
+            let mut of_kept = pin!(kept.clone().acquire_many_owned(of.weight.min(self.parts.pool.memories)));
+            tokio::select! {
+                biased;
+                of_kept = &mut of_kept => return Some(Room { _of_pool: of_kept.ok()?, _of_share: None }),
+                of_all = of_all => {
+                    if of_all.is_some() {
+                        return of_all;
+                    }
+                }
+            }
+            // Too many wait for the rest, and nobody else for this.
+            Some(Room { _of_pool: of_kept.await.ok()?, _of_share: None })
+        };
+        in_time(Instant::now() + patience, found).await.ok()?
+    }
+
+    /// Room in the pool, and in the share of whoever has only one; none where too many wait for the pool.
+    async fn room_of_all(&self, weight: u32, share: Option<&Arc<Semaphore>>) -> Option<Room> {
         let of_share = match share {
             // Nobody else waits there: it takes no place of theirs.
             Some(share) => {
-                let waiting = share.clone().acquire_many_owned(weight.min(self.parts.pool.share()));
-                Some(tokio::time::timeout(patience, waiting).await.ok()?.ok()?)
+                Some(share.clone().acquire_many_owned(weight.min(self.parts.pool.share())).await.ok()?)
             }
             None => None,
         };
@@ -241,7 +268,7 @@ impl Host {
             Ok(of_pool) => of_pool,
             Err(_) => {
                 let _place = self.parts.waiting.try_acquire().ok()?;
-                tokio::time::timeout(patience, room.clone().acquire_many_owned(weight)).await.ok()?.ok()?
+                room.clone().acquire_many_owned(weight).await.ok()?
             }
         };
         Some(Room { _of_pool: of_pool, _of_share: of_share })

@@ -117,13 +117,13 @@ impl Host {
         let log = Arc::new(GraphLog::new(self.parts.logs.clone(), graph.key.clone()));
         let mut entries = BTreeMap::new();
         for root in roots(plan.linked(), plan.site()) {
-            entries.insert(root.clone(), self.prepare_entry(&plan, &root).await?);
+            entries.insert(root.clone(), self.prepare_kept(&plan, &root).await?);
         }
         let mut providers = BTreeMap::new();
         for name in plan.site().called_from_elsewhere(plan.linked()) {
             let prepared = match entries.get(&name) {
                 Some(prepared) => prepared.clone(),
-                None => self.prepare_entry(&plan, &name).await?,
+                None => self.prepare_kept(&plan, &name).await?,
             };
             providers.insert(name, Arc::new(Provider::of(prepared)));
         }
@@ -146,18 +146,32 @@ impl Host {
         })
     }
 
-    /// Everything up to the first instance of the slice of `root`, a component or a capability.
-    pub(crate) async fn prepare_entry(
+    /// The same as `prepare_slice`, with the room that is reserved for it.
+    async fn prepare_kept(
         &self,
         plan: &Arc<Plan>,
         root: &ComponentName,
     ) -> Result<Arc<Prepared>, PrepareError> {
+        let prepared = self.prepare_slice(plan, root).await?;
+        let reserves = &plan.linked().reserves;
+        let kept = reserves.instances.get(root).map(|count| {
+            let memories = prepared.weight.saturating_mul(*count);
+            self.parts.reserves.claim(&plan.assigned.key, root, reserves.priority, memories)
+        });
+        Ok(Arc::new(prepared.kept(kept)))
+    }
+
+    /// Everything up to the first instance of the slice of `root`, a component or a capability.
+    pub(crate) async fn prepare_slice(
+        &self,
+        plan: &Arc<Plan>,
+        root: &ComponentName,
+    ) -> Result<Prepared, PrepareError> {
         let (host, plan, root) = (self.clone(), plan.clone(), root.clone());
         // Reading, composing and compiling take CPU time and disk; a panic in a library ends here, too.
         tokio::task::spawn_blocking(move || host.build(&plan, &root))
             .await
             .map_err(|error| PrepareError::Ended { message: error.to_string() })?
-            .map(Arc::new)
     }
 
     fn build(&self, plan: &Plan, root: &ComponentName) -> Result<Prepared, PrepareError> {

@@ -255,7 +255,7 @@ impl Running {
         trace.clone_from(span.trace());
         let share = self.host.share(caller);
         let room = tokio::select! {
-            room = self.host.room(prepared.weight, ROOM_TIMEOUT, Some(&share)) => room,
+            room = self.host.room(prepared, ROOM_TIMEOUT, Some(&share)) => room,
             given_up = inbound.given_up() => return given_up,
         };
         let Some(_room) = room else {

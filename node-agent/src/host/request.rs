@@ -175,7 +175,7 @@ impl Running {
             return Err(Refusal::NoHandler);
         };
         let under_way = prepared.begin();
-        let Some(room) = self.host.room(prepared.weight, ROOM_TIMEOUT, share.as_ref()).await else {
+        let Some(room) = self.host.room(prepared, ROOM_TIMEOUT, share.as_ref()).await else {
             say(Level::Warn, "no room in this node's pool of instances");
             return Err(Refusal::Busy);
         };

@@ -11,6 +11,7 @@ use model::linked::{Function, Link, LinkOrigin, LinkedComponent, LinkedGraph, Or
 use model::name::ComponentName;
 use model::placement::{LinkTerms, Locality, Placement, Requirements, Wishes};
 use model::policy::PolicyVersion;
+use model::reserve::{Priority, RESERVED, Reserves};
 use model::route::{HttpRoute, PathPrefix};
 use model::scale::Scaling;
 use model::unit::ByteSize;
@@ -32,6 +33,7 @@ impl From<LinkedGraph> for wire::LinkedGraph {
             wishes: graph.wishes.into_iter().map(wishes).collect(),
             each_node: graph.each_node.into_iter().map(Into::into).collect(),
             scaling: graph.scaling.into_iter().map(|(member, how)| (member.into(), how.into())).collect(),
+            reserves: (!graph.reserves.is_default()).then(|| graph.reserves.into()),
         }
     }
 }
@@ -88,7 +90,33 @@ impl TryFrom<wire::LinkedGraph> for LinkedGraph {
                 .into_iter()
                 .map(|(member, how)| Ok((read("scaling", member)?, how.try_into()?)))
                 .collect::<Result<_, DecodeError>>()?,
+            reserves: graph.reserves.map(Reserves::try_from).transpose()?.unwrap_or_default(),
         })
+    }
+}
+
+impl From<Reserves> for wire::Reserves {
+    fn from(reserves: Reserves) -> Self {
+        let instances = reserves.instances.into_iter().map(|(member, count)| (member.into(), count));
+        Self { priority: reserves.priority.get(), instances: instances.collect() }
+    }
+}
+
+impl TryFrom<wire::Reserves> for Reserves {
+    type Error = DecodeError;
+
+    fn try_from(reserves: wire::Reserves) -> Result<Self, DecodeError> {
+        let priority = Priority::new(reserves.priority)
+            .map_err(|error| DecodeError::malformed("reserves.priority", error.to_string()))?;
+        let instances = reserves.instances.into_iter().map(|(member, count)| {
+            let member = read("reserves.instances", member)?;
+            if RESERVED.contains(&count) {
+                return Ok((member, count));
+            }
+            let message = format!("{} to {} instances are kept, not {count}", RESERVED.start(), RESERVED.end());
+            Err(DecodeError::malformed("reserves.instances", message))
+        });
+        Ok(Self { priority, instances: instances.collect::<Result<_, DecodeError>>()? })
     }
 }
 

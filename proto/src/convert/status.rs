@@ -45,6 +45,7 @@ impl From<GraphStatus> for wire::GraphStatus {
             policy_rollout: status.policy_rollout.map(Into::into),
             scales: status.scales.into_iter().map(Into::into).collect(),
             failing: status.failing.into_iter().map(|(node, why)| (node.into(), why)).collect(),
+            unkept: status.unkept.into_iter().map(|(node, why)| (node.into(), why)).collect(),
         }
     }
 }
@@ -69,6 +70,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
         let placement = status.placement.map(Placement::try_from).transpose();
         let rollout = status.rollout.map(RolloutStatus::try_from).transpose();
         let policy_rollout = status.policy_rollout.map(PolicyRolloutStatus::try_from).transpose();
+        let unkept = status.unkept.into_iter().map(|(node, why)| Ok((read("unkept", node)?, why)));
         let failing = status.failing.into_iter().map(|(node, why)| Ok((read("failing", node)?, why)));
         Ok(Self {
             key: parse("graph", &status.graph)?,
@@ -87,6 +89,7 @@ impl TryFrom<wire::GraphStatus> for GraphStatus {
             policy_rollout: policy_rollout.map_err(|error| error.under("policy_rollout"))?,
             scales: each("scales", status.scales)?,
             failing: failing.collect::<Result<_, DecodeError>>()?,
+            unkept: unkept.collect::<Result<_, DecodeError>>()?,
         })
     }
 }

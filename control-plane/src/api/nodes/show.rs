@@ -98,6 +98,7 @@ pub(super) fn page(state: &State, name: &NodeName, record: &NodeRecord, signs: O
 
 fn part(part: Part) -> wire::Part {
     let names = |names: Vec<ComponentName>| names.into_iter().map(String::from).collect();
+    let (reserve, priority) = part.reserve;
     wire::Part {
         graph: part.key.to_string(),
         revision: part.revision.0,
@@ -106,6 +107,9 @@ fn part(part: Part) -> wire::Part {
         why: part.state.failure().map(ToString::to_string).unwrap_or_default(),
         members: names(part.members),
         data: names(part.data),
+        reserved_instances: reserve.instances,
+        reserved_memory_bytes: reserve.memory_bytes,
+        priority: if reserve.is_none() { 0 } else { priority.get() },
     }
 }
 

@@ -17,6 +17,7 @@ use model::node::{Capacity, NodeDescription, NodeState};
 use model::placement::Placement;
 use model::policy::{Action, Interposed, Mode, OnFailure, Order, Phase, PolicySpec, Selector};
 use model::report::{GraphReport, Progress, Report};
+use model::reserve::Reserves;
 use tokio::time::{sleep, timeout};
 
 use super::chance::Chance;
@@ -122,6 +123,7 @@ fn spec() -> GraphSpec {
         each_node: BTreeSet::new(),
         scaling: BTreeMap::new(),
         wishes: BTreeMap::new(),
+        reserves: Reserves::default(),
         rollout: None,
     }
 }

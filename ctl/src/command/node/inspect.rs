@@ -1,6 +1,8 @@
 //! `ctl node inspect`: everything about one node.
 
 use clap::Args;
+use model::node::Capacity;
+use model::reserve::Reserve;
 use proto::convert::required;
 use proto::weft::node::v1 as wire;
 
@@ -70,6 +72,7 @@ fn page(node: &wire::Node, width: Option<u16>, now_ms: u64) -> Result<String, Fa
                 description.instances
             ),
         ),
+        ("reserved", reserved(node, description.instances, description.memory_bytes)),
         ("assignment", assignment(node)),
         ("graphs", or_none(graphs(node))),
     ] {
@@ -122,6 +125,20 @@ fn assignment(node: &wire::Node) -> String {
     }
 }
 
+/// How much of it is reserved, of what can be.
+fn reserved(node: &wire::Node, instances: u32, memory_bytes: u64) -> String {
+    let all = node.parts.iter().map(reserve_of).fold(Reserve::default(), Reserve::and);
+    if all.is_none() {
+        return "nothing".to_owned();
+    }
+    let most = Reserve::of_node(Capacity { memory_bytes, cpus: 0, instances });
+    format!("{all} of the {most} that can be")
+}
+
+const fn reserve_of(part: &wire::Part) -> Reserve {
+    Reserve { instances: part.reserved_instances, memory_bytes: part.reserved_memory_bytes }
+}
+
 /// How many are there, and how many of those go.
 fn graphs(node: &wire::Node) -> String {
     let (placed, leaving) = (node.graphs.len(), node.leaving.len());
@@ -134,7 +151,7 @@ fn graphs(node: &wire::Node) -> String {
 
 /// What is there of each graph.
 fn parts(parts: &[wire::Part]) -> Table {
-    let mut table = Table::new(["GRAPH", "REVISION", "GENERATION", "STATE", "COMPONENTS", "DATA"]);
+    let mut table = Table::new(["GRAPH", "REVISION", "GENERATION", "STATE", "COMPONENTS", "DATA", "RESERVED"]);
     for part in parts {
         let why = if part.why.is_empty() { String::new() } else { format!(": {}", part.why) };
         table.row([
@@ -144,6 +161,10 @@ fn parts(parts: &[wire::Part]) -> Table {
             printable(&format!("{}{why}", part.state)),
             part.members.join(", "),
             part.data.join(", "),
+            match reserve_of(part) {
+                none if none.is_none() => String::new(),
+                some => format!("{}, priority {}", some.instances, part.priority),
+            },
         ]);
     }
     table
@@ -169,13 +190,14 @@ mod tests {
           taints        gpu=only
           capabilities  sqlite
           capacity      2 processors, 5.8Gi of memory for guests, 1000 instances at one time
+          reserved      16 instances with 1Gi of the 750 instances with 4531Mi that can be
           assignment    generation 9 assigned, 8 accepted
           graphs        1, and 1 until they answer elsewhere
           stays         default/crm: it has data
 
-        GRAPH          REVISION  GENERATION  STATE                         COMPONENTS   DATA
-        default/crm    3         9           failed: start_failed: a trap  app, crm-db  crm-db
-        default/hello  1         7           leaving                       hello        -
+        GRAPH          REVISION  GENERATION  STATE                         COMPONENTS   DATA    RESERVED
+        default/crm    3         9           failed: start_failed: a trap  app, crm-db  crm-db  16, priority 80
+        default/hello  1         7           leaving                       hello        -       -
         ");
     }
 

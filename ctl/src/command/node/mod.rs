@@ -220,6 +220,9 @@ mod tests {
                     why: "start_failed: a trap".to_owned(),
                     members: vec!["app".to_owned(), "crm-db".to_owned()],
                     data: vec!["crm-db".to_owned()],
+                    reserved_instances: 16,
+                    reserved_memory_bytes: 1 << 30,
+                    priority: 80,
                 },
                 wire::Part {
                     graph: "default/hello".to_owned(),

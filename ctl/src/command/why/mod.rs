@@ -130,6 +130,7 @@ fn sentences(known: &Known, now_ms: u64) -> Vec<String> {
     };
     out.extend(meanwhile(&status.state));
     out.extend(about_checks(status));
+    out.extend(render::status::unkept(status));
     out.extend(about_steps(status));
     out.extend(about_node(known, now_ms));
     out.extend(render::status::suspects(&known.suspects));
@@ -282,6 +283,7 @@ mod tests {
                 rollout: None,
                 reverted: None,
                 failing: BTreeMap::new(),
+                unkept: BTreeMap::new(),
                 scales: Vec::new(),
                 policy_rollout: None,
             },

@@ -239,12 +239,16 @@ pub fn preview(
     linked: &LinkedGraph,
     record: Option<&GraphRecord>,
 ) -> Result<Placement, Vec<String>> {
-    let (lost, load) = (Lost::of(state), Load::of(state));
-    let placed = || (!linked.reserves.is_empty()).then(|| Placed::of(state, record)).flatten();
-    let is_crowded = || is_crowded(&load, state, linked, placed());
-    match settled(&lost, linked, record).filter(|_| !is_crowded()) {
+    let lost = Lost::of(state);
+    let stays = settled(&lost, linked, record);
+    // Mostly nothing is reserved, and what is on the nodes need not be counted.
+    if let Some(placement) = stays.filter(|_| linked.reserves.is_empty()) {
+        return Ok(placement.clone());
+    }
+    let (load, placed) = (Load::of(state), Placed::of(state, record));
+    match stays.filter(|_| !is_crowded(&load, state, linked, placed)) {
         Some(placement) => Ok(placement.clone()),
-        None => place(&lost, linked, record, placed(), &load),
+        None => place(&lost, linked, record, placed, &load),
     }
 }
 
@@ -275,7 +279,7 @@ pub fn stays(state: &State, record: &GraphRecord, name: &NodeName) -> Option<Str
     if now.is_some_and(|now| has_each_node_part_alone(linked, now, name)) {
         return Some(NOT_REPLACED.to_owned());
     }
-    let placed = (!linked.reserves.is_empty()).then(|| Placed::of(state, Some(record))).flatten();
+    let placed = Placed::of(state, Some(record));
     match place(&lost, linked, Some(record), placed, &Load::of(state)) {
         Err(why) => Some(why.join("; ")),
         Ok(placement) if has_each_node_part_alone(linked, &placement, name) => Some(NOT_REPLACED.to_owned()),

@@ -8,7 +8,7 @@ use model::placement::Placement;
 
 use super::reserved::Reservations;
 use super::zone_of;
-use crate::state::{GraphRecord, NodeRecord, State};
+use crate::state::{GraphRecord, State};
 
 /// How many graphs have a part on each node, the nodes by that, and what is kept there for them.
 pub(super) struct Load<'a> {
@@ -67,13 +67,6 @@ impl<'a> Load<'a> {
 
     pub(super) fn take(&mut self, node: &NodeName) {
         self.change(node, |count| count.saturating_sub(1));
-    }
-
-    /// Leaves out nodes that get no work.
-    pub(super) fn open_alone(&mut self, state: &State) {
-        let is_open =
-            |name: &NodeName| state.nodes.get(name).is_some_and(|node: &NodeRecord| node.refuses().is_none());
-        self.in_order.retain(|(_, name)| is_open(name));
     }
 
     fn change(&mut self, node: &NodeName, change: impl FnOnce(usize) -> usize) {

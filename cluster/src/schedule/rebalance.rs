@@ -20,16 +20,16 @@ type Movable<'a> = BTreeMap<&'a NodeName, Vec<(&'a GraphKey, &'a GraphRecord)>>;
 
 /// The moves after which no two nodes that get work differ by more than one graph, or as many of them as are made at one
 /// time. What a graph has on one node goes to another that takes it, at most once, and to no zone with as many of its nodes as
-/// the one that it leaves. Graphs that wish things of their nodes or reserve something there, run on each, have data, do not serve as they should or
-/// change their revision by steps stay where they are, and none goes to a node that is tainted, or that is not heard of at
-/// this moment (`suspects`). A node of which no graph can go to one with fewer gives none after that either, though one may have
-/// fewer by a later move: to ask all of its graphs again after each move would take too long.
+/// the one that it leaves. Graphs that wish things of their nodes or reserve something there, run on each, have data, do not
+/// serve as they should or change their revision by steps stay where they are, and none goes to a node that is tainted, or that
+/// is not heard of at this moment (`suspects`). A node of which no graph can go to one with fewer gives none after that either,
+/// though one may have fewer by a later move: to ask all of its graphs again after each move would take too long.
 pub fn rebalance(state: &State, suspects: &BTreeSet<NodeName>) -> Vec<Place> {
     if state.level() < MOVES {
         return Vec::new();
     }
     let mut load = Load::of(state);
-    load.open_alone(state);
+    load.in_order.retain(|(_, name)| state.nodes.get(*name).is_some_and(|node| node.refuses().is_none()));
     let mut movable = Movable::new();
     for (key, record) in state.graphs.iter().filter(|(key, record)| !key.is_candidate && may_move(record)) {
         for node in record.placement.iter().flat_map(Placement::nodes) {

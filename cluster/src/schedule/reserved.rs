@@ -63,9 +63,8 @@ impl<'a> Reservations<'a> {
     pub fn of(state: &'a State) -> Self {
         let mut kept = Self::default();
         for (key, record) in state.graphs.iter().filter(|(key, record)| reserves(key, &record.linked)) {
-            for (name, placement) in
-                record.placement.iter().flat_map(|now| now.nodes().into_iter().zip(std::iter::repeat(now)))
-            {
+            let Some(placement) = &record.placement else { continue };
+            for name in placement.nodes() {
                 kept.keep(name, (key, &record.uid), &record.linked, placement);
             }
         }
@@ -85,13 +84,12 @@ impl<'a> Reservations<'a> {
         }
         let priority = linked.reserves.priority;
         let why = |name: &NodeName| {
-            let (node, need) = (state.nodes.get(name)?, linked.reserve_on(placement, name));
-            let first = |share: &Share<'_>| share.is_before(key, priority);
-            let (left, all) = match lack(node, self.on(name, first), need)? {
+            let (left, all) = match self.lack_of(state.nodes.get(name)?, key, linked, placement)? {
                 Lack::Agent => return Some(format!("nothing: {OLD_AGENT}")),
                 Lack::Room { left, all } => (left, all),
             };
-            let most = self.0.get(name).into_iter().flatten().filter(|share| first(share));
+            let need = linked.reserve_on(placement, name);
+            let most = self.0.get(name).into_iter().flatten().filter(|share| share.is_before(key, priority));
             let most = most.max_by_key(|share| (share.reserve.instances, share.reserve.memory_bytes));
             let why = match most {
                 None => format!("no more than {all} can be"),
@@ -102,6 +100,19 @@ impl<'a> Reservations<'a> {
             Some(format!("{} of the {need} reserved there with priority {priority}: {why}", left.least(need)))
         };
         placement.nodes().into_iter().filter_map(|name| Some((name.clone(), why(name)?))).collect()
+    }
+
+    /// Why a node does not keep all that a graph reserves there when it is placed so: the rest is of what comes first.
+    fn lack_of(
+        &self,
+        node: &NodeRecord,
+        key: &GraphKey,
+        linked: &LinkedGraph,
+        placement: &Placement,
+    ) -> Option<Lack> {
+        let (name, priority) = (&node.description.name, linked.reserves.priority);
+        let first = self.on(name, |share| share.is_before(key, priority));
+        lack(node, first, linked.reserve_on(placement, name))
     }
 
     /// Keeps what a graph reserves on one of its nodes.
@@ -275,11 +286,9 @@ impl<'a> Placed<'a> {
         if linked.reserves.is_empty() || self.record.rollout.is_some() {
             return BTreeSet::new();
         }
-        let priority = linked.reserves.priority;
         let is_crowded = |name: &&NodeName| {
             let node = state.nodes.get(*name).filter(|node| node.state == NodeState::Ready);
-            let first = load.kept.on(name, |share| share.is_before(self.key, priority));
-            node.is_some_and(|node| lack(node, first, linked.reserve_on(self.now, name)).is_some())
+            node.is_some_and(|node| load.kept.lack_of(node, self.key, linked, self.now).is_some())
                 && self.record.data.values().all(|with_data| with_data != *name)
         };
         self.now.nodes().into_iter().filter(is_crowded).collect()

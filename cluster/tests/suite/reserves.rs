@@ -69,6 +69,25 @@ impl Cluster {
     }
 }
 
+/// Two nodes, of which the first has no room beside what is reserved for `d/a` and `d/b`, six instances each.
+fn full() -> Cluster {
+    let mut cluster = cluster(2);
+    cluster.deployed("d/a", reserving(50, 6));
+    cluster.settle();
+    cluster.deployed("d/c", linked(1));
+    cluster.settle();
+    cluster.deployed("d/b", reserving(50, 6));
+    cluster.settle();
+    assert_eq!(["d/a", "d/b"].map(|graph| cluster.on(graph)), ["n1", "n1"]);
+    cluster
+}
+
+/// With its component on this node and no other.
+fn bound(linked: LinkedGraph, node: &str) -> LinkedGraph {
+    let require = [("node".to_owned(), node.to_owned().into())].into();
+    LinkedGraph { require: [("app".parse().unwrap(), require)].into(), ..linked }
+}
+
 #[test]
 fn what_is_reserved_has_room_or_waits_for_it() {
     let mut cluster = cluster(2);
@@ -142,14 +161,7 @@ fn the_lowest_priority_makes_room_first() {
 
 #[test]
 fn a_revision_that_reserves_more_goes_where_there_is_room_and_stays_where_there_is_none() {
-    let mut cluster = cluster(2);
-    cluster.deployed("d/a", reserving(50, 6));
-    cluster.settle();
-    cluster.deployed("d/c", linked(1));
-    cluster.settle();
-    cluster.deployed("d/b", reserving(50, 6));
-    cluster.settle();
-    assert_eq!(["d/a", "d/b"].map(|graph| cluster.on(graph)), ["n1", "n1"]);
+    let mut cluster = full();
     cluster.deployed("d/b", reserving(50, 7));
     cluster.settle();
     assert_eq!(["d/a", "d/b"].map(|graph| cluster.on(graph)), ["n1", "n2"]);
@@ -175,9 +187,7 @@ fn replicas_are_on_nodes_with_room_and_none_is_given_up_for_it() {
     cluster.deployed("d/b", replicated(50, 8));
     cluster.settle();
     assert_eq!(["d/a", "d/b"].map(|graph| cluster.on(graph)), ["n1", "n2, n3"]);
-    let mut bound = reserving(90, 8);
-    bound.require = [("app".parse().unwrap(), [("node".to_owned(), "n2".to_owned().into())].into())].into();
-    cluster.deployed("d/z", bound);
+    cluster.deployed("d/z", bound(reserving(90, 8), "n2"));
     cluster.settle();
     assert_eq!(["d/a", "d/b", "d/z"].map(|graph| cluster.on(graph)), ["n1", "n2, n3", "n2"]);
     assert_ne!(cluster.unkept("d/b"), "");
@@ -318,12 +328,9 @@ fn a_part_for_which_nothing_is_reserved_does_not_go_from_node_to_node() {
     in_zone(&mut cluster, "n1", "cpu");
     // Both are full, with more than there is room for.
     for (graph, node) in [("d/x", "n2"), ("d/y", "n3")] {
-        let mut full = reserving(50, 6);
-        full.require = [("app".parse().unwrap(), [("node".to_owned(), node.to_owned().into())].into())].into();
-        cluster.deployed(graph, full.clone());
+        cluster.deployed(graph, bound(reserving(50, 6), node));
         cluster.settle();
-        full.reserves = reserves(50, ROOM + 1);
-        cluster.deployed(graph, full);
+        cluster.deployed(graph, bound(reserving(50, ROOM + 1), node));
     }
     cluster.deployed("d/a", parted(("cpu", 4), ("gpu", 0)));
     cluster.settle();
@@ -410,14 +417,7 @@ fn a_higher_priority_has_room_made_for_all_of_its_replicas() {
 
 #[test]
 fn a_plan_says_where_a_revision_with_more_reserved_goes_and_what_makes_room_for_it() {
-    let mut cluster = cluster(2);
-    cluster.deployed("d/a", reserving(50, 6));
-    cluster.settle();
-    cluster.deployed("d/c", linked(1));
-    cluster.settle();
-    cluster.deployed("d/b", reserving(50, 6));
-    cluster.settle();
-    assert_eq!(["d/a", "d/b"].map(|graph| cluster.on(graph)), ["n1", "n1"]);
+    let mut cluster = full();
     let record = &cluster.state.graphs[&key("d/b")];
     let foreseen = preview(&cluster.state, &reserving(50, 7), Some(record)).unwrap();
     assert_eq!(foreseen.to_string(), "n2");

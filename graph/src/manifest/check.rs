@@ -16,7 +16,7 @@ use model::route::{Host, HttpRoute, PathPrefix};
 use model::scale::Scaling;
 
 use super::rollout::{duration, rollout};
-use super::scale::{Scale, bounded, scale};
+use super::scale::{Scale, bounded, scale, within};
 use super::shape::{
     CapabilityEntry, ComponentEntry, GraphFile, HealthEntry, HttpEntry, IngressEntry, LinkEntry,
     PlacementEntry, ScaleEntry,
@@ -431,12 +431,10 @@ fn check_terms(findings: &mut Findings, field: &str, health: &HealthEntry) -> Ch
         return CheckTerms { timeout, every: often, ..CheckTerms::default() };
     };
     let (least, most) = (CHECK_FAILURES.start(), CHECK_FAILURES.end());
-    if !CHECK_FAILURES.contains(&written.value) {
-        let message =
-            format!("a component fails after {least} to {most} failures in a row, not {}", written.value);
-        let diagnostic = Diagnostic::error("out_of_range", format!("{field}.failures"), message);
-        findings.push(diagnostic.at(place(written), "here"));
-    } else if every.is_none() {
+    let message =
+        || format!("a component fails after {least} to {most} failures in a row, not {}", written.value);
+    let bounded = within(findings, &format!("{field}.failures"), written, &CHECK_FAILURES, message);
+    if bounded.is_some() && every.is_none() {
         let message =
             "before a revision takes over, one failure is enough: `failures` counts those of what serves";
         let diagnostic = Diagnostic::error("wrong_type", format!("{field}.failures"), message);

@@ -113,19 +113,28 @@ pub(super) fn bounded(
     written: &Placed<u32>,
     bounds: &RangeInclusive<u32>,
 ) -> Option<u32> {
+    let message = || format!("`{field}` is {} to {}, not {}", bounds.start(), bounds.end(), written.value);
+    within(findings, field, written, bounds, message)
+}
+
+fn aimed_at(findings: &mut Findings, field: &str, written: &Placed<u32>) -> Option<u32> {
+    let (least, most) = (CONCURRENCY.start(), CONCURRENCY.end());
+    let message =
+        || format!("{least} to {most} calls under way are aimed at on each node, not {}", written.value);
+    within(findings, field, written, &CONCURRENCY, message)
+}
+
+/// A number within its bounds, or the message of one that is not.
+pub(super) fn within(
+    findings: &mut Findings,
+    field: &str,
+    written: &Placed<u32>,
+    bounds: &RangeInclusive<u32>,
+    message: impl FnOnce() -> String,
+) -> Option<u32> {
     if written.is_stand_in || bounds.contains(&written.value) {
         return (!written.is_stand_in).then_some(written.value);
     }
-    let message = format!("`{field}` is {} to {}, not {}", bounds.start(), bounds.end(), written.value);
-    findings.push(Diagnostic::error("out_of_range", field, message).at(place(written), "here"));
-    None
-}
-fn aimed_at(findings: &mut Findings, field: &str, written: &Placed<u32>) -> Option<u32> {
-    if written.is_stand_in || CONCURRENCY.contains(&written.value) {
-        return (!written.is_stand_in).then_some(written.value);
-    }
-    let (least, most) = (CONCURRENCY.start(), CONCURRENCY.end());
-    let message = format!("{least} to {most} calls under way are aimed at on each node, not {}", written.value);
-    findings.push(Diagnostic::error("out_of_range", field, message).at(place(written), "here"));
+    findings.push(Diagnostic::error("out_of_range", field, message()).at(place(written), "here"));
     None
 }

@@ -152,9 +152,11 @@ pub(crate) async fn keep<const POOLS: usize>(
     own: Arc<Semaphore>,
     mut aimed: watch::Receiver<u32>,
 ) {
-    let mut taken: Vec<[OwnedSemaphorePermit; POOLS]> = Vec::new();
-    let (mut count, mut is_over) = (0_usize, false);
+    let mut taken: Option<[OwnedSemaphorePermit; POOLS]> = None;
+    let mut is_over = false;
     loop {
+        let first = taken.as_ref().and_then(|taken| taken.first());
+        let count = first.map_or(0, OwnedSemaphorePermit::num_permits);
         let aim = if is_over { 0 } else { usize::try_from(*aimed.borrow_and_update()).unwrap_or(usize::MAX) };
         if is_over && count == 0 {
             return;
@@ -173,34 +175,21 @@ pub(crate) async fn keep<const POOLS: usize>(
             changed = aimed.changed(), if !is_over => is_over = changed.is_err(),
             more = more, if count < aim => {
                 let Some(more) = more else { return };
-                taken.push(more);
-                count += at_once;
+                match &mut taken {
+                    Some(taken) => taken.iter_mut().zip(more).for_each(|(taken, more)| taken.merge(more)),
+                    None => taken = Some(more),
+                }
                 own.add_permits(at_once);
             }
             // As those who have it end.
             less = own.acquire_many(permits), if count > aim => {
                 let Ok(less) = less else { return };
                 less.forget();
-                count -= at_once;
-                give_back(&mut taken, at_once);
+                taken.iter_mut().flatten().for_each(|taken| drop(taken.split(at_once)));
             }
             // With nothing to do, and nobody to say that there is.
             else => return,
         }
-    }
-}
-
-/// Gives so many permits back to where they were taken.
-fn give_back<const POOLS: usize>(taken: &mut Vec<[OwnedSemaphorePermit; POOLS]>, mut count: usize) {
-    while count > 0 {
-        let Some(last) = taken.last_mut() else { return };
-        let held = last.first().map_or(0, OwnedSemaphorePermit::num_permits);
-        if held <= count {
-            taken.pop();
-        } else {
-            last.iter_mut().for_each(|permits| drop(permits.split(count)));
-        }
-        count = count.saturating_sub(held.max(1));
     }
 }
 
@@ -224,14 +213,19 @@ mod tests {
         found.unwrap_or_else(|_| panic!("{:?} are free, not {wanted:?}", free()));
     }
 
+    /// A pool of which three quarters can be kept.
+    fn node() -> (Arc<Semaphore>, Reserves) {
+        let pool = Arc::new(Semaphore::new(MEMORIES));
+        (pool.clone(), Reserves::new(pool, 75))
+    }
+
     fn names() -> (GraphKey, GraphKey, ComponentName) {
         ("shop/a".parse().unwrap(), "shop/b".parse().unwrap(), "app".parse().unwrap())
     }
 
     #[tokio::test]
     async fn what_is_kept_comes_out_of_the_pool_as_it_becomes_free_and_goes_back_as_it_is_used() {
-        let pool = Arc::new(Semaphore::new(MEMORIES));
-        let reserves = Reserves::new(pool.clone(), 75);
+        let (pool, reserves) = node();
         let (graph, _, app) = names();
         let busy = pool.clone().acquire_many_owned(95).await.unwrap();
         let claim = reserves.claim(&graph, &app, Priority::DEFAULT, 40);
@@ -252,8 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn generations_share_what_the_larger_has_kept_and_a_candidate_has_that_of_its_graph() {
-        let pool = Arc::new(Semaphore::new(MEMORIES));
-        let reserves = Reserves::new(pool.clone(), 75);
+        let (pool, reserves) = node();
         let (graph, _, app) = names();
         let before = reserves.claim(&graph, &app, Priority::DEFAULT, 40);
         let candidate = reserves.claim(&graph.candidate(), &app, Priority::DEFAULT, 70);
@@ -298,8 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_higher_priority_comes_first_and_then_the_name() {
-        let pool = Arc::new(Semaphore::new(MEMORIES));
-        let reserves = Reserves::new(pool.clone(), 75);
+        let (pool, reserves) = node();
         let (a, b, app) = names();
         let first = reserves.claim(&a, &app, Priority::DEFAULT, 50);
         let second = reserves.claim(&b, &app, Priority::DEFAULT, 50);

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use cluster::command::{Body, Deploy, DeployOrigin};
-use cluster::{Command, FEATURE_LEVEL, Outcome, State, schedule};
+use cluster::schedule::Planner;
+use cluster::{Command, FEATURE_LEVEL, Outcome, State};
 use model::digest::Digest;
 use model::graph::{Artifact, GraphSpec, Settings, Wiring};
 use model::linked::{LinkedComponent, LinkedGraph, Origin};
@@ -40,12 +41,16 @@ fn main() {
         apply(&mut state, deploy);
     }
     let started = Instant::now();
-    let places = schedule::schedule(&state, state.now_ms);
+    let mut planner = Planner::default();
+    let mut plan = |state: &State| planner.plan(state, state.now_ms, &BTreeSet::new());
+    let places = plan(&state);
     let from_nothing = started.elapsed();
     assert_eq!(places.len(), graphs, "everything is placed");
     apply(&mut state, Body::Place(places));
+    // Who leads plans after each change.
+    assert_eq!(plan(&state), []);
     let started = Instant::now();
-    assert_eq!(schedule::schedule(&state, state.now_ms), []);
+    assert_eq!(plan(&state), []);
     let nothing = started.elapsed();
 
     let (mut deploys, mut losses) = (Vec::new(), Vec::new());
@@ -53,20 +58,23 @@ fn main() {
         let deploy = deploy(&state, graphs + number, replicas);
         apply(&mut state, deploy);
         let started = Instant::now();
-        let places = schedule::schedule(&state, state.now_ms);
+        let places = plan(&state);
         deploys.push(started.elapsed());
         apply(&mut state, Body::Place(places));
+        assert_eq!(plan(&state), []);
         let lost: NodeName = node_name(number * nodes / EVENTS);
         let set = |state| Body::SetNodeState { node: lost.clone(), state, why: String::new() };
         apply(&mut state, set(NodeState::Down));
         let started = Instant::now();
-        let places = schedule::schedule(&state, state.now_ms);
+        let places = plan(&state);
         losses.push(started.elapsed());
         assert!(!places.is_empty() || graphs < nodes, "what was there is moved");
         if !places.is_empty() {
             apply(&mut state, Body::Place(places));
         }
+        assert_eq!(plan(&state), []);
         apply(&mut state, set(NodeState::Ready));
+        assert_eq!(plan(&state), []);
     }
     let worst = |times: &[std::time::Duration]| times.iter().max().map_or(0.0, |time| time.as_secs_f64() * 1e3);
     println!(

@@ -17,6 +17,7 @@ mod each_node;
 mod filter;
 mod forecast;
 mod load;
+mod planner;
 mod rebalance;
 mod replicas;
 mod requirements;
@@ -47,6 +48,7 @@ use reserved::{Given, Placed, Room, is_crowded, place};
 
 pub(crate) use each_node::has_each_node_part_alone;
 pub use forecast::forecast;
+pub use planner::Planner;
 pub use rebalance::{REBALANCE_MAX, rebalance};
 pub(crate) use replicas::replicas;
 pub use reserved::Reservations;
@@ -66,6 +68,11 @@ const NOT_REPLACED: &str =
 /// The zones of which more than half of the nodes are down, and how many of how many; nodes without a zone are one.
 pub fn cut_off(state: &State) -> BTreeMap<&str, (usize, usize)> {
     let mut zones: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    // Mostly none is down, and each pass asks.
+    let are_down = state.nodes.values().filter(|node| node.state == NodeState::Down);
+    if are_down.take(CUT_OFF_LEAST).count() < CUT_OFF_LEAST {
+        return zones;
+    }
     for node in state.nodes.values() {
         let (down, all) = zones.entry(zone_of(node)).or_default();
         *down += usize::from(node.state == NodeState::Down);
@@ -135,46 +142,7 @@ impl<'a> Lost<'a> {
 
 /// The placements that are wanted and possible at a time, milliseconds since 1970.
 pub fn schedule(state: &State, now_ms: u64) -> Vec<Place> {
-    around(state, now_ms, &BTreeSet::new())
-}
-
-/// The same, with nothing new on nodes that are suspect where others take it: what was placed on one that is lost a moment
-/// later would be placed twice. What is there stays.
-pub fn around(state: &State, now_ms: u64, suspects: &BTreeSet<NodeName>) -> Vec<Place> {
-    let (mut load, lost) = (Load::of(state), Lost::at(state, now_ms));
-    let cautious = (!suspects.is_empty()).then(|| suspects::cordoned(state, suspects));
-    let cautious = cautious.as_ref().map(|state| Lost::at(state, now_ms));
-    let mut places: Vec<Place> = Vec::new();
-    for (key, record) in &state.graphs {
-        let stays = settled(&lost, &record.linked, Some(record)).is_some();
-        if stays && (key.is_candidate || !is_crowded(&load, state, &record.linked, Placed::new(key, record))) {
-            continue;
-        }
-        // Its graph came just before it, and may go elsewhere in this pass.
-        let base = places.last().filter(|place| place.key == key.base()).map(|place| &place.placement);
-        let place_at = |lost: &Lost<'_>| match key.is_candidate {
-            true => place_candidate(lost, key, record, base, &load),
-            false => place(lost, &record.linked, Some(record), Placed::new(key, record), &load),
-        };
-        let apart = cautious.as_ref().and_then(|lost| {
-            let placement = place_at(lost).ok()?;
-            // What runs on each node is not missing on one that is suspect.
-            let is_whole = missing(lost.state, &record.linked, Some(record), &placement).is_none();
-            is_whole.then_some(placement)
-        });
-        let Some(placement) = apart.or_else(|| place_at(&lost).ok()) else { continue };
-        if record.placement.as_ref() == Some(&placement) {
-            continue;
-        }
-        load.place((key, record), &placement);
-        places.push(Place {
-            key: key.clone(),
-            uid: record.uid.clone(),
-            generation: record.generation,
-            placement,
-        });
-    }
-    places
+    Planner::default().plan(state, now_ms, &BTreeSet::new())
 }
 
 /// Where a candidate goes: it stays where it is, as graphs do, and where it has to be placed that is where its graph is or goes
@@ -603,7 +571,7 @@ fn heir<'a>(
     };
     let nodes: BTreeSet<&NodeName> = has_part.flat_map(|(_, nodes)| nodes).filter(takes).collect();
     let wished = |name: &NodeName| lost.state.nodes.get(name).map(|node| wishes::met(free, node));
-    nodes.into_iter().min_by_key(|name| (Reverse(wished(name)), load.on(name), *name))
+    nodes.into_iter().min_by_key(|name| (Reverse(wished(name)), load.counts.on(name), *name))
 }
 
 /// The nodes of a cell besides its first: those that it has, as far as they fit and it needs as many, and others that
@@ -627,7 +595,7 @@ fn others(
     let mut by_zone: BTreeMap<&str, usize> = BTreeMap::from([(zone(first), 1)]);
     while chosen.len() < cell.more {
         let in_zone = |name: &NodeName| by_zone.get(zone(name)).copied().unwrap_or_default();
-        let rank = |name: &NodeName| (in_zone(name), Reverse(wished(name)), load.on(name));
+        let rank = |name: &NodeName| (in_zone(name), Reverse(wished(name)), load.counts.on(name));
         let ranked = kept.iter().map(|name| (rank(name), *name));
         let Some((_, best)) = ranked.min() else { break };
         kept.retain(|name| *name != best);
@@ -635,15 +603,16 @@ fn others(
         *by_zone.entry(zone(best)).or_default() += 1;
     }
     while chosen.len() < cell.more {
-        let fewest = load.zones.iter().map(|zone| by_zone.get(zone).copied().unwrap_or_default()).min();
+        let fewest =
+            load.counts.zones.iter().map(|zone| by_zone.get(zone.as_str()).copied().unwrap_or_default()).min();
         let mut best: Option<((usize, Reverse<i64>), &NodeName)> = None;
-        for (_, name) in &load.in_order {
-            let Some(node) = nodes.get(*name) else { continue };
+        for (_, name) in &load.counts.in_order {
+            let Some(node) = nodes.get(name) else { continue };
             let zone = zone_of(node);
             let count = by_zone.get(zone).copied().unwrap_or_default();
             let rank = (count, Reverse(wishes::met(cell, node)));
             let is_better = best.is_none_or(|(least, _)| rank < least);
-            if !is_better || *name == first || chosen.contains(*name) || refusal(linked, cell, node).is_some() {
+            if !is_better || name == first || chosen.contains(name) || refusal(linked, cell, node).is_some() {
                 continue;
             }
             best = Some((rank, name));
@@ -687,8 +656,8 @@ fn home(
     };
     // By load: of those that meet as much the first is the best, and where one meets all, no other is better.
     let mut best: Option<((usize, i64), &NodeName)> = None;
-    for (_, name) in &load.in_order {
-        let Some(node) = state.nodes.get(*name).filter(|node| takes(node)) else { continue };
+    for (_, name) in &load.counts.in_order {
+        let Some(node) = state.nodes.get(name).filter(|node| takes(node)) else { continue };
         let rank = (met(node), if is_wishing { wished(node) } else { 0 });
         if best.is_none_or(|(most, _)| rank > most) {
             best = Some((rank, name));
@@ -730,7 +699,7 @@ fn node_of(
     }
     let fits =
         |name: &&NodeName| state.nodes.get(*name).is_some_and(|node| refusal(linked, cell, node).is_none());
-    let mut by_load = load.in_order.iter().map(|(_, name)| *name).filter(fits);
+    let mut by_load = load.counts.in_order.iter().map(|(_, name)| name).filter(fits);
     let wished = |name: &&NodeName| Reverse(state.nodes.get(*name).map(|node| wishes::met(cell, node)));
     let best = match Some(home).filter(fits) {
         Some(home) => Some(home),

@@ -182,7 +182,7 @@ fn failing(state: &State, graph: &GraphRecord) -> BTreeMap<NodeName, String> {
 /// Where one graph stands.
 pub fn status(state: &State, key: &GraphKey) -> Option<GraphStatus> {
     let is_reserving = state.graphs.get(key).is_some_and(|record| !record.linked.reserves.is_empty());
-    let reservations = if is_reserving { Reservations::of(state) } else { Reservations::default() };
+    let reservations = if is_reserving { Reservations::of(&state.graphs) } else { Reservations::default() };
     status_with(state, key, &reservations)
 }
 

@@ -7,7 +7,8 @@ use model::linked::LinkedGraph;
 use model::name::NodeName;
 use model::placement::Placement;
 
-use super::{Cell, Load, refusal, requirements, zone_of};
+use super::load::Counts;
+use super::{Cell, refusal, requirements, zone_of};
 use crate::command::Place;
 use crate::feature::MOVES;
 use crate::state::{GraphRecord, NodeRecord, State};
@@ -28,8 +29,8 @@ pub fn rebalance(state: &State, suspects: &BTreeSet<NodeName>) -> Vec<Place> {
     if state.level() < MOVES {
         return Vec::new();
     }
-    let mut load = Load::of(state);
-    load.in_order.retain(|(_, name)| state.nodes.get(*name).is_some_and(|node| node.refuses().is_none()));
+    let mut counts = Counts::of(state);
+    counts.in_order.retain(|(_, name)| state.nodes.get(name).is_some_and(|node| node.refuses().is_none()));
     let mut movable = Movable::new();
     for (key, record) in state.graphs.iter().filter(|(key, record)| !key.is_candidate && may_move(record)) {
         for node in record.placement.iter().flat_map(Placement::nodes) {
@@ -39,12 +40,12 @@ pub fn rebalance(state: &State, suspects: &BTreeSet<NodeName>) -> Vec<Place> {
     let mut moved: BTreeSet<&GraphKey> = BTreeSet::new();
     let mut places = Vec::new();
     while places.len() < REBALANCE_MAX {
-        let found = next(state, suspects, &load, &mut movable, &moved);
+        let found = next(state, suspects, &counts, &mut movable, &moved);
         let Some((key, record, from, to)) = found else { break };
         let Some(placement) = &record.placement else { break };
         moved.insert(key);
-        load.take(from);
-        load.add(to);
+        counts.take_from(from);
+        counts.add_to(to);
         places.push(Place {
             key: key.clone(),
             uid: record.uid.clone(),
@@ -70,24 +71,25 @@ fn may_move(record: &GraphRecord) -> bool {
 fn next<'a>(
     state: &'a State,
     suspects: &BTreeSet<NodeName>,
-    load: &Load<'a>,
+    counts: &Counts,
     movable: &mut Movable<'a>,
     moved: &BTreeSet<&GraphKey>,
 ) -> Option<(&'a GraphKey, &'a GraphRecord, &'a NodeName, &'a NodeName)> {
-    for (most, from) in load.in_order.iter().rev() {
-        let Some(graphs) = movable.get_mut(*from) else { continue };
+    for (most, from) in counts.in_order.iter().rev() {
+        let Some(graphs) = movable.get_mut(from) else { continue };
         graphs.retain(|(key, _)| !moved.contains(key));
-        for (fewest, to) in load.in_order.iter().filter(|(_, to)| !suspects.contains(*to)) {
+        for (fewest, to) in counts.in_order.iter().filter(|(_, to)| !suspects.contains(to)) {
             if fewest + 1 >= *most {
                 break;
             }
-            let (leaves, takes) = (state.nodes.get(*from)?, state.nodes.get(*to)?);
+            let ((from, leaves), (to, takes)) =
+                (state.nodes.get_key_value(from)?, state.nodes.get_key_value(to)?);
             let fits = |(_, record): &(&GraphKey, &GraphRecord)| may_go(state, record, leaves, takes);
             let Some(at) = graphs.iter().position(fits) else { continue };
             let (key, record) = graphs.remove(at);
             return Some((key, record, from, to));
         }
-        movable.remove(*from);
+        movable.remove(from);
     }
     None
 }

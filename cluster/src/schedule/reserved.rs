@@ -59,10 +59,10 @@ enum Lack {
 }
 
 impl<'a> Reservations<'a> {
-    /// All there are.
-    pub fn of(state: &'a State) -> Self {
+    /// All there are of these graphs.
+    pub fn of(graphs: impl IntoIterator<Item = (&'a GraphKey, &'a GraphRecord)>) -> Self {
         let mut kept = Self::default();
-        for (key, record) in state.graphs.iter().filter(|(key, record)| reserves(key, &record.linked)) {
+        for (key, record) in graphs.into_iter().filter(|(key, record)| reserves(key, &record.linked)) {
             let Some(placement) = &record.placement else { continue };
             for name in placement.nodes() {
                 kept.keep(name, (key, &record.uid), &record.linked, placement);
@@ -199,7 +199,7 @@ impl<'a> Cell<'a> {
 }
 
 /// Whether something is kept for a graph. What is kept for a graph is kept for its candidate.
-fn reserves(key: &GraphKey, linked: &LinkedGraph) -> bool {
+pub(super) fn reserves(key: &GraphKey, linked: &LinkedGraph) -> bool {
     !key.is_candidate && !linked.reserves.is_empty()
 }
 

@@ -1,5 +1,7 @@
 //! Sequences of commands, sensible and not: the state stays sound, members agree, and refusals change nothing.
 
+use std::collections::BTreeSet;
+
 use cluster::command::{
     Body, ChangePolicyRollout, ChangeRollout, CreateToken, DeleteGraph, DeletePolicy, Deploy, DeployOrigin,
     Enrol, EnrolMember, LabelNode, Leave, OpenCandidate, Place, PutPolicy, Relink, RemoveNode, RequestTag,
@@ -7,12 +9,14 @@ use cluster::command::{
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::scaling::replicas;
+use cluster::schedule::Planner;
 use cluster::state::{GraphRecord, MemberId, REQUEST_KEPT_MS};
 use cluster::{Command, FEATURE_LEVEL, State};
 use model::condition::{Condition, Expression};
 use model::graph::GraphSpec;
 use model::id::{Generation, GraphKey, RevisionNumber, StateRevision, Uid};
 use model::linked::LinkedGraph;
+use model::name::NodeName;
 use model::node::{Admission, NodeState};
 use model::placement::{Placement, Wishes};
 use model::policy::{PolicySpec, PolicyVersion};
@@ -542,6 +546,18 @@ proptest! {
         for (key, record) in state.graphs.iter().filter(|(_, record)| record.placement.is_none()) {
             let why = cluster::schedule::explain(&state, key, record);
             prop_assert!(why.iter().all(|line| !line.contains("fits")), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn a_planner_with_a_past_plans_what_one_without_plans(all in vec(asked(), 1..80), silent in 0..4_usize) {
+        let (_, log) = run(&all)?;
+        let (mut state, mut planner) = (State::default(), Planner::default());
+        for command in &log {
+            state.apply(command);
+            let suspects: BTreeSet<NodeName> = state.nodes.keys().take(silent).cloned().collect();
+            let planned = planner.plan(&state, state.now_ms, &suspects);
+            prop_assert_eq!(planned, Planner::default().plan(&state, state.now_ms, &suspects), "{:?}", command);
         }
     }
 }

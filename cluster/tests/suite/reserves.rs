@@ -503,7 +503,7 @@ proptest! {
         cluster.settle();
         let state = &cluster.state;
         prop_assert_eq!(schedule(state, state.now_ms), []);
-        let reservations = Reservations::of(state);
+        let reservations = Reservations::of(&state.graphs);
         let kept = |graph: &GraphKey, record: &GraphRecord| {
             let placement = record.placement.as_ref();
             placement.is_none_or(|now| reservations.unkept(state, graph, &record.linked, now).is_empty())

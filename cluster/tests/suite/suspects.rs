@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use cluster::command::{Body, Place};
-use cluster::schedule::around;
+use cluster::schedule::Planner;
 use model::linked::LinkedGraph;
 use model::name::NodeName;
 
@@ -17,7 +17,7 @@ fn suspects(names: &[&str]) -> BTreeSet<NodeName> {
 }
 
 fn planned(cluster: &Cluster, silent: &[&str]) -> Vec<Place> {
-    around(&cluster.state, cluster.now_ms, &suspects(silent))
+    Planner::default().plan(&cluster.state, cluster.now_ms, &suspects(silent))
 }
 
 /// Does what is planned, and tells where the graph is then; a planned state plans to nothing.

@@ -79,7 +79,7 @@ impl Graphs {
             plan.warnings.extend(refused.map(|why| format!("it would be on no node: {}", why.join("; "))));
             plan.placement = place.ok();
             if let Some(placement) = plan.placement.as_ref().filter(|_| !plan.linked.reserves.is_empty()) {
-                let reservations = cluster::schedule::Reservations::of(&state);
+                let reservations = cluster::schedule::Reservations::of(&state.graphs);
                 let unkept = reservations.unkept(&state, &checked.key, &plan.linked, placement);
                 plan.warnings.extend(unkept.into_iter().map(|(node, why)| format!("{node} would keep {why}")));
             }
@@ -565,7 +565,7 @@ impl wire::graphs_server::Graphs for Graphs {
         let state = self.state().await?;
         let keys = state.graphs.keys().filter(|key| !key.is_candidate);
         let keys = keys.filter(|key| namespace.as_ref().is_none_or(|wanted| key.namespace == *wanted));
-        let reservations = cluster::schedule::Reservations::of(&state);
+        let reservations = cluster::schedule::Reservations::of(&state.graphs);
         let statuses = keys.filter_map(|key| view::status_with(&state, key, &reservations));
         let graphs = statuses.map(|mut status| {
             self.context.calls.tell(&state, &mut status);

@@ -11,10 +11,11 @@ mod scaling;
 mod scheduler;
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cluster::State;
+use cluster::schedule::Planner;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -38,10 +39,10 @@ pub fn start(
     own_level: u32,
 ) -> JoinSet<()> {
     let mut loops = JoinSet::new();
-    let (places, heard) = (raft.clone(), liveness.clone());
+    let (places, heard, planner) = (raft.clone(), liveness.clone(), Arc::<Mutex<Planner>>::default());
     loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
-        let (raft, liveness) = (places.clone(), heard.clone());
-        async move { scheduler::pass(&raft, &state, &liveness).await }
+        let (raft, liveness, planner) = (places.clone(), heard.clone(), planner.clone());
+        async move { scheduler::pass(&raft, &state, &liveness, &planner).await }
     }));
     loops.spawn(rollouts::run(raft.clone(), relinker.clone(), traffic.clone(), stop.clone()));
     let relinker = relinker.clone();

@@ -1,9 +1,11 @@
 //! Places what has no place, moves what must, and lets go of where graphs were.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cluster::command::{Body, Leave, Place};
+use cluster::schedule::Planner;
 use cluster::state::Leaving;
 use cluster::{Command, State};
 use model::id::{Generation, GraphKey};
@@ -26,8 +28,9 @@ pub(super) const ROUTES_SETTLE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// One pass: plans, and proposes the plan. What became stale meanwhile is planned again at the next pass.
-pub(super) async fn pass(raft: &Handle, state: &State, liveness: &Liveness) {
-    let places = cluster::schedule::around(state, raft.now_ms(), &liveness.suspects(state));
+pub(super) async fn pass(raft: &Handle, state: &State, liveness: &Liveness, planner: &Mutex<Planner>) {
+    let suspects = liveness.suspects(state);
+    let places = planner.lock().unwrap_or_else(PoisonError::into_inner).plan(state, raft.now_ms(), &suspects);
     for part in parts(places) {
         let first = part.first().map(|place| place.key.to_string()).unwrap_or_default();
         let command = Command { now_ms: raft.now_ms(), request: None, body: Body::Place(part) };

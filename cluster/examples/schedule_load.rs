@@ -1,6 +1,7 @@
 //! The scheduler by itself, for `cargo xtask bench schedule`: prints how long it takes from nothing, for one more graph and
-//! for a node that is lost, as JSON. `schedule_load GRAPHS NODES [REPLICAS]`; each graph has five components, each on one
-//! node or on so many, of which one in five graphs requires a label for one.
+//! for a node that is lost, as JSON. `schedule_load GRAPHS NODES [REPLICAS [RESERVED]]`; each graph has five components,
+//! each on one node or on so many, of which one in five graphs requires a label for one; with so many instances reserved for
+//! the first of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a measurement")]
 #![allow(clippy::disallowed_types, clippy::disallowed_methods, reason = "it measures time")]
 
@@ -21,10 +22,20 @@ const COMPONENTS: usize = 5;
 /// Rounds of each single event.
 const EVENTS: usize = 50;
 
+/// What is asked for each graph.
+#[derive(Clone, Copy)]
+struct Shape {
+    replicas: u32,
+    reserved: u32,
+}
+
 fn main() {
     let mut numbers = std::env::args().skip(1).map(|text| text.parse::<usize>().expect("a number"));
     let (graphs, nodes) = (numbers.next().expect("graphs"), numbers.next().expect("nodes"));
-    let replicas = u32::try_from(numbers.next().unwrap_or(1)).expect("few replicas");
+    let shape = Shape {
+        replicas: u32::try_from(numbers.next().unwrap_or(1)).expect("few replicas"),
+        reserved: u32::try_from(numbers.next().unwrap_or(0)).expect("few instances"),
+    };
     let mut state = State::default();
     let apply = |state: &mut State, body: Body| {
         let outcome = state.apply(&Command { now_ms: 1, request: None, body });
@@ -37,7 +48,7 @@ fn main() {
         apply(&mut state, Body::RegisterNode(node(number)));
     }
     for number in 0..graphs {
-        let deploy = deploy(&state, number, replicas);
+        let deploy = deploy(&state, number, shape);
         apply(&mut state, deploy);
     }
     let started = Instant::now();
@@ -55,7 +66,7 @@ fn main() {
 
     let (mut deploys, mut losses) = (Vec::new(), Vec::new());
     for number in 0..EVENTS {
-        let deploy = deploy(&state, graphs + number, replicas);
+        let deploy = deploy(&state, graphs + number, shape);
         apply(&mut state, deploy);
         let started = Instant::now();
         let places = plan(&state);
@@ -112,7 +123,7 @@ fn node(number: usize) -> NodeDescription {
     }
 }
 
-fn deploy(state: &State, number: usize, replicas: u32) -> Body {
+fn deploy(state: &State, number: usize, shape: Shape) -> Body {
     let component = LinkedComponent {
         origin: Origin::Graph,
         artifact: artifact(),
@@ -121,8 +132,11 @@ fn deploy(state: &State, number: usize, replicas: u32) -> Body {
     };
     let components = (0..COMPONENTS).map(|at| (format!("c{at}").parse().unwrap(), component.clone()));
     let mut linked = LinkedGraph { components: components.collect(), ..LinkedGraph::default() };
-    if replicas > 1 {
-        linked.replicas = linked.components.keys().map(|name| (name.clone(), replicas)).collect();
+    if shape.replicas > 1 {
+        linked.replicas = linked.components.keys().map(|name| (name.clone(), shape.replicas)).collect();
+    }
+    if shape.reserved > 0 {
+        linked.reserves.instances.insert("c0".parse().unwrap(), shape.reserved);
     }
     if number.is_multiple_of(5) {
         linked.require.insert("c4".parse().unwrap(), [("disk".to_owned(), "ssd".to_owned().into())].into());

@@ -24,8 +24,8 @@ use crate::state::State;
 /// 6: versions of policies take over by steps; what is asked of nodes may be more than values of labels; components run on
 /// each node, and are scaled by their calls; what serves is checked again, or stops once its node is cut off;
 /// namespaces have quotas.
-/// 7: instances are kept for components, by priority.
-pub const FEATURE_LEVEL: u32 = 7;
+/// 7: instances are kept for components, by priority. 8: quotas bound what is kept.
+pub const FEATURE_LEVEL: u32 = 8;
 /// That of a member that does not say.
 pub const FIRST_LEVEL: u32 = 1;
 /// From this level on artifacts are let go of.
@@ -54,6 +54,8 @@ pub const ISOLATION: u32 = 6;
 pub const RESERVES: u32 = 7;
 /// From this level on namespaces have quotas.
 pub const QUOTAS: u32 = 6;
+/// From this level on quotas bound what is kept for components.
+pub const RESERVE_QUOTAS: u32 = 8;
 /// From this level on it counts when a request was made.
 pub(crate) const AGES_REQUESTS: u32 = 2;
 
@@ -104,6 +106,7 @@ impl Body {
             // Those of earlier levels would not keep what is said of steps.
             Self::Deploy(deploy) if deploy.spec.rollout.is_some() => ROLLOUTS,
             Self::TaintNode(_) => WISHES,
+            Self::SetQuota(set) if set.quota.bounds_reserves() => RESERVE_QUOTAS,
             Self::SetQuota(_) => QUOTAS,
             // Nor what is said of wishes, which the revision has even where the linked graph has none.
             Self::Deploy(deploy) if !deploy.spec.wishes.is_empty() || !deploy.linked.wishes.is_empty() => {

@@ -2,6 +2,7 @@
 
 use model::id::{Generation, GraphKey, RevisionNumber, StateRevision};
 use model::name::{NamespaceName, NodeName, PolicyName};
+use model::reserve::Priority;
 use serde::{Deserialize, Serialize};
 
 /// What became of a command.
@@ -126,7 +127,7 @@ pub enum Refusal {
     QuotaExceeded {
         /// The namespace.
         namespace: NamespaceName,
-        /// What is measured: `graphs`, `replicas` or `memory`.
+        /// What is measured: `graphs`, `replicas`, `memory` or `reserved`.
         measure: String,
         /// How much there may be.
         bound: String,
@@ -138,6 +139,21 @@ pub enum Refusal {
         asks: String,
         /// How much it uses as it is.
         has: String,
+    },
+    /// What is reserved for a graph would come before more than its namespace may.
+    #[error(
+        "quota `priority` of namespace {namespace} is {bound}: what is reserved for {key} would have priority {asks}. Say \
+         `priority: {bound}` or less in its manifest, or have the quota raised"
+    )]
+    PriorityExceeded {
+        /// The namespace.
+        namespace: NamespaceName,
+        /// The highest priority there may be.
+        bound: Priority,
+        /// The graph that was to be deployed.
+        key: GraphKey,
+        /// Its priority.
+        asks: Priority,
     },
     /// Another graph answers at this host and path already.
     #[error("{route} is taken by graph {by}: a host and path lead to one graph")]

@@ -8,6 +8,7 @@ use model::id::GraphKey;
 use model::linked::{LinkedGraph, Origin};
 use model::name::{GraphName, NamespaceName};
 use model::quota::{Measure, Usage};
+use model::reserve::Priority;
 use model::unit::ByteSize;
 
 use crate::outcome::Refusal;
@@ -24,7 +25,9 @@ pub fn of_linked(linked: &LinkedGraph, nodes: usize) -> Usage {
     let uses = own.map(|(name, component)| {
         let replicas = replicas.get(name).copied().unwrap_or(1);
         let memory = component.settings.limits.memory.0.saturating_mul(replicas);
-        Usage { graphs: 0, replicas, memory: ByteSize(memory) }
+        let reserved = linked.reserves.instances.get(name).copied().unwrap_or_default();
+        let reserved = u64::from(reserved).saturating_mul(replicas);
+        Usage { graphs: 0, replicas, memory: ByteSize(memory), reserved }
     });
     uses.fold(Usage { graphs: 1, ..Usage::default() }, Usage::and)
 }
@@ -62,6 +65,7 @@ pub fn used(state: &State, namespace: &NamespaceName) -> Usage {
 pub fn check(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), Refusal> {
     let Some(record) = state.namespaces.get(&key.namespace) else { return Ok(()) };
     let base = key.base();
+    check_priority(state, &base, linked, record.quota.priority)?;
     let now = state.graphs.get(&base).map(|record| of_record(state, &base, record)).unwrap_or_default();
     let wanted = of_linked(linked, state.nodes.len());
     // Mostly it uses no more than before: all of a namespace is counted only for what does.
@@ -87,4 +91,25 @@ pub fn check(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// A priority is about what is reserved alone: that of a graph without it is nobody's concern.
+fn check_priority(
+    state: &State,
+    key: &GraphKey,
+    linked: &LinkedGraph,
+    bound: Option<Priority>,
+) -> Result<(), Refusal> {
+    let priority_of = |linked: &LinkedGraph| (!linked.reserves.is_empty()).then_some(linked.reserves.priority);
+    let is_known = |asks| {
+        [key.clone(), key.candidate()]
+            .iter()
+            .any(|key| state.graphs.get(key).and_then(|record| priority_of(&record.linked)) >= Some(asks))
+    };
+    match (bound, priority_of(linked)) {
+        (Some(bound), Some(asks)) if asks > bound && !is_known(asks) => {
+            Err(Refusal::PriorityExceeded { namespace: key.namespace.clone(), bound, key: key.clone(), asks })
+        }
+        _ => Ok(()),
+    }
 }

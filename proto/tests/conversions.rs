@@ -337,18 +337,23 @@ fn routes() -> impl Strategy<Value = RouteMap> {
 
 fn quota() -> impl Strategy<Value = Quota> {
     let bound = || option::of(any::<u64>());
-    (bound(), bound(), bound()).prop_map(|(graphs, replicas, memory)| Quota {
+    let priority = option::of(PRIORITIES.prop_map(|priority| Priority::new(priority).unwrap()));
+    let all = (bound(), bound(), bound(), bound(), priority);
+    all.prop_map(|(graphs, replicas, memory, reserved, priority)| Quota {
         graphs,
         replicas,
         memory: memory.map(ByteSize),
+        reserved,
+        priority,
     })
 }
 
 fn usage() -> impl Strategy<Value = Usage> {
-    (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(graphs, replicas, memory)| Usage {
+    any::<[u64; 4]>().prop_map(|[graphs, replicas, memory, reserved]| Usage {
         graphs,
         replicas,
         memory: ByteSize(memory),
+        reserved,
     })
 }
 

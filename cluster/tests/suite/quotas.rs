@@ -12,6 +12,7 @@ use model::linked::{Link, LinkOrigin, LinkedGraph, Origin, Target};
 use model::placement::{LinkTerms, Locality};
 use model::policy::PolicyVersion;
 use model::quota::{Measure, Quota, Usage};
+use model::reserve::{Priority, Reserves};
 use model::rollout::Phase;
 use model::unit::ByteSize;
 use proptest::collection;
@@ -39,7 +40,7 @@ fn set(quota: Quota) -> Body {
 }
 
 fn bounded(graphs: Option<u64>, replicas: Option<u64>, mebibytes: Option<u64>) -> Quota {
-    Quota { graphs, replicas, memory: mebibytes.map(ByteSize::mebibytes) }
+    Quota { graphs, replicas, memory: mebibytes.map(ByteSize::mebibytes), ..Quota::default() }
 }
 
 fn sales(state: &State) -> Usage {
@@ -96,6 +97,60 @@ fn graphs_and_memory_are_bounded_too() {
     );
 }
 
+/// The same with so many instances reserved, by a priority.
+fn reserving(replicas: u32, reserved: u32, priority: u32) -> LinkedGraph {
+    let mut linked = sized(replicas, 64);
+    linked.reserves = Reserves {
+        priority: Priority::new(priority).unwrap(),
+        instances: [("app".parse().unwrap(), reserved)].into(),
+    };
+    linked
+}
+
+#[test]
+fn what_is_reserved_is_bounded_over_all_nodes() {
+    let mut cluster = cluster();
+    cluster.done(set(Quota { reserved: Some(100), ..Quota::default() }));
+    deploy(&mut cluster, "sales/a", reserving(3, 20, 50)).unwrap();
+    let refusal = deploy(&mut cluster, "sales/b", reserving(1, 41, 50)).unwrap_err().to_string();
+    assert!(
+        refusal.contains(
+            "`reserved` of namespace sales is 100: its other graphs use 60, and sales/b would use 41"
+        ),
+        "{refusal}"
+    );
+    deploy(&mut cluster, "sales/b", reserving(2, 20, 50)).unwrap();
+    assert_eq!(sales(&cluster.state).reserved, 100);
+    deploy(&mut cluster, "sales/c", sized(9, 64)).expect("it reserves nothing");
+    deploy(&mut cluster, "sales/a", reserving(4, 15, 50)).expect("as many on more nodes");
+    deploy(&mut cluster, "sales/a", reserving(4, 16, 50)).unwrap_err();
+}
+
+#[test]
+fn what_is_reserved_comes_before_no_more_than_it_may() {
+    let mut cluster = cluster();
+    deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap();
+    cluster.done(set(Quota { priority: Some(Priority::new(60).unwrap()), ..Quota::default() }));
+    let refusal = deploy(&mut cluster, "sales/a", reserving(1, 1, 61)).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "quota `priority` of namespace sales is 60: what is reserved for sales/a would have priority 61. Say \
+         `priority: 60` or less in its manifest, or have the quota raised"
+    );
+    deploy(&mut cluster, "sales/a", reserving(1, 1, 60)).unwrap();
+    // A priority alone reserves nothing.
+    let mut idle = reserving(1, 1, 90);
+    idle.reserves.instances.clear();
+    deploy(&mut cluster, "sales/b", idle).unwrap();
+    deploy(&mut cluster, "sales/b", reserving(1, 1, 90)).unwrap_err();
+    // A quota takes nothing away, and nothing is raised beyond it.
+    deploy(&mut cluster, "sales/old", reserving(2, 3, 90)).unwrap();
+    deploy(&mut cluster, "sales/old", reserving(1, 1, 91)).unwrap_err();
+    deploy(&mut cluster, "sales/old", reserving(1, 1, 70)).unwrap();
+    deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap_err();
+    deploy(&mut cluster, "hr/a", reserving(1, 1, 100)).expect("another namespace has no quota");
+}
+
 #[test]
 fn a_quota_below_what_is_used_stops_only_what_grows() {
     let mut cluster = cluster();
@@ -107,7 +162,10 @@ fn a_quota_below_what_is_used_stops_only_what_grows() {
     // Less of one and as much of the other, though there is still too much of both.
     deploy(&mut cluster, "sales/a", sized(3, 64)).unwrap();
     deploy(&mut cluster, "sales/a", sized(3, 32)).unwrap();
-    assert_eq!(sales(&cluster.state), Usage { graphs: 2, replicas: 7, memory: ByteSize(352 * MIB) });
+    assert_eq!(
+        sales(&cluster.state),
+        Usage { graphs: 2, replicas: 7, memory: ByteSize(352 * MIB), reserved: 0 }
+    );
 }
 
 #[test]
@@ -163,6 +221,9 @@ fn what_policies_put_in_is_not_counted_and_what_must_be_together_is_counted_toge
 #[test]
 fn members_of_earlier_versions_are_not_asked_to_keep_quotas() {
     assert_eq!(set(Quota::default()).level(), feature::QUOTAS);
+    assert_eq!(set(Quota { reserved: Some(0), ..Quota::default() }).level(), feature::RESERVE_QUOTAS);
+    let priority = Some(Priority::DEFAULT);
+    assert_eq!(set(Quota { priority, ..Quota::default() }).level(), feature::RESERVE_QUOTAS);
     let state = serde_json::to_string(&Cluster::new().state).unwrap();
     assert!(!state.contains("namespaces"), "a state without quotas is as it was");
     let mut bounded_state = cluster();
@@ -174,7 +235,7 @@ fn members_of_earlier_versions_are_not_asked_to_keep_quotas() {
 /// One step of a history.
 #[derive(Debug, Clone)]
 enum Step {
-    Deploy { graph: usize, replicas: u32, mebibytes: u64, by_steps: bool },
+    Deploy { graph: usize, replicas: u32, mebibytes: u64, reserved: u32, by_steps: bool },
     Promote(usize),
     Revert(usize),
     Delete(usize),
@@ -184,13 +245,17 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let some = |most: u64| proptest::option::weighted(0.7, 0..most);
     prop_oneof![
-        8 => (0..GRAPHS, 1..5_u32, 1..5_u64, any::<bool>()).prop_map(|(graph, replicas, size, by_steps)| {
-            Step::Deploy { graph, replicas, mebibytes: size * 16, by_steps }
-        }),
+        8 => (0..GRAPHS, 1..5_u32, 1..5_u64, 0..5_u32, any::<bool>()).prop_map(
+            |(graph, replicas, size, reserved, by_steps)| {
+                Step::Deploy { graph, replicas, mebibytes: size * 16, reserved, by_steps }
+            }
+        ),
         2 => (0..GRAPHS).prop_map(Step::Promote),
         2 => (0..GRAPHS).prop_map(Step::Revert),
         1 => (0..GRAPHS).prop_map(Step::Delete),
-        1 => (some(4), some(12), some(500)).prop_map(|(graphs, replicas, size)| Step::Bound(bounded(graphs, replicas, size))),
+        1 => (some(4), some(12), some(500), some(20)).prop_map(|(graphs, replicas, size, reserved)| {
+            Step::Bound(Quota { reserved, ..bounded(graphs, replicas, size) })
+        }),
         1 => Just(Step::Bound(Quota::default())),
     ]
 }
@@ -218,8 +283,8 @@ fn change(cluster: &mut Cluster, graph: &str, wanted: RolloutChange) {
 }
 
 /// What is used, counted from what was deployed: the larger of a graph and what may take its place.
-fn counted(state: &State) -> BTreeMap<String, [u64; 3]> {
-    let mut all: BTreeMap<String, [u64; 3]> = BTreeMap::new();
+fn counted(state: &State) -> BTreeMap<String, [u64; 4]> {
+    let mut all: BTreeMap<String, [u64; 4]> = BTreeMap::new();
     for (key, record) in &state.graphs {
         let is_going = key.is_candidate
             && state.graphs[&key.base()].rollout.as_ref().is_some_and(|rollout| !rollout.is_open());
@@ -229,13 +294,14 @@ fn counted(state: &State) -> BTreeMap<String, [u64; 3]> {
         let replicas = record.linked.replicas.values().next().copied().map_or(1, u64::from);
         let memory = record.linked.components.values().next().unwrap().settings.limits.memory.0;
         let now = all.entry(key.graph.to_string()).or_default();
-        *now = [1, now[1].max(replicas), now[2].max(replicas * memory)];
+        let reserved = record.linked.reserves.instances.values().next().copied().map_or(0, u64::from);
+        *now = [1, now[1].max(replicas), now[2].max(replicas * memory), now[3].max(replicas * reserved)];
     }
     all
 }
 
-fn sum(all: &BTreeMap<String, [u64; 3]>) -> [u64; 3] {
-    all.values().fold([0; 3], |sum, of| [sum[0] + of[0], sum[1] + of[1], sum[2] + of[2]])
+fn sum(all: &BTreeMap<String, [u64; 4]>) -> [u64; 4] {
+    all.values().fold([0; 4], |sum, of| std::array::from_fn(|at| sum[at] + of[at]))
 }
 
 fn history(steps: Vec<Step>) -> Result<(), TestCaseError> {
@@ -245,14 +311,18 @@ fn history(steps: Vec<Step>) -> Result<(), TestCaseError> {
         let quota = cluster.state.namespaces.values().next().map(|record| record.quota);
         let bounds = Measure::ALL.map(|measure| quota.and_then(|quota| quota.bound(measure)));
         match &step {
-            Step::Deploy { graph, replicas, mebibytes, by_steps } => {
+            Step::Deploy { graph, replicas, mebibytes, reserved, by_steps } => {
                 let name = format!("g{graph}");
-                let mut deploy = cluster.deploy(&format!("sales/{name}"), sized(*replicas, *mebibytes));
+                let mut linked = sized(*replicas, *mebibytes);
+                let instances = Some(("app".parse().unwrap(), *reserved)).filter(|_| *reserved > 0);
+                linked.reserves.instances = instances.into_iter().collect();
+                let mut deploy = cluster.deploy(&format!("sales/{name}"), linked);
                 (deploy.spec.rollout, deploy.by_steps) = (by_steps.then(|| rollout(1)), *by_steps);
                 let outcome = cluster.apply(Body::Deploy(Box::new(deploy)));
                 let (has, all) = (before.get(&name).copied().unwrap_or_default(), sum(&before));
-                let asks = [1, u64::from(*replicas), u64::from(*replicas) * mebibytes * MIB];
-                let is_too_much = (0..3).any(|at| {
+                let count = u64::from(*replicas);
+                let asks = [1, count, count * mebibytes * MIB, count * u64::from(*reserved)];
+                let is_too_much = (0..4).any(|at| {
                     asks[at] > has[at] && bounds[at].is_some_and(|bound| all[at] - has[at] + asks[at] > bound)
                 });
                 let is_refused = matches!(outcome, Outcome::Refused(Refusal::QuotaExceeded { .. }));

@@ -315,6 +315,8 @@ impl Asked {
             graphs: (self.other % 2 == 1).then_some(many),
             replicas: (self.other % 4 > 1).then_some(2 * many),
             memory: (self.other > 3).then_some(ByteSize(many << 27)),
+            reserved: (self.other % 3 == 1).then_some(16 * many),
+            priority: (self.other % 8 == 5).then_some(Priority::DEFAULT),
         }
     }
 

@@ -92,7 +92,8 @@ impl wire::namespaces_server::Namespaces for Namespaces {
         let id = std::mem::take(&mut request.request_id);
         let tag = tag(&id, &request)?;
         let namespace: NamespaceName = parse("namespace", &request.namespace)?;
-        let quota: Quota = required("quota", request.quota)?.into();
+        let quota = required("quota", request.quota)?;
+        let quota = Quota::try_from(quota).map_err(|error| error.under("quota"))?;
         once(&self.context, tag, Body::SetQuota(SetQuota { namespace: namespace.clone(), quota })).await?;
         let state = self.state().await?;
         let used = quota::used(&state, &namespace);

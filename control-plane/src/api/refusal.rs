@@ -45,7 +45,9 @@ pub(super) fn outcome(refusal: &Refusal) -> Status {
         Refusal::RequestEarly { .. } => (Code::InvalidArgument, "request_early"),
         Refusal::Exhausted { .. } => (Code::ResourceExhausted, "quota"),
         Refusal::PolicyRolloutOpen { .. } => (Code::FailedPrecondition, "policy_rollout_open"),
-        Refusal::QuotaExceeded { .. } => (Code::ResourceExhausted, "quota_exceeded"),
+        Refusal::QuotaExceeded { .. } | Refusal::PriorityExceeded { .. } => {
+            (Code::ResourceExhausted, "quota_exceeded")
+        }
         Refusal::RouteTaken { .. } => (Code::FailedPrecondition, "route_taken"),
         Refusal::AlreadyInitialised => (Code::FailedPrecondition, "already_initialised"),
         Refusal::TokenRefused { .. } => (Code::PermissionDenied, "token_refused"),

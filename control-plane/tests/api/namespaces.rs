@@ -40,7 +40,7 @@ async fn a_quota_stops_what_would_use_more() {
     client.upload_parts().await;
     refused(get(&client, "default").await, Code::NotFound, "not_found");
     client.deploy(&parts::shop("shop", "one")).await.unwrap();
-    let used = wire::Usage { graphs: 1, replicas: 2, memory_bytes: 2 * COMPONENT_BYTES };
+    let used = wire::Usage { graphs: 1, replicas: 2, memory_bytes: 2 * COMPONENT_BYTES, reserved: 0 };
     let id = fresh_id();
     let told = set(&client, &id, replicas(3)).await.unwrap();
     assert_eq!((told.quota, told.used), (Some(replicas(3)), Some(used)));
@@ -112,6 +112,39 @@ async fn of_deploys_at_one_moment_as_many_pass_as_there_is_room_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_reserved_is_bounded_by_how_much_and_by_priority() {
+    let member = Member::start().await;
+    let mut client = member.client();
+    client.upload_parts().await;
+    let quota = wire::Quota { reserved: Some(40), priority: Some(50), ..wire::Quota::default() };
+    set(&client, &fresh_id(), quota).await.unwrap();
+    let reserving = |name: &str, scale: &str, priority: &str| {
+        let component = "{source: ./store.wasm, scale: {".to_owned() + scale + "}}";
+        format!("version: 1\ngraph: {name}\n{priority}components:\n  store: {component}\n")
+    };
+    // Its priority is 50 where it does not say.
+    client.deploy(&reserving("a", "replicas: 2, reserved: 15", "")).await.unwrap();
+    let over = client.deploy(&reserving("b", "reserved: 11", "")).await;
+    let said = refused(over, Code::ResourceExhausted, "quota_exceeded");
+    assert!(said.message().contains("its other graphs use 30, and default/b would use 11"), "{said:?}");
+    let above = client.deploy(&reserving("b", "reserved: 10", "priority: 51\n")).await;
+    let said = refused(above, Code::ResourceExhausted, "quota_exceeded");
+    assert!(said.message().contains("`priority: 50` or less"), "{said:?}");
+    let manifest = reserving("b", "reserved: 10", "priority: 51\n");
+    let request = PlanRequest { manifest, artifacts: parts::shop_artifacts() };
+    let plan = client.graphs.plan(request).await.unwrap().into_inner().plan.unwrap();
+    let is_told =
+        |warning: &String| warning.contains("a deploy would be refused") && warning.contains("priority");
+    assert!(plan.warnings.iter().any(is_told), "{:?}", plan.warnings);
+    client.deploy(&reserving("b", "reserved: 10", "priority: 50\n")).await.unwrap();
+
+    let member = member.restart().await;
+    let told = get(&member.client(), "default").await.unwrap().namespace.unwrap();
+    assert_eq!((told.quota, told.used.unwrap().reserved), (Some(quota), 40));
+    member.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_quota_is_refused() {
     let member = Member::start().await;
     let client = member.client();
@@ -121,6 +154,9 @@ async fn what_is_no_quota_is_refused() {
     refused(service.set_quota(request("sales", None)).await, Code::InvalidArgument, "missing_field");
     let none = Some(wire::Quota::default());
     refused(service.set_quota(request("No", none)).await, Code::InvalidArgument, "malformed");
+    let above = Some(wire::Quota { priority: Some(101), ..wire::Quota::default() });
+    let said = refused(service.set_quota(request("sales", above)).await, Code::InvalidArgument, "malformed");
+    assert!(said.message().contains("quota.priority: a priority is 0 to 100, not 101"), "{said:?}");
     let without_id = wire::SetQuotaRequest { request_id: String::new(), ..request("sales", none) };
     refused(service.set_quota(without_id).await, Code::InvalidArgument, "missing_field");
     service.set_quota(request("sales", Some(replicas(1)))).await.unwrap();

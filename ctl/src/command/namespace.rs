@@ -1,8 +1,11 @@
 //! `ctl namespace`: what the graphs of a namespace use together, and what they may.
 
+use std::num::ParseIntError;
+
 use clap::{Args, Subcommand};
 use model::name::NamespaceName;
 use model::quota::{Measure, Quota, Usage};
+use model::reserve::Priority;
 use model::unit::{ByteSize, ByteSizeError};
 use proto::convert::required;
 use proto::weft::namespace::v1 as wire;
@@ -75,14 +78,25 @@ pub struct Bounds {
     /// The memory limits of their components, each as often as it has replicas: `8Gi`.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<ByteSize>,
+    /// How many instances may be reserved for their components, each as often as it has replicas.
+    #[arg(long, value_name = "N")]
+    pub reserved: Option<u64>,
+    /// The highest priority that one of them may have for what is reserved for it: 0 to 100.
+    #[arg(long, value_name = "PRIORITY", value_parser = priority)]
+    pub priority: Option<Priority>,
     /// Nothing is bounded any more.
-    #[arg(long, conflicts_with_all = ["graphs", "replicas", "memory"])]
+    #[arg(long, conflicts_with_all = ["graphs", "replicas", "memory", "reserved", "priority"])]
     pub none: bool,
 }
 
 /// A size, with or without the `B` that people put behind it.
 fn size(text: &str) -> Result<ByteSize, ByteSizeError> {
     text.strip_suffix('B').unwrap_or(text).parse()
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    let number = text.parse().map_err(|error: ParseIntError| error.to_string())?;
+    Priority::new(number).map_err(|error| error.to_string())
 }
 
 /// Does it.
@@ -107,9 +121,10 @@ async fn list(session: &mut Session<'_>) -> Result<(), Failure> {
             Ok(())
         }
         Format::Table | Format::Wide => {
-            let mut table = Table::new(["NAME", "GRAPHS", "REPLICAS", "MEMORY"]);
+            let mut table = Table::new(["NAME", "GRAPHS", "REPLICAS", "MEMORY", "RESERVED"]);
             for namespace in &answer.namespaces {
-                let shown = Measure::ALL.map(|measure| of_bound(namespace, measure, "/"));
+                let quota = quota_of(namespace)?;
+                let shown = Measure::ALL.map(|measure| of_bound(namespace, &quota, measure, "/"));
                 table.row([namespace.name.clone()].into_iter().chain(shown));
             }
             session.write_table(&table, "no graph is in any namespace, and none has a quota")
@@ -142,13 +157,18 @@ fn page(answer: wire::GetResponse, width: Option<u16>, now_ms: u64) -> Result<St
         at_ms => format!("its quota changed {} ago", time::age(at_ms, now_ms)),
     };
     let mut text = format!("{}  {quota}\n", namespace.name);
+    let quota = quota_of(&namespace)?;
     for measure in Measure::ALL {
-        text.push_str(&format!("  {:8}  {}\n", measure.word(), of_bound(&namespace, measure, " of ")));
+        text.push_str(&format!("  {:8}  {}\n", measure.word(), of_bound(&namespace, &quota, measure, " of ")));
     }
-    let mut table = Table::new(["GRAPH", "REPLICAS", "MEMORY"]);
+    if let Some(priority) = quota.priority {
+        text.push_str(&format!("  priority  {priority} at most, of what is reserved\n"));
+    }
+    let mut table = Table::new(["GRAPH", "REPLICAS", "MEMORY", "RESERVED"]);
     for graph in answer.graphs {
         let used: Usage = graph.used.unwrap_or_default().into();
-        let shown = [Measure::Replicas, Measure::Memory].map(|measure| measure.shown(used.of(measure)));
+        let shown = [Measure::Replicas, Measure::Memory, Measure::Reserved]
+            .map(|measure| measure.shown(used.of(measure)));
         table.row([graph.graph].into_iter().chain(shown));
     }
     if !table.is_empty() {
@@ -157,19 +177,24 @@ fn page(answer: wire::GetResponse, width: Option<u16>, now_ms: u64) -> Result<St
     Ok(text)
 }
 
+fn quota_of(namespace: &wire::Namespace) -> Result<Quota, CallError> {
+    namespace.quota.unwrap_or_default().try_into().map_err(CallError::Answer)
+}
+
 /// What is used of a measure, and of how much: `7/100`, or `7` where that is not bounded.
-fn of_bound(namespace: &wire::Namespace, measure: Measure, between: &str) -> String {
+fn of_bound(namespace: &wire::Namespace, quota: &Quota, measure: Measure, between: &str) -> String {
     let used: Usage = namespace.used.unwrap_or_default().into();
     let used = measure.shown(used.of(measure));
-    match Quota::from(namespace.quota.unwrap_or_default()).bound(measure) {
+    match quota.bound(measure) {
         Some(bound) => format!("{used}{between}{}", measure.shown(bound)),
         None => used,
     }
 }
 
 async fn quota(arguments: QuotaArguments, session: &mut Session<'_>) -> Result<(), Failure> {
-    let QuotaArguments { name, bounds: Bounds { graphs, replicas, memory, none: _ }, mutation } = arguments;
-    let quota = Quota { graphs, replicas, memory };
+    let QuotaArguments { name, bounds, mutation } = arguments;
+    let Bounds { graphs, replicas, memory, reserved, priority, none: _ } = bounds;
+    let quota = Quota { graphs, replicas, memory, reserved, priority };
     let call = |services: Services, request_id: String| {
         let request =
             wire::SetQuotaRequest { request_id, namespace: name.to_string(), quota: Some(quota.into()) };
@@ -182,14 +207,14 @@ async fn quota(arguments: QuotaArguments, session: &mut Session<'_>) -> Result<(
         Format::Name => session.terminal.data_line(&namespace.name)?,
         Format::Table | Format::Wide => {}
     }
-    Ok(session.terminal.note(&said(&namespace))?)
+    Ok(session.terminal.note(&said(&namespace)?)?)
 }
 
 /// What a quota comes to.
-fn said(namespace: &wire::Namespace) -> String {
-    let (name, quota) = (&namespace.name, Quota::from(namespace.quota.unwrap_or_default()));
+fn said(namespace: &wire::Namespace) -> Result<String, CallError> {
+    let (name, quota) = (&namespace.name, quota_of(namespace)?);
     if quota.is_none() {
-        return format!("the graphs of namespace {name} may use what they ask for");
+        return Ok(format!("the graphs of namespace {name} may use what they ask for"));
     }
     let used: Usage = namespace.used.unwrap_or_default().into();
     let is_over = |measure: &Measure| quota.bound(*measure).is_some_and(|bound| used.of(*measure) > bound);
@@ -202,7 +227,7 @@ fn said(namespace: &wire::Namespace) -> String {
         true => String::new(),
         false => format!("; they use more already ({}), which stays and does not grow", over.join(", ")),
     };
-    format!("the graphs of namespace {name} may use no more than: {quota}{more}")
+    Ok(format!("the graphs of namespace {name} may use no more than: {quota}{more}"))
 }
 
 #[cfg(test)]
@@ -214,14 +239,18 @@ mod tests {
     fn namespace() -> wire::Namespace {
         wire::Namespace {
             name: "sales".to_owned(),
-            quota: Some(wire::Quota { graphs: Some(20), replicas: None, memory_bytes: Some(8 << 30) }),
-            used: Some(wire::Usage { graphs: 2, replicas: 7, memory_bytes: 448 << 20 }),
+            quota: Some(wire::Quota {
+                graphs: Some(20),
+                memory_bytes: Some(8 << 30),
+                ..wire::Quota::default()
+            }),
+            used: Some(wire::Usage { graphs: 2, replicas: 7, memory_bytes: 448 << 20, reserved: 12 }),
             quota_changed_at_ms: 61_000,
         }
     }
 
     fn graphs() -> Vec<wire::GraphUsage> {
-        let used = Some(wire::Usage { graphs: 1, replicas: 3, memory_bytes: 192 << 20 });
+        let used = Some(wire::Usage { graphs: 1, replicas: 3, memory_bytes: 192 << 20, reserved: 12 });
         vec![wire::GraphUsage { graph: "sales/crm".to_owned(), used }]
     }
 
@@ -233,9 +262,10 @@ mod tests {
           graphs    2 of 20
           replicas  7
           memory    448Mi of 8Gi
+          reserved  12
 
-        GRAPH      REPLICAS  MEMORY
-        sales/crm  3         192Mi
+        GRAPH      REPLICAS  MEMORY  RESERVED
+        sales/crm  3         192Mi   12
         ");
         let bare = wire::Namespace { quota: None, quota_changed_at_ms: 0, ..namespace() };
         let answer = wire::GetResponse { namespace: Some(bare), graphs: Vec::new() };
@@ -244,23 +274,30 @@ mod tests {
           graphs    2
           replicas  7
           memory    448Mi
+          reserved  12
         ");
     }
 
     #[test]
     fn what_a_quota_comes_to_is_said() {
         assert_eq!(
-            said(&namespace()),
+            said(&namespace()).unwrap(),
             "the graphs of namespace sales may use no more than: graphs 20, memory 8Gi"
         );
-        let tight = wire::Quota { graphs: Some(2), replicas: Some(3), memory_bytes: Some(64 << 20) };
+        let tight = wire::Quota {
+            graphs: Some(2),
+            replicas: Some(3),
+            memory_bytes: Some(64 << 20),
+            reserved: Some(4),
+            priority: Some(50),
+        };
         assert_eq!(
-            said(&wire::Namespace { quota: Some(tight), ..namespace() }),
-            "the graphs of namespace sales may use no more than: graphs 2, replicas 3, memory 64Mi; they use more already \
-             (replicas 7, memory 448Mi), which stays and does not grow"
+            said(&wire::Namespace { quota: Some(tight), ..namespace() }).unwrap(),
+            "the graphs of namespace sales may use no more than: graphs 2, replicas 3, memory 64Mi, reserved 4, \
+             priority 50; they use more already (replicas 7, memory 448Mi, reserved 12), which stays and does not grow"
         );
         assert_eq!(
-            said(&wire::Namespace { quota: None, ..namespace() }),
+            said(&wire::Namespace { quota: None, ..namespace() }).unwrap(),
             "the graphs of namespace sales may use what they ask for"
         );
     }
@@ -270,21 +307,26 @@ mod tests {
         let fake = FakeNamespaces::start(vec![namespace()], graphs());
         let listed = fake.ctl(&["namespace", "list"]);
         insta::assert_snapshot!(listed.stdout, @"
-        NAME   GRAPHS  REPLICAS  MEMORY
-        sales  2/20    7         448Mi/8Gi
+        NAME   GRAPHS  REPLICAS  MEMORY     RESERVED
+        sales  2/20    7         448Mi/8Gi  12
         ");
         assert_eq!(fake.ctl(&["namespace", "list", "-q"]).stdout, "sales\n");
         let inspected = fake.ctl(&["namespace", "inspect", "sales", "-o", "json"]);
         assert!(inspected.stdout.contains("\"sales/crm\""), "{}", inspected.stdout);
 
-        let set = fake.ctl(&["namespace", "quota", "sales", "--replicas=100", "--memory=8GiB"]);
+        let set = fake.ctl(&["namespace", "quota", "sales", "--replicas=100", "--memory=8GiB", "--priority=0"]);
         assert_eq!(set.exit, Exit::Done, "{}", set.stderr);
-        assert!(set.stderr.contains("may use no more than: replicas 100, memory 8Gi"), "{}", set.stderr);
+        assert!(set.stderr.contains("no more than: replicas 100, memory 8Gi, priority 0"), "{}", set.stderr);
         let none = fake.ctl(&["namespace", "quota", "sales", "--none", "--request-id", "r-1"]);
         assert!(none.stderr.contains("may use what they ask for"), "{}", none.stderr);
         let asked = fake.asked();
         let quotas: Vec<_> = asked.iter().map(|request| request.quota.unwrap()).collect();
-        let first = wire::Quota { graphs: None, replicas: Some(100), memory_bytes: Some(8 << 30) };
+        let first = wire::Quota {
+            replicas: Some(100),
+            memory_bytes: Some(8 << 30),
+            priority: Some(0),
+            ..wire::Quota::default()
+        };
         assert_eq!(quotas, [first, wire::Quota::default()]);
         assert_eq!((asked[1].request_id.as_str(), asked[1].namespace.as_str()), ("r-1", "sales"));
     }
@@ -298,6 +340,8 @@ mod tests {
             ("ctl namespace quota sales --none --graphs 3", "cannot be used with"),
             ("ctl namespace quota sales --memory 8GB", "is not a size"),
             ("ctl namespace quota sales --replicas=-1", "invalid digit"),
+            ("ctl namespace quota sales --priority=101", "a priority is 0 to 100, not 101"),
+            ("ctl namespace quota sales --none --priority=1", "cannot be used with"),
         ] {
             let said = wrong(line);
             assert!(said.contains(expected), "{line}: {said}");

@@ -91,7 +91,7 @@ struct Lost<'a> {
     state: &'a State,
     now_ms: u64,
     cut_off: BTreeMap<&'a str, (usize, usize)>,
-    /// Mostly there are none, and every graph is looked at.
+    /// Mostly there are none.
     nodes: BTreeSet<&'a NodeName>,
 }
 
@@ -189,7 +189,9 @@ pub fn explain(state: &State, key: &GraphKey, record: &GraphRecord) -> Vec<Strin
         Err(why) => why,
         Ok(placement) => {
             let linked = &record.linked;
-            let whole = Cell::whole(linked);
+            let load = (!linked.reserves.is_empty()).then(|| Load::of(state));
+            let room = load.as_ref().and_then(|load| reserved::room(load, state, linked, Some(record)));
+            let whole = Cell { reserve: linked.reserve_together(|_| true), room, ..Cell::whole(linked) };
             let line = |(name, node): (&NodeName, &NodeRecord)| match refusal(linked, &whole, node)
                 .filter(|_| !placement.is_on(name))
             {
@@ -318,7 +320,7 @@ fn missing_of(
     (!lines.is_empty()).then(|| lines.join(". "))
 }
 
-/// Where a graph is that has all it asks for: it stays. That is sooner seen than found out by placing it, and each pass goes
+/// Where a graph is that has all it asks for: it stays. That is sooner seen than found out by placing it, and a pass may go
 /// over all graphs. A graph of which it does not say so is placed, which may come to the same.
 fn settled<'a>(
     lost: &Lost<'_>,

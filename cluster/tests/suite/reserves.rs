@@ -4,7 +4,7 @@
 
 use cluster::command::Body;
 use cluster::feature::RESERVES;
-use cluster::schedule::{Reservations, forecast, missing, preview, schedule};
+use cluster::schedule::{Reservations, explain, forecast, missing, preview, schedule};
 use cluster::state::GraphRecord;
 use cluster::view;
 use model::id::GraphKey;
@@ -67,6 +67,19 @@ impl Cluster {
     fn how(&self, graph: &str) -> GraphState {
         view::status(&self.state, &key(graph)).unwrap().state
     }
+}
+
+#[test]
+fn a_node_that_is_full_is_not_said_to_fit_what_waits_for_the_next_pass() {
+    let mut cluster = cluster(2);
+    cluster.deployed("d/a", reserving(50, 12));
+    cluster.settle();
+    assert_eq!(cluster.on("d/a"), "n1");
+    cluster.deployed("d/b", reserving(50, 6));
+    let (key, record) = (key("d/b"), &cluster.state.graphs[&key("d/b")]);
+    let lines = explain(&cluster.state, &key, record);
+    assert!(lines[0].starts_with("n1 no: has room for 0 instances"), "{lines:?}");
+    assert_eq!(lines[1], "n2 fits: it is placed at the next pass");
 }
 
 /// Two nodes, of which the first has no room beside what is reserved for `d/a` and `d/b`, six instances each.

@@ -93,7 +93,8 @@ pub fn check(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), 
     Ok(())
 }
 
-/// A priority is about what is reserved alone: that of a graph without it is nobody's concern.
+/// A priority is about what is reserved alone: that of a graph without it is nobody's concern. Above the bound neither the
+/// priority grows nor what is reserved with it.
 fn check_priority(
     state: &State,
     key: &GraphKey,
@@ -101,15 +102,14 @@ fn check_priority(
     bound: Option<Priority>,
 ) -> Result<(), Refusal> {
     let priority_of = |linked: &LinkedGraph| (!linked.reserves.is_empty()).then_some(linked.reserves.priority);
-    let is_known = |asks| {
-        [key.clone(), key.candidate()]
-            .iter()
-            .any(|key| state.graphs.get(key).and_then(|record| priority_of(&record.linked)) >= Some(asks))
-    };
-    match (bound, priority_of(linked)) {
-        (Some(bound), Some(asks)) if asks > bound && !is_known(asks) => {
-            Err(Refusal::PriorityExceeded { namespace: key.namespace.clone(), bound, key: key.clone(), asks })
-        }
-        _ => Ok(()),
+    let (Some(bound), Some(asks)) = (bound, priority_of(linked)) else { return Ok(()) };
+    let record = state.graphs.get(key);
+    let candidate = record.and_then(GraphRecord::open_rollout).and_then(|_| state.graphs.get(&key.candidate()));
+    let has = record.into_iter().chain(candidate).filter_map(|record| priority_of(&record.linked)).max();
+    let reserved = record.map(|record| of_record(state, key, record).reserved).unwrap_or_default();
+    let grows = has < Some(asks) || of_linked(linked, state.nodes.len()).reserved > reserved;
+    if asks <= bound || !grows {
+        return Ok(());
     }
+    Err(Refusal::PriorityExceeded { namespace: key.namespace.clone(), bound, key: key.clone(), asks })
 }

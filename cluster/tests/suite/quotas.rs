@@ -144,7 +144,13 @@ fn what_is_reserved_comes_before_no_more_than_it_may() {
     deploy(&mut cluster, "sales/b", idle).unwrap();
     deploy(&mut cluster, "sales/b", reserving(1, 1, 90)).unwrap_err();
     // A quota takes nothing away, and nothing is raised beyond it.
-    deploy(&mut cluster, "sales/old", reserving(2, 3, 90)).unwrap();
+    deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap();
+    deploy(&mut cluster, "sales/old", reserving(1, 2, 90)).unwrap_err();
+    deploy(&mut cluster, "sales/old", reserving(1, 2, 60)).unwrap();
+    deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap_err();
+    cluster.done(set(Quota::default()));
+    deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap();
+    cluster.done(set(Quota { priority: Some(Priority::new(60).unwrap()), ..Quota::default() }));
     deploy(&mut cluster, "sales/old", reserving(1, 1, 91)).unwrap_err();
     deploy(&mut cluster, "sales/old", reserving(1, 1, 70)).unwrap();
     deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap_err();

@@ -202,6 +202,21 @@ async fn quota(arguments: QuotaArguments, session: &mut Session<'_>) -> Result<(
     };
     let answer = session.client.mutate(mutation.request_id.as_ref(), call).await?;
     let namespace = required("namespace", answer.namespace).map_err(CallError::Answer)?;
+    let known = quota_of(&namespace)?;
+    if known != quota {
+        // It left out what it does not know, and set the rest.
+        return Err(Failure::Refused {
+            reason: Some("feature_level".to_owned()),
+            message: format!(
+                "the quota of namespace {name} is now: {known}, and not: {quota}. Another one was set meanwhile, or the member that \
+                 was asked is of an earlier version and left out what it does not know"
+            ),
+            help: Some(
+                "where it is of an earlier version: upgrade it, or ask another one (`--addr`)".to_owned(),
+            ),
+            next: Some(format!("ctl namespace inspect {name}")),
+        });
+    }
     match session.format {
         Format::Json | Format::Yaml => session.write_message(&namespace)?,
         Format::Name => session.terminal.data_line(&namespace.name)?,
@@ -329,6 +344,20 @@ mod tests {
         };
         assert_eq!(quotas, [first, wire::Quota::default()]);
         assert_eq!((asked[1].request_id.as_str(), asked[1].namespace.as_str()), ("r-1", "sales"));
+    }
+
+    #[test]
+    fn a_member_that_does_not_know_all_of_a_quota_is_not_believed() {
+        let old = wire::Namespace { name: FakeNamespaces::KNOWS_NO_RESERVES.to_owned(), ..namespace() };
+        let fake = FakeNamespaces::start(vec![old], Vec::new());
+        let set = fake.ctl(&["namespace", "quota", "old", "--graphs=3", "--reserved=5"]);
+        assert_eq!(set.exit, Exit::Failed, "{}", set.stderr);
+        assert!(
+            set.stderr.contains("the quota of namespace old is now: graphs 3, and not: graphs 3, reserved 5."),
+            "{}",
+            set.stderr
+        );
+        assert_eq!(fake.ctl(&["namespace", "quota", "old", "--graphs=3"]).exit, Exit::Done);
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub(crate) struct FakeNamespaces {
 
 #[allow(clippy::unwrap_used, reason = "tests")]
 impl FakeNamespaces {
+    /// Of this one it takes quotas as members of earlier versions do.
+    pub(crate) const KNOWS_NO_RESERVES: &'static str = "old";
+
     /// Listens at once, and has these namespaces; each has these graphs.
     pub(crate) fn start(namespaces: Vec<wire::Namespace>, graphs: Vec<wire::GraphUsage>) -> Self {
         let asked = Arc::<Mutex<Vec<wire::SetQuotaRequest>>>::default();
@@ -69,7 +72,10 @@ impl Namespaces for Service {
     ) -> Result<Response<wire::SetQuotaResponse>, Status> {
         let request = request.into_inner();
         let found = self.find(&request.namespace)?;
-        let namespace = Some(wire::Namespace { quota: request.quota, ..found });
+        let knows_all = request.namespace != FakeNamespaces::KNOWS_NO_RESERVES;
+        let earlier = |quota| wire::Quota { reserved: None, priority: None, ..quota };
+        let quota = if knows_all { request.quota } else { request.quota.map(earlier) };
+        let namespace = Some(wire::Namespace { quota, ..found });
         self.asked.lock().unwrap().push(request);
         Ok(Response::new(wire::SetQuotaResponse { namespace }))
     }

@@ -262,7 +262,7 @@ pub(super) const PAGES: &[Page] = &[
         reason: "quota_exceeded",
         means: "The graphs of the namespace would use more than they may together: graphs, components by the nodes that they should run on, \
                 memory limits of those, or instances reserved for those; or what is reserved would have a higher priority than it may. \
-                Nothing was changed. A deploy that asks for no more than its graph has is never refused.",
+                Nothing was changed. A deploy that asks for no more of it than its graph has is never refused.",
         remedy: "Let the graph ask for less, or delete what is not needed; `ctl namespace inspect NAMESPACE` shows what uses how much, and \
                  `ctl namespace quota NAMESPACE` raises it.",
     },

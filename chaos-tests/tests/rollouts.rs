@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use chaos_tests::api::{Api, request_id, shown};
 use chaos_tests::bundle::Bundle;
@@ -19,6 +20,8 @@ const CONNECTIONS: usize = 4;
 const ENOUGH: usize = 100;
 /// Requests of which a share is counted.
 const DRAWN: usize = 400;
+/// Longer than an agent takes to tell what it has counted, and whoever leads to look at it.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
 
 /// The graph, with what it says of its config, and its steps.
 fn revision(greeting: &str, steps: &str) -> Bundle {
@@ -138,6 +141,59 @@ async fn a_revision_answers_its_share_at_every_ingress_and_then_everything() {
     // Nothing is left of the candidate.
     let node = api.node(&home).await.unwrap();
     assert_eq!(node.graphs, [FAULTY]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_member_tells_how_the_requests_of_a_step_went() {
+    let cluster = Cluster::start_members(3, 2, &[]).await;
+    let (api, ctl) = (cluster.api(), Ctl::new(&cluster));
+    let steps = "{share: 50%, hold: until-promoted}, {share: 60%, hold: until-promoted}";
+    api.deploy_and_wait(&revision("first", steps)).await;
+    api.deploy(&revision("second", steps)).await.unwrap();
+    at_step(&api, FAULTY, 0).await;
+    for node in ["n1", "n2"] {
+        let ingress = cluster.ingress_address_of(node);
+        until("the share is known", SOON, async || {
+            let count = answered_with(ingress, "second", "first").await;
+            holds(count > 0, count)
+        })
+        .await;
+        answered_with(ingress, "second", "first").await;
+    }
+    let members = [1, 2, 3].map(|member| cluster.api_of(member));
+    let (mut last, mut since) = (None, Instant::now());
+    let (stable, candidate) = until("all members tell the same, and nothing more comes", SOON, async || {
+        let mut told = Vec::new();
+        for member in &members {
+            let traffic = rollout_of(member, FAULTY).await?.and_then(|rollout| rollout.traffic);
+            told.extend(traffic.and_then(|traffic| traffic.stable.zip(traffic.candidate)));
+        }
+        if last.as_ref() != Some(&told) {
+            (last, since) = (Some(told.clone()), Instant::now());
+        }
+        let is_same = told.len() == 3 && told.iter().all(|other| *other == told[0]);
+        // What was answered before an ingress knew of the candidate is not counted.
+        let is_all = |(stable, candidate): &(wire::Answered, wire::Answered)| {
+            stable.requests + candidate.requests >= 2 * DRAWN as u64
+        };
+        let is_whole = is_same && told.first().is_some_and(is_all) && since.elapsed() >= TOLD_WITHIN;
+        holds(is_whole, format!("{told:?}")).map(|_| told[0])
+    })
+    .await;
+    assert_eq!((stable.failures, candidate.failures), (0, 0));
+    assert!(candidate.within_us.is_some(), "{candidate:?}");
+    let status = ctl.done(&["rollout", "status", "faulty"]).await;
+    let line = format!("revision 2 answered {} in the last ", candidate.requests);
+    assert!(status.contains(&line) && status.contains(", none with an error, 95 of 100 within "), "{status}");
+    // Of the next one it is counted from nothing.
+    ctl.done(&["rollout", "next", "faulty"]).await;
+    at_step(&api, FAULTY, 1).await;
+    until("nobody has asked in this step", SOON, async || {
+        let rollout = rollout_of(&api, FAULTY).await?.ok_or("no rollout")?;
+        let traffic = rollout.traffic.ok_or("it is not known yet")?;
+        holds(traffic.candidate.unwrap().requests == 0, format!("{traffic:?}"))
+    })
+    .await;
 }
 
 /// A deploy by `ctl`, which waits for what becomes of it.

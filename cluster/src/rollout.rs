@@ -11,7 +11,7 @@ use model::id::GraphKey;
 use model::name::NodeName;
 use model::rollout::{OnFailure, Phase, RolloutSpec};
 use model::status::GraphState;
-use model::traffic::Counts;
+use model::traffic::{Counts, LATENCY_PERCENT};
 use model::unit::format_duration;
 
 use crate::command::RolloutChange;
@@ -22,8 +22,6 @@ use crate::view;
 const JUDGED_LEAST: u64 = 10;
 /// Requests to each of both revisions before which their latencies are not compared.
 const LATENCY_JUDGED_LEAST: u64 = 100;
-/// Of so many in a hundred requests the slowest is compared.
-const LATENCY_PERCENT: u64 = 95;
 /// How far from the middle the bound of the interval is, in standard deviations.
 const DEVIATIONS: f64 = 3.0;
 /// The same for one of the graphs of a policy.

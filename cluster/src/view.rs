@@ -309,6 +309,8 @@ fn rollout_status(state: &State, key: &GraphKey, record: &GraphRecord) -> Option
         steps: rollout.spec.steps.clone(),
         paused: rollout.paused.clone(),
         candidate: standing(state, &graph_state(state, &key.candidate(), candidate), candidate),
+        // The state does not know.
+        traffic: None,
     })
 }
 

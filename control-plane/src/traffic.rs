@@ -1,7 +1,7 @@
 //! How requests went to graphs of which a revision takes over by steps, as the agents tell whoever leads.
 //!
 //! Kept in memory: each agent counts from when it knows of a candidate, and says all of it again with each heartbeat, so
-//! that another leader has the same a moment later.
+//! that another leader has the same a moment later; but for what came of a step, which it counts from when it first sees that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +10,9 @@ use cluster::State;
 use cluster::rollout::Traffic;
 use model::id::{Generation, GraphKey};
 use model::name::NodeName;
+use model::rollout::{Phase, StepTraffic};
+use model::status::GraphStatus;
+use model::traffic::Answered;
 
 /// A candidate: its graph, and which of its candidates it is.
 pub type CandidateId = (GraphKey, Generation);
@@ -25,6 +28,8 @@ struct Told {
     last: BTreeMap<NodeName, Traffic>,
     /// All that was said, also by agents that were started again since.
     sum: Traffic,
+    /// What came of it in a step, and in which.
+    step: Option<(usize, StepTraffic)>,
 }
 
 impl TrafficBook {
@@ -48,6 +53,25 @@ impl TrafficBook {
         book.get(candidate).map(|told| told.sum.clone()).unwrap_or_default()
     }
 
+    /// Notes how the requests of a candidate's step went from a time, milliseconds since 1970, until now.
+    pub fn note_step(&self, candidate: &CandidateId, step: usize, traffic: &Traffic, since_ms: u64) {
+        let (stable, new) = (Answered::from(&traffic.stable), Answered::from(&traffic.candidate));
+        let traffic = StepTraffic { since_ms, stable, candidate: new };
+        if let Some(told) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(candidate) {
+            told.step = Some((step, traffic));
+        }
+    }
+
+    /// Tells it, where this member has counted it.
+    pub fn tell(&self, status: &mut GraphStatus) {
+        let Some(rollout) = &mut status.rollout else { return };
+        let book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told = book.get(&(status.key.clone(), rollout.generation)).and_then(|told| told.step);
+        let is_answering = matches!(rollout.phase, Phase::Answering { .. });
+        rollout.traffic =
+            told.filter(|(step, _)| is_answering && *step == rollout.step).map(|(_, traffic)| traffic);
+    }
+
     /// Forgets all others.
     pub fn keep(&self, candidates: &BTreeSet<CandidateId>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|known, _| candidates.contains(known));
@@ -58,8 +82,9 @@ impl TrafficBook {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use cluster::state::GraphRecord;
-    use model::id::Uid;
+    use model::id::{RevisionNumber, Uid};
     use model::linked::LinkedGraph;
+    use model::rollout::RolloutStatus;
     use model::traffic::Counts;
 
     use super::*;
@@ -90,5 +115,54 @@ mod tests {
         assert_eq!(book.sum(&(key, Generation(6))), Traffic::default(), "there is no such candidate");
         book.keep(&BTreeSet::new());
         assert_eq!(book.sum(&candidate), Traffic::default());
+    }
+
+    #[test]
+    fn what_came_of_a_step_is_told_of_that_step_and_that_candidate_alone() {
+        let key: GraphKey = "shop/web".parse().unwrap();
+        let record = GraphRecord::new(Uid::new("u").unwrap(), 0, LinkedGraph::default());
+        let candidate = GraphRecord { generation: Generation(7), ..record.clone() };
+        let graphs = [(key.clone(), record), (key.candidate(), candidate)].into_iter().collect();
+        let state = State { graphs, ..State::default() };
+        let at = |generation, phase, step| {
+            let rollout = RolloutStatus {
+                revision: RevisionNumber(2),
+                generation: Generation(generation),
+                stable: RevisionNumber(1),
+                phase,
+                step,
+                steps: Vec::new(),
+                paused: None,
+                candidate: String::new(),
+                traffic: None,
+            };
+            let status = cluster::view::status(&state, &key).unwrap();
+            GraphStatus { rollout: Some(rollout), ..status }
+        };
+        let told = |book: &TrafficBook, generation, phase, step| {
+            let mut status = at(generation, phase, step);
+            book.tell(&mut status);
+            status.rollout.unwrap().traffic
+        };
+        let (book, candidate) = (TrafficBook::default(), (key.clone(), Generation(7)));
+        let answering = Phase::Answering { since_ms: 0 };
+        book.note_step(&candidate, 1, &counted(3, 1), 5_000);
+        assert_eq!(told(&book, 7, answering, 1), None, "no agent has said anything of it");
+        book.note(&state, &"n1".parse().unwrap(), candidate.clone(), counted(10, 1));
+        book.note_step(&candidate, 1, &counted(3, 1), 5_000);
+        let traffic = told(&book, 7, answering, 1).unwrap();
+        assert_eq!((traffic.since_ms, traffic.candidate.requests, traffic.candidate.failures), (5_000, 3, 1));
+        assert_eq!(told(&book, 7, answering, 2), None, "another step");
+        assert_eq!(told(&book, 8, answering, 1), None, "another candidate");
+        assert_eq!(told(&book, 7, Phase::Promoting, 1), None, "it is decided");
+        // A member that does not lead has it from the one that does.
+        let mut led = at(7, answering, 1);
+        book.tell(&mut led);
+        let taken = |generation, step| {
+            let mut status = at(generation, answering, step);
+            status.take_counts(led.clone());
+            status.rollout.unwrap().traffic
+        };
+        assert_eq!((taken(7, 1), taken(7, 2), taken(8, 1)), (Some(traffic), None, None));
     }
 }

@@ -102,6 +102,7 @@ pub(crate) fn rollout(phase: Phase) -> RolloutStatus {
         steps: vec![step("0%", None), step("10%", Some(60)), step("50%", Some(300))],
         paused: None,
         candidate: "it answers where it was placed".to_owned(),
+        traffic: None,
     }
 }
 

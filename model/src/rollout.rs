@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, GraphKey, RevisionNumber};
 use crate::policy::PolicyVersion;
+use crate::traffic::Answered;
 
 /// The most steps of one rollout.
 pub const STEPS_MAX: usize = 20;
@@ -174,6 +175,21 @@ pub struct RolloutStatus {
     pub paused: Option<String>,
     /// How its candidate is, as a sentence.
     pub candidate: String,
+    /// How the requests of this step went, where the member that answers knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<StepTraffic>,
+}
+
+/// How the requests of one step went, since the member that leads counts them: it begins anew where another one leads, and where
+/// a paused step goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepTraffic {
+    /// Since when, milliseconds since 1970.
+    pub since_ms: u64,
+    /// Those that the stable revision answered.
+    pub stable: Answered,
+    /// Those that the new one answered.
+    pub candidate: Answered,
 }
 
 /// The most candidates of a policy that are told of one by one.

@@ -59,6 +59,25 @@ pub struct GraphStatus {
     pub unkept: BTreeMap<NodeName, String>,
 }
 
+impl GraphStatus {
+    /// Whether something of it is counted, which only the member that leads knows.
+    pub fn is_counted(&self) -> bool {
+        self.rollout.is_some() || !self.scales.is_empty()
+    }
+
+    /// Takes over what another member has counted of the same.
+    pub fn take_counts(&mut self, other: Self) {
+        for scale in &mut self.scales {
+            let known = other.scales.iter().find(|known| known.name == scale.name);
+            scale.calls = scale.calls.or(known.and_then(|known| known.calls));
+        }
+        if let (Some(rollout), Some(known)) = (&mut self.rollout, other.rollout) {
+            let is_same = (rollout.generation, rollout.step) == (known.generation, known.step);
+            rollout.traffic = rollout.traffic.or(known.traffic.filter(|_| is_same));
+        }
+    }
+}
+
 /// Where a graph stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]

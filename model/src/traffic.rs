@@ -8,6 +8,8 @@ const STEPS_PER_DOUBLING: u32 = 4;
 const FIRST_US: f64 = 100.0;
 /// Latencies that are told apart: the last one is beyond the longest deadline of a call.
 pub const LATENCIES_MAX: usize = 96;
+/// Of so many in a hundred requests the slowest is told, and compared.
+pub const LATENCY_PERCENT: u64 = 95;
 
 /// Requests that were answered, how many of them with an error, and how long that took.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,25 @@ pub struct Counts {
     pub failures: u64,
     /// How many took how long until the head of their answer: less than 100 us, and then four bounds to each doubling.
     pub latencies: Vec<u64>,
+}
+
+/// How requests went, in a few figures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// All of them.
+    pub requests: u64,
+    /// Those that were answered with a status of 500 or more.
+    pub failures: u64,
+    /// Within how many microseconds the head of the answer came for [`LATENCY_PERCENT`] in a hundred of them, a fifth too many at
+    /// most; none of none.
+    pub within_us: Option<u64>,
+}
+
+impl From<&Counts> for Answered {
+    fn from(counts: &Counts) -> Self {
+        let within_us = counts.quantile_us(LATENCY_PERCENT).map(|(_, most)| most);
+        Self { requests: counts.requests, failures: counts.failures, within_us }
+    }
 }
 
 /// Which of [`Counts::latencies`] counts a request that took so many microseconds.
@@ -112,6 +133,8 @@ mod tests {
         let (least, most) = counts.quantile_us(95).unwrap();
         assert!(least < 50_000 && most >= 50_000, "{least} {most}");
         assert_eq!(Counts::default().quantile_us(95), None);
+        assert_eq!(Answered::from(&counts), Answered { requests: 100, failures: 0, within_us: Some(most) });
+        assert_eq!(Answered::from(&Counts::default()), Answered::default());
     }
 
     #[test]

@@ -23,12 +23,15 @@ use model::policy::PolicyVersion;
 use model::quota::{Quota, Usage};
 use model::report::{Failure, GraphReport, Progress, Report};
 use model::reserve::{PRIORITIES, Priority, RESERVED, Reserves};
-use model::rollout::{CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
+use model::rollout::{
+    CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step, StepTraffic,
+};
 use model::route::{Host, HttpRoute, PathPrefix};
 use model::routing::{Candidate, PlacedRoute, RouteMap};
 use model::scale::{CONCURRENCY, Calls, Scaling};
 use model::status::{ComponentStatus, GraphState, GraphStatus, ScaleStatus};
 use model::trace::{TraceContext, TraceFlags};
+use model::traffic::Answered;
 use model::unit::ByteSize;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
@@ -541,8 +544,16 @@ fn policy_rollout() -> impl Strategy<Value = PolicyRolloutStatus> {
 }
 
 fn rollout() -> impl Strategy<Value = RolloutStatus> {
-    (any::<[u64; 3]>(), phase(), 0..20_usize, vec(step(), 1..4), option::of(some_text()), text()).prop_map(
-        |([revision, generation, stable], phase, step, steps, paused, candidate)| RolloutStatus {
+    let at = (phase(), 0..20_usize, vec(step(), 1..4), option::of(some_text()));
+    let answered =
+        || {
+            (any::<[u64; 2]>(), option::of(any::<u64>()))
+                .prop_map(|([requests, failures], within_us)| Answered { requests, failures, within_us })
+        };
+    let traffic = (answered(), answered(), any::<u64>())
+        .prop_map(|(stable, candidate, since_ms)| StepTraffic { stable, candidate, since_ms });
+    (any::<[u64; 3]>(), at, text(), option::of(traffic)).prop_map(
+        |([revision, generation, stable], (phase, step, steps, paused), candidate, traffic)| RolloutStatus {
             revision: RevisionNumber(revision),
             generation: Generation(generation),
             stable: RevisionNumber(stable),
@@ -551,6 +562,7 @@ fn rollout() -> impl Strategy<Value = RolloutStatus> {
             steps,
             paused,
             candidate,
+            traffic,
         },
     )
 }

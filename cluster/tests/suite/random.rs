@@ -9,7 +9,7 @@ use cluster::command::{
 };
 use cluster::feature::FIRST_LEVEL;
 use cluster::scaling::replicas;
-use cluster::schedule::Planner;
+use cluster::schedule::{MOVES_RESUME_MS, Planner};
 use cluster::state::{GraphRecord, MemberId, REQUEST_KEPT_MS};
 use cluster::{Command, FEATURE_LEVEL, State};
 use model::condition::{Condition, Expression};
@@ -552,15 +552,37 @@ proptest! {
     }
 
     #[test]
-    fn a_planner_with_a_past_plans_what_one_without_plans(all in vec(asked(), 1..80), silent in 0..4_usize) {
+    fn a_planner_with_a_past_plans_what_one_without_plans(
+        all in vec(asked(), 1..80),
+        looks in vec((0..4_usize, 0..4_usize, 0..3_u64), 1..80),
+    ) {
         let (_, log) = run(&all)?;
         let (mut state, mut planner) = (State::default(), Planner::default());
+        // How many commands come before the next look, how many nodes are suspect then, and how late it is made.
+        let mut looks = looks.iter().cycle();
+        let mut left = 0;
         for command in &log {
             state.apply(command);
-            let suspects: BTreeSet<NodeName> = state.nodes.keys().take(silent).cloned().collect();
-            let planned = planner.plan(&state, state.now_ms, &suspects);
-            prop_assert_eq!(planned, Planner::default().plan(&state, state.now_ms, &suspects), "{:?}", command);
+            if left > 0 {
+                left -= 1;
+                continue;
+            }
+            let Some((commands, silent, late)) = looks.next() else { break };
+            left = *commands;
+            let suspects: BTreeSet<NodeName> = state.nodes.keys().take(*silent).cloned().collect();
+            let later_ms = state.now_ms + late * MOVES_RESUME_MS;
+            for (now_ms, suspects) in [(state.now_ms, &suspects), (later_ms, &BTreeSet::new())] {
+                let planned = planner.plan(&state, now_ms, suspects);
+                prop_assert_eq!(planned, Planner::default().plan(&state, now_ms, suspects), "{:?}", command);
+            }
         }
+        // Another cluster altogether, as a snapshot may bring it.
+        let planned = planner.plan(&State::default(), 0, &BTreeSet::new());
+        prop_assert_eq!(planned, vec![]);
+        prop_assert_eq!(
+            planner.plan(&state, state.now_ms, &BTreeSet::new()),
+            cluster::schedule(&state, state.now_ms)
+        );
     }
 }
 

@@ -538,13 +538,12 @@ impl wire::graphs_server::Graphs for Graphs {
         let key: GraphKey = parse("graph", &request.graph)?;
         let state = self.state().await?;
         let mut status = view::status(&state, &key).ok_or_else(|| not_found(&state, &key))?;
-        self.context.calls.tell(&state, &mut status);
         let revision = revision_of(&state, &key, request.revision)?;
         let linked = state.graphs.get(&key).map(|record| record.linked.clone().into());
         let keys = [key.candidate(), key];
         let records = keys.iter().filter_map(|key| state.graphs.get(key));
         let on: BTreeSet<NodeName> = records.flat_map(GraphRecord::nodes).collect();
-        let suspects = nodes::suspects_of(&self.context, &state, &on).await;
+        let suspects = nodes::counts_and_suspects(&self.context, &state, &on, &mut status).await;
         let suspects = suspects.into_iter().map(|(name, silent)| wire::SuspectNode {
             name: name.into(),
             silent_ms: silent.map(|silent| u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)),
@@ -568,7 +567,7 @@ impl wire::graphs_server::Graphs for Graphs {
         let reservations = cluster::schedule::Reservations::of(&state.graphs);
         let statuses = keys.filter_map(|key| view::status_with(&state, key, &reservations));
         let graphs = statuses.map(|mut status| {
-            self.context.calls.tell(&state, &mut status);
+            self.context.tell(&state, &mut status);
             status.into()
         });
         let graphs = graphs.collect();

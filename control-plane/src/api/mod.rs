@@ -19,8 +19,10 @@ pub mod transport_errors;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use cluster::State;
 use cluster::state::MemberId;
 use futures::{Stream, StreamExt as _, stream};
+use model::status::GraphStatus;
 use model::unit::ByteSize;
 use proto::status::refuse;
 use tokio::sync::Semaphore;
@@ -73,6 +75,17 @@ pub struct Context {
     pub artifact_quota: ByteSize,
     /// Set when the member stops.
     pub stop: CancellationToken,
+}
+
+impl Context {
+    /// Adds to the status of a graph what this member has counted of it, which is nothing where it does not lead.
+    fn tell(&self, state: &State, status: &mut GraphStatus) {
+        // What it counted when it led is old.
+        if self.raft.is_leader() {
+            self.calls.tell(state, status);
+            self.traffic.tell(status);
+        }
+    }
 }
 
 /// The right to check or link manifests, which few may do at one time; a cheap handle.

@@ -38,7 +38,7 @@ use crate::clock;
 use crate::raft::{Handle, ReadError};
 use crate::routing::EncodedRoutes;
 
-pub(super) use show::{signs_of, suspects_of};
+pub(super) use show::{counts_and_suspects, signs_of};
 
 /// The largest report: ten thousand graphs of which each has failed with a long reason.
 pub const REPORT_MAX_BYTES: usize = 32 << 20;
@@ -198,10 +198,15 @@ impl wire::nodes_server::Nodes for Nodes {
         if !self.context.raft.is_leader() {
             return Err(not_leader(&self.context));
         }
-        let names = request.into_inner().nodes;
-        let names = names.iter().map(|name| parse("nodes", name)).collect::<Result<_, _>>()?;
+        let request = request.into_inner();
+        let names = request.nodes.iter().map(|name| parse("nodes", name)).collect::<Result<_, _>>()?;
+        let key = (!request.graph.is_empty()).then(|| parse("graph", &request.graph)).transpose()?;
         let nodes = signs_of(&self.context, &state, &names).await.iter().map(show::signs).collect();
-        Ok(Response::new(wire::HeardResponse { nodes }))
+        let graph = key.and_then(|key| view::status(&state, &key)).map(|mut status| {
+            self.context.tell(&state, &mut status);
+            status.into()
+        });
+        Ok(Response::new(wire::HeardResponse { nodes, graph }))
     }
 
     async fn admit(

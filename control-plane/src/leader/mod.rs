@@ -1,6 +1,6 @@
 //! What the leader does on its own: loops that read the state and propose commands.
 //!
-//! Each is level-triggered: a wake-up carries no data, a pass reads everything, and a slow timer backs the wake-ups up.
+//! Each is level-triggered: a wake-up carries no data, a pass compares all of the state with what it knows, and a slow timer backs the wake-ups up.
 
 mod collect;
 pub mod liveness;
@@ -39,25 +39,34 @@ pub fn start(
     own_level: u32,
 ) -> JoinSet<()> {
     let mut loops = JoinSet::new();
-    let (places, heard, planner) = (raft.clone(), liveness.clone(), Arc::<Mutex<Planner>>::default());
-    loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
-        let (raft, liveness, planner) = (places.clone(), heard.clone(), planner.clone());
-        async move { scheduler::pass(&raft, &state, &liveness, &planner).await }
+    let (places, heard) = (raft.clone(), liveness.clone());
+    loops.spawn(while_leading(stop.clone(), raft.clone(), move || {
+        let (raft, liveness, planner) = (places.clone(), heard.clone(), Arc::<Mutex<Planner>>::default());
+        move |state| {
+            let (raft, liveness, planner) = (raft.clone(), liveness.clone(), planner.clone());
+            async move { scheduler::pass(&raft, &state, &liveness, &planner).await }
+        }
     }));
     loops.spawn(rollouts::run(raft.clone(), relinker.clone(), traffic.clone(), stop.clone()));
     let relinker = relinker.clone();
-    loops.spawn(while_leading(stop.clone(), raft.clone(), move |_| {
+    loops.spawn(while_leading(stop.clone(), raft.clone(), move || {
         let relinker = relinker.clone();
-        async move {
-            if let Err(error) = relinker.pass().await {
-                tracing::warn!(%error, "not every graph was linked again yet");
+        move |_| {
+            let relinker = relinker.clone();
+            async move {
+                if let Err(error) = relinker.pass().await {
+                    tracing::warn!(%error, "not every graph was linked again yet");
+                }
             }
         }
     }));
     let members = raft.clone();
-    loops.spawn(while_leading(stop.clone(), raft.clone(), move |state| {
+    loops.spawn(while_leading(stop.clone(), raft.clone(), move || {
         let raft = members.clone();
-        async move { members::pass(&raft, &state, own_level).await }
+        move |state| {
+            let raft = raft.clone();
+            async move { members::pass(&raft, &state, own_level).await }
+        }
     }));
     loops.spawn(scheduler::let_go(raft.clone(), stop.clone()));
     loops.spawn(scaling::run(raft.clone(), calls.clone(), stop.clone()));
@@ -66,8 +75,9 @@ pub fn start(
     loops
 }
 
-/// Runs `pass` on each change of the state, and on the backup timer, whenever this member leads.
-async fn while_leading<F, P>(stop: CancellationToken, raft: Handle, pass: P)
+/// Runs passes on each change of the state, and on the backup timer, whenever this member leads. What they remember of each
+/// other ends with that.
+async fn while_leading<F, P>(stop: CancellationToken, raft: Handle, begin: impl Fn() -> P)
 where
     F: Future<Output = ()>,
     P: Fn(Arc<State>) -> F,
@@ -78,6 +88,7 @@ where
             () = stop.cancelled() => return,
             () = raft.leads() => {}
         }
+        let pass = begin();
         while raft.is_leader() {
             let state = states.borrow_and_update().clone();
             // What a pass has not done, the next one does.

@@ -34,8 +34,9 @@ struct Seen {
     candidate: CandidateId,
     /// What was counted when it was first seen.
     before: Traffic,
-    /// When that was.
+    /// When that was, also in milliseconds since 1970.
     since: Instant,
+    since_ms: u64,
     /// When the candidate was last as it should be, and when it was last not.
     well: Instant,
     unwell: Instant,
@@ -116,6 +117,7 @@ fn look(
                 candidate,
                 before: counted.clone(),
                 since: Instant::now(),
+                since_ms: now_ms,
                 well: Instant::now(),
                 unwell: Instant::now(),
                 stable_before: Counts::default(),
@@ -131,6 +133,9 @@ fn look(
             stable: counted.stable.since(&known.before.stable),
             candidate: counted.candidate.since(&known.before.candidate),
         };
+        if matches!(rollout.phase, Phase::Answering { .. }) {
+            book.note_step(&known.candidate, rollout.step, &step, known.since_ms);
+        }
         let mut stable = known.stable_before.clone();
         stable.add(&counted.stable);
         let evidence = Evidence { step, stable };

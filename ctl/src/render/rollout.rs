@@ -1,8 +1,9 @@
 //! Revisions that take over by steps, as people read them: how far they are, and what comes next. What is true of all that
 //! takes over by steps is here as well.
 
-use model::rollout::{Phase, Reverted, RolloutStatus, Step};
+use model::rollout::{Phase, Reverted, RolloutStatus, Step, StepTraffic};
 use model::status::GraphStatus;
+use model::traffic::{Answered, LATENCY_PERCENT};
 
 use super::table::printable;
 use super::{policy_rollout, status, time};
@@ -59,8 +60,46 @@ pub fn page(status: &GraphStatus, rollout: &RolloutStatus, now_ms: u64) -> Strin
     if rollout.phase != Phase::Ending {
         lines.push(line("candidate", &rollout.candidate));
     }
+    lines.extend(rollout.traffic.iter().flat_map(|traffic| answered(rollout, traffic, now_ms)));
     lines.extend(progress.lines());
     format!("{}\n", lines.join("\n"))
+}
+
+/// How the requests of its step went, as lines of a page.
+fn answered(rollout: &RolloutStatus, traffic: &StepTraffic, now_ms: u64) -> [String; 2] {
+    let age = time::age(traffic.since_ms, now_ms);
+    let went = |who: &str, answered: &Answered| {
+        let mut text = format!("{who} answered {} in the last {age}", answered.requests);
+        if answered.requests > 0 {
+            text.push_str(&format!(", {} with an error", percent(answered.failures, answered.requests)));
+        }
+        if let Some(within_us) = answered.within_us {
+            text.push_str(&format!(", {LATENCY_PERCENT} of 100 within {}", milliseconds(within_us)));
+        }
+        line("requests", &text)
+    };
+    let (new, stable) = (format!("revision {}", rollout.revision), format!("revision {}", rollout.stable));
+    [went(&new, &traffic.candidate), went(&stable, &traffic.stable)]
+}
+
+/// How many of them, in words: `none`, `0.3%`, or as a number where that is less than a thousandth.
+fn percent(part: u64, whole: u64) -> String {
+    let whole = u128::from(whole.max(1));
+    let thousandths = (u128::from(part) * 1_000 + whole / 2) / whole;
+    match (part, thousandths) {
+        (0, _) => "none".to_owned(),
+        (_, 0) => format!("{part} of them"),
+        _ => format!("{}.{}%", thousandths / 10, thousandths % 10),
+    }
+}
+
+/// No less than it is: `2.5 ms`, and whole ones from ten on.
+fn milliseconds(micros: u64) -> String {
+    let tenths = micros.div_ceil(100);
+    match tenths {
+        0..100 => format!("{}.{} ms", tenths / 10, tenths % 10),
+        _ => format!("{} ms", micros.div_ceil(1_000)),
+    }
 }
 
 /// What to do next, as commands.
@@ -231,6 +270,30 @@ mod tests {
           now        step 2: 10% for 1m
           to come    step 3: 50% for 5m
         ");
+        let stable = Answered { requests: 2_000, failures: 1, within_us: Some(9_051) };
+        let candidate = Answered { requests: 220, failures: 5, within_us: Some(12_800) };
+        let traffic = StepTraffic { since_ms: 3_000, stable, candidate };
+        let answering =
+            RolloutStatus { traffic: Some(traffic), ..rollout(Phase::Answering { since_ms: 1_000 }) };
+        insta::assert_snapshot!(shown(answering.clone()), @"
+        crm@4  answers 10% for 1m: step 2 of 3
+          since      12s ago
+          stable     crm@3, which answers the rest: serving
+          candidate  it answers where it was placed
+          requests   revision 4 answered 220 in the last 10s, 2.3% with an error, 95 of 100 within 13 ms
+          requests   revision 3 answered 2000 in the last 10s, 0.1% with an error, 95 of 100 within 9.1 ms
+          done       step 1: 0% until it is promoted
+          now        step 2: 10% for 1m
+          to come    step 3: 50% for 5m
+        ");
+        let stable = Answered { failures: 0, ..stable };
+        let traffic = StepTraffic { since_ms: 3_000, candidate: Answered::default(), stable };
+        let quiet = shown(RolloutStatus { traffic: Some(traffic), ..answering });
+        assert!(quiet.contains("revision 4 answered 0 in the last 10s\n"), "{quiet}");
+        assert!(
+            quiet.contains("revision 3 answered 2000 in the last 10s, none with an error, 95 of"),
+            "{quiet}"
+        );
         let candidate = "it comes up: compiling".to_owned();
         insta::assert_snapshot!(shown(RolloutStatus { step: 0, candidate, ..rollout(Phase::Starting) }), @"
         crm@4  comes up: compiling

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use model::id::{Generation, RevisionNumber};
-use model::rollout::{Ask, CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step};
+use model::rollout::{
+    Ask, CandidateStatus, Phase, PolicyRolloutStatus, Reverted, RolloutStatus, Share, Step, StepTraffic,
+};
+use model::traffic::Answered;
 
 use super::{DecodeError, each, parse, required};
 use crate::weft::graph::v1 as wire;
@@ -66,6 +69,7 @@ impl From<RolloutStatus> for wire::Rollout {
             steps: rollout.steps.into_iter().map(Into::into).collect(),
             paused: rollout.paused.unwrap_or_default(),
             candidate: rollout.candidate,
+            traffic: rollout.traffic.map(Into::into),
         }
     }
 }
@@ -84,7 +88,39 @@ impl TryFrom<wire::Rollout> for RolloutStatus {
             steps: each("steps", rollout.steps)?,
             paused: (!rollout.paused.is_empty()).then_some(rollout.paused),
             candidate: rollout.candidate,
+            traffic: rollout.traffic.map(Into::into),
         })
+    }
+}
+
+impl From<StepTraffic> for wire::StepTraffic {
+    fn from(traffic: StepTraffic) -> Self {
+        Self {
+            stable: Some(traffic.stable.into()),
+            candidate: Some(traffic.candidate.into()),
+            since_ms: traffic.since_ms,
+        }
+    }
+}
+
+impl From<wire::StepTraffic> for StepTraffic {
+    fn from(traffic: wire::StepTraffic) -> Self {
+        let read = |answered: Option<wire::Answered>| answered.map(Into::into).unwrap_or_default();
+        Self { stable: read(traffic.stable), candidate: read(traffic.candidate), since_ms: traffic.since_ms }
+    }
+}
+
+impl From<Answered> for wire::Answered {
+    fn from(answered: Answered) -> Self {
+        let Answered { requests, failures, within_us } = answered;
+        Self { requests, failures, within_us }
+    }
+}
+
+impl From<wire::Answered> for Answered {
+    fn from(answered: wire::Answered) -> Self {
+        let wire::Answered { requests, failures, within_us } = answered;
+        Self { requests, failures, within_us }
     }
 }
 

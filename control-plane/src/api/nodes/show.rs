@@ -7,9 +7,11 @@ use cluster::State;
 use cluster::command::Place;
 use cluster::state::{GraphRecord, NodeRecord};
 use cluster::view::{self, Part};
+use model::id::GraphKey;
 use model::name::{ComponentName, NodeName};
 use model::node::{Admission, NodeState};
 use model::placement::Placement;
+use model::status::GraphStatus;
 use proto::weft::node::v1 as wire;
 use proto::weft::node::v1::nodes_client::NodesClient;
 use tokio::time::timeout;
@@ -20,39 +22,82 @@ use crate::leader::liveness::Signs;
 /// How long the member that leads may take to say what it has heard: people wait for the rest, which is known here.
 const HEARD_PATIENCE: Duration = Duration::from_millis(500);
 
+/// What whoever leads knows of these nodes, or of all if none is named, and of a graph: what it counts is in its status. Nothing
+/// where it does not say in time.
+async fn ask_leader(
+    context: &Context,
+    names: &BTreeSet<NodeName>,
+    graph: Option<&GraphKey>,
+) -> (BTreeMap<NodeName, Signs>, Option<GraphStatus>) {
+    let Some(channel) = context.raft.leader_channel() else { return Default::default() };
+    let mut leader = NodesClient::new(channel);
+    let request = wire::HeardRequest {
+        nodes: names.iter().map(ToString::to_string).collect(),
+        graph: graph.map(ToString::to_string).unwrap_or_default(),
+    };
+    match timeout(HEARD_PATIENCE, leader.heard(request)).await {
+        Ok(Ok(answer)) => {
+            let answer = answer.into_inner();
+            let graph = answer.graph.map(GraphStatus::try_from).transpose().unwrap_or_else(|error| {
+                tracing::debug!(%error, "what the member that leads counts cannot be read");
+                None
+            });
+            (answer.nodes.into_iter().filter_map(read).collect(), graph)
+        }
+        Ok(Err(status)) => {
+            tracing::debug!(%status, "the member that leads does not say what it has heard of nodes");
+            Default::default()
+        }
+        Err(_) => Default::default(),
+    }
+}
+
+/// What was heard of these nodes, or of all if none is named, where this member leads.
+fn heard_here(
+    context: &Context,
+    state: &State,
+    names: &BTreeSet<NodeName>,
+) -> Option<BTreeMap<NodeName, Signs>> {
+    let is_asked = |(name, _): &(&NodeName, &NodeRecord)| names.is_empty() || names.contains(*name);
+    let signs = || context.liveness.signs(state.nodes.iter().filter(is_asked));
+    context.raft.is_leader().then(signs)
+}
+
 /// What whoever leads has heard of these nodes, or of all if none is named; nothing where it does not say in time.
 pub(in crate::api) async fn signs_of(
     context: &Context,
     state: &State,
     names: &BTreeSet<NodeName>,
 ) -> BTreeMap<NodeName, Signs> {
-    if context.raft.is_leader() {
-        let is_asked = |(name, _): &(&NodeName, &NodeRecord)| names.is_empty() || names.contains(*name);
-        return context.liveness.signs(state.nodes.iter().filter(is_asked));
-    }
-    let Some(channel) = context.raft.leader_channel() else { return BTreeMap::new() };
-    let mut leader = NodesClient::new(channel);
-    let request = wire::HeardRequest { nodes: names.iter().map(ToString::to_string).collect() };
-    match timeout(HEARD_PATIENCE, leader.heard(request)).await {
-        Ok(Ok(answer)) => answer.into_inner().nodes.into_iter().filter_map(read).collect(),
-        Ok(Err(status)) => {
-            tracing::debug!(%status, "the member that leads does not say what it has heard of nodes");
-            BTreeMap::new()
-        }
-        Err(_) => BTreeMap::new(),
+    match heard_here(context, state, names) {
+        Some(signs) => signs,
+        None => ask_leader(context, names, None).await.0,
     }
 }
 
-/// Those of these nodes that are suspect, and how long ago each was heard of.
-pub(in crate::api) async fn suspects_of(
+/// Adds to a status what whoever leads has counted of its graph, and returns those of these nodes that are suspect, with how
+/// long ago each was heard of.
+pub(in crate::api) async fn counts_and_suspects(
     context: &Context,
     state: &State,
     names: &BTreeSet<NodeName>,
+    status: &mut GraphStatus,
 ) -> Vec<(NodeName, Option<Duration>)> {
     if names.is_empty() {
         return Vec::new();
     }
-    let signs = signs_of(context, state, names).await;
+    let signs = match heard_here(context, state, names) {
+        Some(signs) => {
+            context.tell(state, status);
+            signs
+        }
+        None => {
+            let (signs, counted) =
+                ask_leader(context, names, Some(&status.key).filter(|_| status.is_counted())).await;
+            counted.into_iter().for_each(|counted| status.take_counts(counted));
+            signs
+        }
+    };
     let suspects = signs.into_iter().filter(|(name, signs)| signs.is_suspect && state.is_ready(name));
     suspects.map(|(name, signs)| (name, signs.silent)).collect()
 }

@@ -151,49 +151,56 @@ async fn every_member_tells_how_the_requests_of_a_step_went() {
     api.deploy_and_wait(&revision("first", steps)).await;
     api.deploy(&revision("second", steps)).await.unwrap();
     at_step(&api, FAULTY, 0).await;
-    for node in ["n1", "n2"] {
-        let ingress = cluster.ingress_address_of(node);
+    let ingresses = ["n1", "n2"].map(|node| cluster.ingress_address_of(node));
+    for ingress in ingresses {
         until("the share is known", SOON, async || {
             let count = answered_with(ingress, "second", "first").await;
             holds(count > 0, count)
         })
         .await;
-        answered_with(ingress, "second", "first").await;
     }
     let members = [1, 2, 3].map(|member| cluster.api_of(member));
-    let (mut last, mut since) = (None, Instant::now());
-    let (stable, candidate) = until("all members tell the same, and nothing more comes", SOON, async || {
-        let mut told = Vec::new();
-        for member in &members {
-            let traffic = rollout_of(member, FAULTY).await?.and_then(|rollout| rollout.traffic);
-            told.extend(traffic.and_then(|traffic| traffic.stable.zip(traffic.candidate)));
-        }
-        if last.as_ref() != Some(&told) {
-            (last, since) = (Some(told.clone()), Instant::now());
-        }
-        let is_same = told.len() == 3 && told.iter().all(|other| *other == told[0]);
-        // What was answered before an ingress knew of the candidate is not counted.
-        let is_all = |(stable, candidate): &(wire::Answered, wire::Answered)| {
-            stable.requests + candidate.requests >= 2 * DRAWN as u64
-        };
-        let is_whole = is_same && told.first().is_some_and(is_all) && since.elapsed() >= TOLD_WITHIN;
-        holds(is_whole, format!("{told:?}")).map(|_| told[0])
-    })
-    .await;
+    let before = all_told(&members, 0).await;
+    for ingress in ingresses {
+        answered_with(ingress, "second", "first").await;
+    }
+    let after = all_told(&members, requests(&before) + 2 * DRAWN as u64).await;
+    let (stable, candidate) = (after.stable.unwrap(), after.candidate.unwrap());
     assert_eq!((stable.failures, candidate.failures), (0, 0));
     assert!(candidate.within_us.is_some(), "{candidate:?}");
-    let status = ctl.done(&["rollout", "status", "faulty"]).await;
-    let line = format!("revision 2 answered {} in the last ", candidate.requests);
-    assert!(status.contains(&line) && status.contains(", none with an error, 95 of 100 within "), "{status}");
-    // Of the next one it is counted from nothing.
-    ctl.done(&["rollout", "next", "faulty"]).await;
-    at_step(&api, FAULTY, 1).await;
-    until("nobody has asked in this step", SOON, async || {
-        let rollout = rollout_of(&api, FAULTY).await?.ok_or("no rollout")?;
-        let traffic = rollout.traffic.ok_or("it is not known yet")?;
-        holds(traffic.candidate.unwrap().requests == 0, format!("{traffic:?}"))
+    until("ctl tells it", SOON, async || {
+        let status = ctl.done(&["rollout", "status", "faulty"]).await;
+        let line = format!("revision 2 answered {} in the last ", candidate.requests);
+        holds(status.contains(&line) && status.contains(", none with an error, 95 of 100 within "), status)
     })
     .await;
+    // The next step is counted anew.
+    ctl.done(&["rollout", "next", "faulty"]).await;
+    at_step(&api, FAULTY, 1).await;
+    let next = all_told(&members, 0).await;
+    assert!(next.since_ms > after.since_ms && requests(&next) < 2 * DRAWN as u64, "{next:?} after {after:?}");
+}
+
+/// What all members tell of the step, once they tell the same of so many requests and nothing more comes.
+async fn all_told(members: &[Api], least: u64) -> wire::StepTraffic {
+    let (mut last, mut since) = (Vec::new(), Instant::now());
+    until("all members tell the same", SOON, async || {
+        let mut told = Vec::new();
+        for member in members {
+            told.extend(rollout_of(member, FAULTY).await?.and_then(|rollout| rollout.traffic));
+        }
+        if last != told {
+            (last, since) = (told.clone(), Instant::now());
+        }
+        let is_same = told.len() == members.len() && told.iter().all(|other| *other == told[0]);
+        let is_whole = is_same && requests(&told[0]) >= least && since.elapsed() >= TOLD_WITHIN;
+        holds(is_whole, format!("{told:?}")).map(|_| told[0])
+    })
+    .await
+}
+
+fn requests(traffic: &wire::StepTraffic) -> u64 {
+    traffic.stable.unwrap().requests + traffic.candidate.unwrap().requests
 }
 
 /// A deploy by `ctl`, which waits for what becomes of it.

@@ -94,7 +94,7 @@ pub fn check(state: &State, key: &GraphKey, linked: &LinkedGraph) -> Result<(), 
 }
 
 /// A priority is about what is reserved alone: that of a graph without it is nobody's concern. Above the bound neither the
-/// priority grows nor what is reserved with it.
+/// priority grows nor what is reserved with it: one of what it is and what takes over from it has all of that already.
 fn check_priority(
     state: &State,
     key: &GraphKey,
@@ -105,10 +105,16 @@ fn check_priority(
     let (Some(bound), Some(asks)) = (bound, priority_of(linked)) else { return Ok(()) };
     let record = state.graphs.get(key);
     let candidate = record.and_then(GraphRecord::open_rollout).and_then(|_| state.graphs.get(&key.candidate()));
-    let has = record.into_iter().chain(candidate).filter_map(|record| priority_of(&record.linked)).max();
-    let reserved = record.map(|record| of_record(state, key, record).reserved).unwrap_or_default();
-    let grows = has < Some(asks) || of_linked(linked, state.nodes.len()).reserved > reserved;
-    if asks <= bound || !grows {
+    // In all, and in what these instances take with all that they call.
+    let amount = |linked: &LinkedGraph| {
+        (of_linked(linked, state.nodes.len()).reserved, linked.reserve_together(|_| true))
+    };
+    let (wanted, taken) = amount(linked);
+    let has_it = |known: &GraphRecord| {
+        let (known_wanted, known_taken) = amount(&known.linked);
+        priority_of(&known.linked) >= Some(asks) && known_wanted >= wanted && known_taken.holds(taken)
+    };
+    if asks <= bound || record.into_iter().chain(candidate).any(has_it) {
         return Ok(());
     }
     Err(Refusal::PriorityExceeded { namespace: key.namespace.clone(), bound, key: key.clone(), asks })

@@ -180,8 +180,8 @@ pub struct RolloutStatus {
     pub traffic: Option<StepTraffic>,
 }
 
-/// How the requests of one step went, since the member that leads counts them: it begins anew where another one leads, and where
-/// a paused step goes on.
+/// How the requests of one step went, since the member that leads counts them: it begins anew where another one leads, where
+/// a paused step goes on, and where the candidate is linked anew.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepTraffic {
     /// Since when, milliseconds since 1970.

@@ -152,6 +152,15 @@ fn what_is_reserved_comes_before_no_more_than_it_may() {
     deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap();
     cluster.done(set(Quota { priority: Some(Priority::new(60).unwrap()), ..Quota::default() }));
     deploy(&mut cluster, "sales/old", reserving(1, 1, 91)).unwrap_err();
+    // As many instances, each of which takes more.
+    let mut larger = reserving(1, 1, 90);
+    larger.components.values_mut().for_each(|app| app.settings.limits.memory = ByteSize::mebibytes(65));
+    deploy(&mut cluster, "sales/old", larger).unwrap_err();
+    // As many as what takes over has, by a priority that only the graph has.
+    let mut by_steps = cluster.deploy("sales/old", reserving(1, 50, 60));
+    (by_steps.spec.rollout, by_steps.by_steps) = (Some(rollout(2)), true);
+    cluster.done(Body::Deploy(Box::new(by_steps)));
+    deploy(&mut cluster, "sales/old", reserving(1, 50, 90)).unwrap_err();
     deploy(&mut cluster, "sales/old", reserving(1, 1, 70)).unwrap();
     deploy(&mut cluster, "sales/old", reserving(1, 1, 90)).unwrap_err();
     deploy(&mut cluster, "hr/a", reserving(1, 1, 100)).expect("another namespace has no quota");

@@ -34,8 +34,9 @@ struct Seen {
     candidate: CandidateId,
     /// What was counted when it was first seen.
     before: Traffic,
-    /// When that was, also in milliseconds since 1970.
+    /// When that was.
     since: Instant,
+    /// Since when its requests are counted, milliseconds since 1970.
     since_ms: u64,
     /// When the candidate was last as it should be, and when it was last not.
     well: Instant,
@@ -107,7 +108,7 @@ fn look(
             // Another candidate of the same revision, as policies have it now, is counted from nothing.
             Some(mut known) if known.candidate != candidate => {
                 known.stable_before.add(&known.stable);
-                Seen { candidate, before: Traffic::default(), ..known }
+                Seen { candidate, before: Traffic::default(), since_ms: now_ms, ..known }
             }
             Some(known) => known,
             None => Seen {

@@ -204,16 +204,19 @@ async fn quota(arguments: QuotaArguments, session: &mut Session<'_>) -> Result<(
     let namespace = required("namespace", answer.namespace).map_err(CallError::Answer)?;
     let known = quota_of(&namespace)?;
     if known != quota {
-        // It left out what it does not know, and set the rest.
+        let is_of_earlier = known == Quota { reserved: None, priority: None, ..quota };
+        let (reason, why, help) = match is_of_earlier {
+            true => (
+                Some("feature_level".to_owned()),
+                "the member that was asked is of an earlier version, and left out what it does not know",
+                Some("upgrade it, or ask another one (`--addr`)".to_owned()),
+            ),
+            false => (None, "another one was set meanwhile", None),
+        };
         return Err(Failure::Refused {
-            reason: Some("feature_level".to_owned()),
-            message: format!(
-                "the quota of namespace {name} is now: {known}, and not: {quota}. Another one was set meanwhile, or the member that \
-                 was asked is of an earlier version and left out what it does not know"
-            ),
-            help: Some(
-                "where it is of an earlier version: upgrade it, or ask another one (`--addr`)".to_owned(),
-            ),
+            reason,
+            message: format!("the quota of namespace {name} is now: {known}, and not: {quota}; {why}"),
+            help,
             next: Some(format!("ctl namespace inspect {name}")),
         });
     }
@@ -353,7 +356,9 @@ mod tests {
         let set = fake.ctl(&["namespace", "quota", "old", "--graphs=3", "--reserved=5"]);
         assert_eq!(set.exit, Exit::Failed, "{}", set.stderr);
         assert!(
-            set.stderr.contains("the quota of namespace old is now: graphs 3, and not: graphs 3, reserved 5."),
+            set.stderr.contains(
+                "the quota of namespace old is now: graphs 3, and not: graphs 3, reserved 5; the member"
+            ),
             "{}",
             set.stderr
         );

@@ -50,9 +50,18 @@ pub fn of_all(state: &State) -> impl Iterator<Item = (&GraphKey, Usage)> {
 }
 
 fn of_record(state: &State, key: &GraphKey, record: &GraphRecord) -> Usage {
+    let each = counted(state, key, record).map(|record| of_linked(&record.linked, state.nodes.len()));
+    each.fold(Usage::default(), Usage::or)
+}
+
+/// A graph, and what takes over from it by steps: one of the two goes.
+fn counted<'a>(
+    state: &'a State,
+    key: &GraphKey,
+    record: &'a GraphRecord,
+) -> impl Iterator<Item = &'a GraphRecord> {
     let candidate = record.open_rollout().and_then(|_| state.graphs.get(&key.candidate()));
-    let own = of_linked(&record.linked, state.nodes.len());
-    candidate.map_or(own, |candidate| own.or(of_linked(&candidate.linked, state.nodes.len())))
+    std::iter::once(record).chain(candidate)
 }
 
 /// What all graphs of a namespace use.
@@ -103,8 +112,7 @@ fn check_priority(
 ) -> Result<(), Refusal> {
     let priority_of = |linked: &LinkedGraph| (!linked.reserves.is_empty()).then_some(linked.reserves.priority);
     let (Some(bound), Some(asks)) = (bound, priority_of(linked)) else { return Ok(()) };
-    let record = state.graphs.get(key);
-    let candidate = record.and_then(GraphRecord::open_rollout).and_then(|_| state.graphs.get(&key.candidate()));
+    let mut known = state.graphs.get(key).into_iter().flat_map(|record| counted(state, key, record));
     // In all, and in what these instances take with all that they call.
     let amount = |linked: &LinkedGraph| {
         (of_linked(linked, state.nodes.len()).reserved, linked.reserve_together(|_| true))
@@ -114,7 +122,7 @@ fn check_priority(
         let (known_wanted, known_taken) = amount(&known.linked);
         priority_of(&known.linked) >= Some(asks) && known_wanted >= wanted && known_taken.holds(taken)
     };
-    if asks <= bound || record.into_iter().chain(candidate).any(has_it) {
+    if asks <= bound || known.any(has_it) {
         return Ok(());
     }
     Err(Refusal::PriorityExceeded { namespace: key.namespace.clone(), bound, key: key.clone(), asks })

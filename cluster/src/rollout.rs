@@ -11,7 +11,7 @@ use model::id::GraphKey;
 use model::name::NodeName;
 use model::rollout::{OnFailure, Phase, RolloutSpec};
 use model::status::GraphState;
-use model::traffic::{Counts, LATENCY_PERCENT};
+use model::traffic::{Answered, Counts, LATENCY_PERCENT};
 use model::unit::format_duration;
 
 use crate::command::RolloutChange;
@@ -300,10 +300,9 @@ fn interval(counts: &Counts, deviations: f64) -> (f64, f64) {
 /// How the requests of both went, in words.
 fn figures(traffic: &Traffic, stable_name: &str) -> String {
     let one = |counts: &Counts| {
-        let slow = counts
-            .quantile_us(LATENCY_PERCENT)
-            .map(|(_, most)| format!(", {LATENCY_PERCENT} % within {}", shown_us(most)));
-        format!("{} requests, {} failed{}", counts.requests, counts.failures, slow.unwrap_or_default())
+        let Answered { requests, failures, within_us } = counts.into();
+        let slow = within_us.map(|most| format!(", {LATENCY_PERCENT} % within {}", shown_us(most)));
+        format!("{requests} requests, {failures} failed{}", slow.unwrap_or_default())
     };
     format!("{}; {stable_name}: {}", one(&traffic.candidate), one(&traffic.stable))
 }

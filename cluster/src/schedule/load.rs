@@ -6,7 +6,7 @@ use model::id::GraphKey;
 use model::name::NodeName;
 use model::placement::Placement;
 
-use super::reserved::Reservations;
+use super::reserved::{Reservations, reserves};
 use super::zone_of;
 use crate::state::{GraphRecord, State};
 
@@ -37,7 +37,7 @@ impl<'a> Load<'a> {
         placement: &Placement,
     ) {
         self.counts.add(placement, record.placement.as_ref());
-        if key.is_candidate || record.linked.reserves.is_empty() {
+        if !reserves(key, &record.linked) {
             return;
         }
         for node in record.placement.iter().flat_map(Placement::nodes) {

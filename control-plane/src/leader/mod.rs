@@ -1,6 +1,7 @@
 //! What the leader does on its own: loops that read the state and propose commands.
 //!
-//! Each is level-triggered: a wake-up carries no data, a pass compares all of the state with what it knows, and a slow timer backs the wake-ups up.
+//! Each is level-triggered: a wake-up carries no data, a pass compares all of the state with what it knows, and a slow timer
+//! backs the wake-ups up.
 
 mod collect;
 pub mod liveness;

@@ -102,12 +102,16 @@ impl From<Reserves> for wire::Reserves {
     }
 }
 
+/// Reads a priority.
+pub(super) fn priority(field: &str, number: u32) -> Result<Priority, DecodeError> {
+    Priority::new(number).map_err(|error| DecodeError::malformed(field, error.to_string()))
+}
+
 impl TryFrom<wire::Reserves> for Reserves {
     type Error = DecodeError;
 
     fn try_from(reserves: wire::Reserves) -> Result<Self, DecodeError> {
-        let priority = Priority::new(reserves.priority)
-            .map_err(|error| DecodeError::malformed("reserves.priority", error.to_string()))?;
+        let priority = priority("reserves.priority", reserves.priority)?;
         let instances = reserves.instances.into_iter().map(|(member, count)| {
             let member = read("reserves.instances", member)?;
             if RESERVED.contains(&count) {

@@ -5,6 +5,7 @@ use model::reserve::Priority;
 use model::unit::ByteSize;
 
 use super::DecodeError;
+use super::linked::priority;
 use crate::weft::namespace::v1 as wire;
 
 impl From<Quota> for wire::Quota {
@@ -23,14 +24,12 @@ impl TryFrom<wire::Quota> for Quota {
     type Error = DecodeError;
 
     fn try_from(quota: wire::Quota) -> Result<Self, DecodeError> {
-        let priority = quota.priority.map(Priority::new).transpose();
-        let priority = priority.map_err(|error| DecodeError::malformed("priority", error.to_string()))?;
         Ok(Self {
             graphs: quota.graphs,
             replicas: quota.replicas,
             memory: quota.memory_bytes.map(ByteSize),
             reserved: quota.reserved,
-            priority,
+            priority: quota.priority.map(|number| priority("priority", number)).transpose()?,
         })
     }
 }
